@@ -1,0 +1,50 @@
+# Everything that one does with this repository. `just --list` shows it.
+
+set positional-arguments
+
+python := env_var_or_default("MESH_LLM_TEST_VENV", home_directory() / ".cache/mesh-llm/test-venv")
+
+# Build the program.
+build *ARGS:
+    cargo build --release --package mesh-llm "$@"
+
+# Build and run it: `just run --model FILE`.
+run *ARGS:
+    cargo run --release --package mesh-llm -- "$@"
+
+# Run every test: unit, property, black-box, and those of the official Python clients.
+test:
+    cargo test --release --workspace
+    @just test-python
+
+# Run the tests of the official Python clients.
+test-python *ARGS: build
+    cargo build --release --package llama-engine --example random-model
+    test -x "{{python}}/bin/python" || python3 -m venv "{{python}}"
+    "{{python}}/bin/pip" install --quiet --requirement mesh-llm/tests/python/requirements.txt
+    MESH_LLM_TARGET="${CARGO_TARGET_DIR:-target}" "{{python}}/bin/python" -m pytest mesh-llm/tests/python "$@"
+
+# Check form, lints, licences and advisories. The last two need cargo-deny.
+lint: lint-code
+    cargo deny check
+
+# Check form and lints.
+lint-code:
+    cargo fmt --all -- --check
+    cargo clippy --release --workspace --all-targets -- -D warnings
+    cargo clippy --release --package mesh-llm --no-default-features -- -D warnings
+
+# Measure one machine's speed against bare llama.cpp: `just bench-solo [--quick] [--json FILE]`.
+bench-solo *ARGS:
+    cargo bench --package mesh-llm --bench solo -- "$@"
+
+# All benches.
+bench *ARGS: (bench-solo ARGS)
+
+# Fuzz a target for some seconds: `just fuzz gguf_reader 600`. Needs a nightly toolchain and cargo-fuzz.
+fuzz TARGET SECONDS="60":
+    cargo +nightly fuzz run {{TARGET}} -- -max_total_time={{SECONDS}} -rss_limit_mb=1024 -malloc_limit_mb=256
+
+# Build what a release ships: for every x86-64 machine since 2013, optimised further.
+dist:
+    RUSTFLAGS="-C target-cpu=x86-64-v3" cargo build --profile dist --package mesh-llm --target-dir target/dist

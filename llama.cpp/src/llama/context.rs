@@ -1,0 +1,340 @@
+//! A context: KV cache and compute buffers for some sequences of one model.
+
+use std::ffi::c_void;
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use llama_cpp_sys_2 as sys;
+
+use super::threads::Threads;
+use super::{Error, Model, Token, ffi, log};
+use crate::server::options::{CacheType, FlashAttention};
+
+/// A sequence of the KV cache, from 0 to below [`ContextParams::sequences`].
+pub type SequenceId = sys::llama_seq_id;
+
+/// ggml's number for how the KV cache stores numbers.
+fn raw_type(cache_type: CacheType) -> sys::ggml_type {
+    match cache_type {
+        CacheType::F32 => sys::GGML_TYPE_F32,
+        CacheType::F16 => sys::GGML_TYPE_F16,
+        CacheType::Bf16 => sys::GGML_TYPE_BF16,
+        CacheType::Q8_0 => sys::GGML_TYPE_Q8_0,
+        CacheType::Q5_1 => sys::GGML_TYPE_Q5_1,
+        CacheType::Q5_0 => sys::GGML_TYPE_Q5_0,
+        CacheType::Q4_1 => sys::GGML_TYPE_Q4_1,
+        CacheType::Q4_0 => sys::GGML_TYPE_Q4_0,
+        CacheType::Iq4Nl => sys::GGML_TYPE_IQ4_NL,
+    }
+}
+
+/// How the vectors of a text's tokens become one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pooling {
+    /// As the model's file says.
+    OfModel,
+    /// Their mean.
+    Mean,
+}
+
+/// How a context is made.
+#[derive(Debug, Clone)]
+pub struct ContextParams {
+    /// Tokens that all sequences share.
+    pub context: u32,
+    /// Most tokens of one [`Batch`].
+    pub batch: u32,
+    /// Most tokens that are computed at once.
+    pub micro_batch: u32,
+    /// Sequences.
+    pub sequences: u32,
+    /// Most rows of logits of one [`Batch`]; room for them is always kept.
+    pub outputs: u32,
+    /// Threads for one token a sequence, and for many.
+    pub threads: u32,
+    /// Storage of keys.
+    pub cache_type_k: CacheType,
+    /// Storage of values.
+    pub cache_type_v: CacheType,
+    /// Flash attention.
+    pub flash_attention: FlashAttention,
+    /// Make embeddings in place of logits.
+    pub embeddings: Option<Pooling>,
+}
+
+impl ContextParams {
+    pub(super) fn raw(&self) -> sys::llama_context_params {
+        let threads = i32::try_from(self.threads).unwrap_or(i32::MAX);
+        // SAFETY: returns a plain struct.
+        let mut raw = unsafe { sys::llama_context_default_params() };
+        raw.n_ctx = self.context;
+        raw.n_batch = self.batch;
+        raw.n_ubatch = self.micro_batch;
+        raw.n_seq_max = self.sequences;
+        raw.n_outputs_max = self.outputs;
+        raw.n_threads = threads;
+        raw.n_threads_batch = threads;
+        raw.type_k = raw_type(self.cache_type_k);
+        raw.type_v = raw_type(self.cache_type_v);
+        raw.flash_attn_type = match self.flash_attention {
+            FlashAttention::Auto => sys::LLAMA_FLASH_ATTN_TYPE_AUTO,
+            FlashAttention::On => sys::LLAMA_FLASH_ATTN_TYPE_ENABLED,
+            FlashAttention::Off => sys::LLAMA_FLASH_ATTN_TYPE_DISABLED,
+        };
+        raw.embeddings = self.embeddings.is_some();
+        raw.pooling_type = match self.embeddings {
+            Some(Pooling::Mean) => sys::LLAMA_POOLING_TYPE_MEAN,
+            _ => sys::LLAMA_POOLING_TYPE_UNSPECIFIED,
+        };
+        raw.kv_unified = true;
+        raw.no_perf = true;
+        raw
+    }
+}
+
+/// Tokens to compute in one step.
+#[derive(Debug, Default)]
+pub struct Batch {
+    tokens: Vec<Token>,
+    positions: Vec<sys::llama_pos>,
+    sequences: Vec<SequenceId>,
+    outputs: Vec<i8>,
+}
+
+impl Batch {
+    /// Adds `token` at `position` of `sequence`; with `output` its row of logits is computed.
+    pub fn push(&mut self, token: Token, position: u32, sequence: SequenceId, output: bool) {
+        self.tokens.push(token);
+        self.positions.push(i32::try_from(position).unwrap_or(i32::MAX));
+        self.sequences.push(sequence);
+        self.outputs.push(output.into());
+    }
+
+    /// Empties it, keeping its memory.
+    pub fn clear(&mut self) {
+        self.tokens.clear();
+        self.positions.clear();
+        self.sequences.clear();
+        self.outputs.clear();
+    }
+
+    /// Tokens in it.
+    pub fn len(&self) -> usize {
+        self.tokens.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.tokens.is_empty()
+    }
+
+    /// Rows of logits that it asks for.
+    pub fn output_count(&self) -> usize {
+        self.outputs.iter().filter(|output| **output != 0).count()
+    }
+
+    /// Calls `body` with llama.cpp's form of the batch, whose pointers live that long.
+    fn with_raw<T>(&mut self, body: impl FnOnce(sys::llama_batch) -> T) -> T {
+        let mut counts = vec![1_i32; self.len()];
+        let mut sequences: Vec<*mut SequenceId> =
+            self.sequences.iter_mut().map(|sequence| std::ptr::from_mut(sequence)).collect();
+        body(sys::llama_batch {
+            n_tokens: i32::try_from(self.tokens.len()).unwrap_or(i32::MAX),
+            token: self.tokens.as_mut_ptr(),
+            embd: std::ptr::null_mut(),
+            pos: self.positions.as_mut_ptr(),
+            n_seq_id: counts.as_mut_ptr(),
+            seq_id: sequences.as_mut_ptr(),
+            logits: self.outputs.as_mut_ptr(),
+        })
+    }
+}
+
+/// What became of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decoded {
+    /// It is computed, or queued where the device is one that queues.
+    Done,
+    /// The KV cache has no room for it; nothing was changed.
+    NoRoom,
+}
+
+/// A context of a model. One thread uses it at a time.
+#[derive(Debug)]
+pub struct Context {
+    handle: NonNull<sys::llama_context>,
+    params: ContextParams,
+    /// Batch indices with logits in the last step.
+    rows: Vec<bool>,
+    model: Arc<Model>,
+    /// Outlives the context, which uses it: fields are dropped after `drop`.
+    _threads: Threads,
+}
+
+// SAFETY: a context has no ties to the thread that made it; `&mut` keeps its use to one at a time.
+unsafe impl Send for Context {}
+
+impl Drop for Context {
+    fn drop(&mut self) {
+        // SAFETY: made by `mesh_context_new` and freed only here, before the model.
+        unsafe { sys::llama_free(self.handle.as_ptr()) };
+    }
+}
+
+impl Context {
+    /// A context with an empty cache.
+    ///
+    /// # Errors
+    /// [`Error::Context`] with llama.cpp's last words on the cause.
+    pub fn new(model: Arc<Model>, params: ContextParams) -> Result<Self, Error> {
+        log::take_last_error();
+        let threads = Threads::new(params.threads)?;
+        let raw = params.raw();
+        // SAFETY: the model outlives the context, which keeps an `Arc` of it.
+        let (handle, error) = ffi::with_error(|error| unsafe { ffi::mesh_context_new(model.as_ptr(), raw, error) });
+        let handle = NonNull::new(handle).ok_or_else(|| {
+            Error::Context(error.or_else(log::take_last_error).unwrap_or_else(|| "it gave no reason".into()))
+        })?;
+        // SAFETY: the pool lives as long as the context.
+        unsafe { sys::llama_attach_threadpool(handle.as_ptr(), threads.as_ptr(), threads.as_ptr()) };
+        Ok(Self { handle, params, rows: Vec::new(), model, _threads: threads })
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Arc<Model> {
+        &self.model
+    }
+
+    /// Tokens that its sequences share: what was asked for, rounded up by llama.cpp.
+    pub fn size(&self) -> u32 {
+        // SAFETY: reads a field.
+        unsafe { sys::llama_n_ctx(self.handle.as_ptr()) }
+    }
+
+    pub(super) fn as_ptr(&mut self) -> *mut sys::llama_context {
+        self.handle.as_ptr()
+    }
+
+    /// Computes a batch. Results of the step before are gone.
+    ///
+    /// # Errors
+    /// [`Error::Rejected`] for a batch that the context was not made for; [`Error::Decode`] where
+    /// llama.cpp fails: the sequences of the batch are then in an unknown state and must be cleared.
+    pub fn decode(&mut self, batch: &mut Batch) -> Result<Decoded, Error> {
+        self.check(batch)?;
+        self.rows.clear();
+        log::take_last_error();
+        let context = self.handle.as_ptr();
+        // SAFETY: the batch was checked against the context's limits; its pointers outlive the call.
+        let (status, error) = batch.with_raw(|raw| ffi::with_error(|error| unsafe { ffi::mesh_decode(context, raw, error) }));
+        match status {
+            0 => {
+                self.rows.extend(batch.outputs.iter().map(|output| *output != 0));
+                Ok(Decoded::Done)
+            }
+            1 => Ok(Decoded::NoRoom),
+            _ => Err(Error::Decode(
+                error.or_else(log::take_last_error).unwrap_or_else(|| format!("llama_decode returned {status}")),
+            )),
+        }
+    }
+
+    /// Waits until the last step is computed.
+    ///
+    /// # Errors
+    /// [`Error::Decode`] where a device failed.
+    pub fn synchronize(&mut self) -> Result<(), Error> {
+        // SAFETY: the handle is live.
+        let (status, error) = ffi::with_error(|error| unsafe { ffi::mesh_synchronize(self.handle.as_ptr(), error) });
+        if status == 0 { Ok(()) } else { Err(Error::Decode(error.unwrap_or_default())) }
+    }
+
+    /// What would make llama.cpp abort the process.
+    fn check(&self, batch: &Batch) -> Result<(), Error> {
+        let vocab = i64::from(self.model.vocab_size());
+        let sequences = i64::from(self.params.sequences);
+        let fits = batch.len() <= self.params.batch as usize
+            && (self.params.embeddings.is_some() || batch.output_count() <= self.params.outputs as usize)
+            && batch.sequences.iter().all(|sequence| (0..sequences).contains(&i64::from(*sequence)))
+            && batch.tokens.iter().all(|token| (0..vocab).contains(&i64::from(*token)));
+        if fits && !batch.is_empty() {
+            return Ok(());
+        }
+        Err(Error::Rejected("the batch is empty, too large for the context, or names a token or sequence that is not there".into()))
+    }
+
+    /// Logits of the token at `index` of the last batch, one a token of the vocabulary. Waits for
+    /// the step. `None` if none were asked for there.
+    pub fn logits(&mut self, index: usize) -> Option<&[f32]> {
+        if !self.rows.get(index).copied().unwrap_or(false) || self.params.embeddings.is_some() {
+            return None;
+        }
+        // SAFETY: the last batch asked for this row.
+        let row = unsafe { sys::llama_get_logits_ith(self.handle.as_ptr(), i32::try_from(index).ok()?) };
+        let row = NonNull::new(row)?;
+        // SAFETY: a row has a number for each token and lives until the next step, which `&mut self` guards.
+        Some(unsafe { std::slice::from_raw_parts(row.as_ptr(), self.model.vocab_size() as usize) })
+    }
+
+    /// The vector that pooling made of `sequence` in the last step.
+    pub fn pooled_embedding(&mut self, sequence: SequenceId) -> Option<&[f32]> {
+        // SAFETY: looks the sequence up; null if it was not in the step.
+        let row = unsafe { sys::llama_get_embeddings_seq(self.handle.as_ptr(), sequence) };
+        let row = NonNull::new(row)?;
+        // SAFETY: a pooled vector is as wide as the model's output and lives until the next step.
+        Some(unsafe { std::slice::from_raw_parts(row.as_ptr(), self.model.embedding_width() as usize) })
+    }
+
+    fn memory(&self) -> sys::llama_memory_t {
+        // SAFETY: reads a field; null for a model without memory, which all functions below accept.
+        unsafe { sys::llama_get_memory(self.handle.as_ptr()) }
+    }
+
+    fn knows(&self, sequence: SequenceId) -> bool {
+        u32::try_from(sequence).is_ok_and(|sequence| sequence < self.params.sequences)
+    }
+
+    /// Forgets the tokens of `sequence` from position `from` on. `false` where the model's state
+    /// cannot be cut there; nothing is changed then.
+    pub fn truncate(&mut self, sequence: SequenceId, from: u32) -> bool {
+        let memory = self.memory();
+        if memory.is_null() || !self.knows(sequence) {
+            return from == 0;
+        }
+        // SAFETY: the memory is live and the sequence below its number.
+        unsafe { sys::llama_memory_seq_rm(memory, sequence, i32::try_from(from).unwrap_or(i32::MAX), -1) }
+    }
+
+    /// Lets `to` share the first `length` tokens of `from`. `to` must be empty.
+    pub fn share(&mut self, from: SequenceId, to: SequenceId, length: u32) {
+        let memory = self.memory();
+        if memory.is_null() || !self.knows(from) || !self.knows(to) || from == to {
+            return;
+        }
+        // SAFETY: the memory is live and both sequences below its number.
+        unsafe { sys::llama_memory_seq_cp(memory, from, to, 0, i32::try_from(length).unwrap_or(i32::MAX)) };
+    }
+
+    /// The first position of `sequence` that the cache still has; layers with a sliding window
+    /// forget early ones. `None` if it has none.
+    pub fn first_position(&self, sequence: SequenceId) -> Option<u32> {
+        let memory = self.memory();
+        if memory.is_null() || !self.knows(sequence) {
+            return None;
+        }
+        // SAFETY: the memory is live and the sequence below its number.
+        u32::try_from(unsafe { sys::llama_memory_seq_pos_min(memory, sequence) }).ok()
+    }
+
+    /// Makes [`Self::decode`] stop early, with an error, once `flag` is set. CPU only.
+    pub fn abort_on(&mut self, flag: &'static std::sync::atomic::AtomicBool) {
+        let data = std::ptr::from_ref(flag).cast_mut().cast::<c_void>();
+        // SAFETY: the flag is static, and the callback only reads it.
+        unsafe { sys::llama_set_abort_callback(self.handle.as_ptr(), Some(is_set), data) };
+    }
+}
+
+unsafe extern "C" fn is_set(flag: *mut c_void) -> bool {
+    // SAFETY: `abort_on` passed a static flag.
+    unsafe { &*flag.cast::<std::sync::atomic::AtomicBool>() }.load(std::sync::atomic::Ordering::Relaxed)
+}

@@ -1,0 +1,26 @@
+//! llama.cpp behind safe types.
+//!
+//! Nothing above this module calls into llama.cpp. It knows nothing of slots, requests or HTTP.
+//! The border's two rules are in `shim/shim.h`: no C++ exception and no Rust panic crosses it.
+
+mod chat;
+mod context;
+mod devices;
+mod error;
+mod ffi;
+mod grammar;
+mod log;
+mod memory;
+mod model;
+mod sampler;
+mod threads;
+
+pub use chat::{ChatDelta, ChatFormat, ChatParser, ChatPrompt, ChatRequest, ChatTemplates, GrammarTrigger, ToolChoice};
+pub use context::{Batch, Context, ContextParams, Decoded, Pooling, SequenceId};
+pub use devices::{Device, DeviceKind, devices};
+pub use error::Error;
+pub use grammar::json_schema_to_grammar;
+pub use log::initialize;
+pub use memory::{DeviceNeed, HOST, MemoryNeed, memory_need};
+pub use model::{Infill, Model, ModelParams, Token};
+pub use sampler::Sampler;

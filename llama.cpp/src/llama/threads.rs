@@ -1,0 +1,46 @@
+//! The threads that compute on the CPU.
+
+use std::ptr::NonNull;
+
+use llama_cpp_sys_2 as sys;
+
+use super::Error;
+
+/// How long a thread spins for the next piece of work before it sleeps, from 0 to 100. Spinning
+/// saves a few microseconds an operation and costs the threads that carry tokens to clients a core.
+const SPIN: u32 = 50;
+
+/// `GGML_MAX_N_THREADS`.
+const MOST: u32 = 512;
+
+/// A pool of threads; without one ggml starts threads anew for each step.
+#[derive(Debug)]
+pub(super) struct Threads {
+    handle: NonNull<sys::ggml_threadpool>,
+}
+
+impl Threads {
+    /// A pool of `count` threads, the caller's being one of them.
+    pub(super) fn new(count: u32) -> Result<Self, Error> {
+        let count = i32::try_from(count.clamp(1, MOST)).unwrap_or(1);
+        // SAFETY: returns a plain struct.
+        let mut params = unsafe { sys::ggml_threadpool_params_default(count) };
+        params.poll = SPIN;
+        // SAFETY: the parameters are valid during the call.
+        let handle = unsafe { sys::ggml_threadpool_new(&mut params) };
+        NonNull::new(handle)
+            .map(|handle| Self { handle })
+            .ok_or_else(|| Error::Context("its threads cannot be started".into()))
+    }
+
+    pub(super) fn as_ptr(&self) -> *mut sys::ggml_threadpool {
+        self.handle.as_ptr()
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        // SAFETY: made by `ggml_threadpool_new` and freed only here, after the context that used it.
+        unsafe { sys::ggml_threadpool_free(self.handle.as_ptr()) };
+    }
+}

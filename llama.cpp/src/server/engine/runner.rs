@@ -1,0 +1,477 @@
+//! The loop that drives llama.cpp: the one owner of context, slots and queue.
+
+use std::collections::VecDeque;
+use std::sync::mpsc::{Receiver, TryRecvError};
+
+use tokio::sync::watch;
+
+use super::Command;
+use super::embedder::Embedder;
+use super::pipeline::{Finished, Pipeline, Submitted};
+use super::placement::{CacheKind, SlotView, place};
+use super::policy::{Share, StepCosts, compose};
+use super::request::{Progress, Request, Running};
+use super::slot::{Sequence, SlotId, Want};
+use super::state::EngineState;
+use super::task::{Embed, Failure, FinishReason};
+use crate::llama::{Batch, Context, Error, Token};
+
+/// Rows of logits that a step can have beyond one for each slot: prompts whose own log
+/// probabilities are wanted are computed in pieces of this many tokens.
+pub const PROMPT_ROWS: u32 = 32;
+
+/// What the loop must keep within.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Tokens that all slots share.
+    pub context: usize,
+    /// Most tokens of a step.
+    pub batch: usize,
+    /// What the model's cache can do.
+    pub cache: CacheKind,
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    sequence: Sequence,
+    running: Option<Running>,
+    /// Had to give its cells to older requests and waits until there is room again.
+    parked: bool,
+    /// When its request began, or its last one ended, on the loop's clock.
+    since: u64,
+}
+
+/// The part of a step that belongs to a slot.
+#[derive(Debug)]
+struct Part {
+    slot: SlotId,
+    /// Tells a request from the next one in the same slot.
+    since: u64,
+    tokens: usize,
+    /// Row of its last token, if the answer's next token is chosen from it.
+    choose: Option<usize>,
+    /// Rows that say how likely a token of the prompt was, with that token.
+    prompt: Vec<(usize, Token)>,
+}
+
+#[derive(Debug)]
+struct Step {
+    parts: Vec<Part>,
+    answers: usize,
+    prefill: usize,
+}
+
+/// See the module.
+pub struct Runner {
+    pipeline: Option<Pipeline<Step>>,
+    slots: Vec<Slot>,
+    queue: VecDeque<Request>,
+    embeds: VecDeque<Embed>,
+    embedder: Box<dyn FnMut() -> Result<Embedder, Failure> + Send>,
+    ready_embedder: Option<Embedder>,
+    limits: Limits,
+    costs: StepCosts,
+    batch: Batch,
+    clock: u64,
+    state: EngineState,
+    published: watch::Sender<EngineState>,
+}
+
+impl Runner {
+    /// A loop over `context`, if the model makes text, with `slots` slots, and an embedder that is
+    /// made when it is first needed.
+    pub fn new(
+        context: Option<Context>,
+        slots: u32,
+        limits: Limits,
+        embedder: Box<dyn FnMut() -> Result<Embedder, Failure> + Send>,
+        published: watch::Sender<EngineState>,
+    ) -> Self {
+        Self {
+            pipeline: context.map(|context| Pipeline::new(context, 1)),
+            slots: (0..slots).map(|_| Slot::default()).collect(),
+            queue: VecDeque::new(),
+            embeds: VecDeque::new(),
+            embedder,
+            ready_embedder: None,
+            limits,
+            costs: StepCosts::default(),
+            batch: Batch::default(),
+            clock: 0,
+            state: EngineState::default(),
+            published,
+        }
+    }
+
+    /// Works until all senders of commands are gone.
+    pub fn run(mut self, commands: &Receiver<Command>) {
+        while self.receive(commands) {
+            self.drop_abandoned();
+            self.unpark();
+            self.admit();
+            self.embed_one();
+            self.step();
+            self.publish();
+        }
+        self.shut_down();
+    }
+
+    /// Takes in what came; waits for it if there is nothing else to do. `false` at the end.
+    fn receive(&mut self, commands: &Receiver<Command>) -> bool {
+        if self.is_idle() {
+            match commands.recv() {
+                Ok(command) => self.accept(command),
+                Err(_) => return false,
+            }
+        }
+        loop {
+            match commands.try_recv() {
+                Ok(command) => self.accept(command),
+                Err(TryRecvError::Empty) => return true,
+                Err(TryRecvError::Disconnected) => return !self.is_idle(),
+            }
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.queue.is_empty()
+            && self.embeds.is_empty()
+            && self.slots.iter().all(|slot| slot.running.is_none())
+            && self.pipeline.as_ref().is_none_or(Pipeline::is_empty)
+    }
+
+    fn accept(&mut self, command: Command) {
+        match command {
+            Command::Generate(request) => {
+                self.state.requests_total += 1;
+                self.queue.push_back(*request);
+            }
+            Command::Embed(embed) => self.embeds.push_back(embed),
+        }
+    }
+
+    fn drop_abandoned(&mut self) {
+        let waiting = self.queue.len();
+        self.queue.retain(|request| !request.is_abandoned());
+        let mut gone = waiting - self.queue.len();
+        for index in 0..self.slots.len() {
+            if self.slots[index].running.as_ref().is_some_and(Running::is_abandoned) {
+                gone += 1;
+                self.release(index);
+            }
+        }
+        self.state.cancelled_total += gone as u64;
+    }
+
+    /// Frees a slot, whose cache is kept for prompts that begin alike.
+    fn release(&mut self, index: usize) -> Option<Running> {
+        self.clock += 1;
+        let slot = &mut self.slots[index];
+        slot.since = self.clock;
+        slot.parked = false;
+        slot.sequence.end();
+        slot.running.take()
+    }
+
+    /// Tokens of all requests that have a slot and their cells.
+    fn claimed(&self) -> usize {
+        self.slots
+            .iter()
+            .filter(|slot| slot.running.is_some() && !slot.parked)
+            .map(|slot| slot.sequence.len())
+            .sum()
+    }
+
+    /// Lets requests that had to give their cells away go on, oldest first.
+    fn unpark(&mut self) {
+        while let Some(index) = self.oldest(|slot| slot.parked) {
+            if self.claimed() + self.slots[index].sequence.len() > self.limits.context {
+                return;
+            }
+            self.slots[index].parked = false;
+        }
+    }
+
+    fn oldest(&self, wanted: impl Fn(&Slot) -> bool) -> Option<usize> {
+        (0..self.slots.len()).filter(|index| wanted(&self.slots[*index])).min_by_key(|index| self.slots[*index].since)
+    }
+
+    /// Gives slots to waiting requests, first come, first served.
+    fn admit(&mut self) {
+        while let Some(request) = self.queue.front() {
+            let parked = self.slots.iter().any(|slot| slot.parked);
+            let busy = self.claimed();
+            if parked || (busy > 0 && busy + request.task.prompt.len() > self.limits.context) || !self.admit_one() {
+                return;
+            }
+        }
+    }
+
+    fn admit_one(&mut self) -> bool {
+        let (Some(pipeline), Some(request)) = (&mut self.pipeline, self.queue.front()) else { return false };
+        let context = pipeline.context();
+        let window = matches!(self.limits.cache, CacheKind::Window(_));
+        let views: Vec<SlotView<'_>> = (0..)
+            .zip(&self.slots)
+            .map(|(number, slot)| SlotView {
+                slot: SlotId(number),
+                idle: slot.running.is_none(),
+                last_used: slot.since,
+                cached: slot.sequence.cached(),
+                first_position: if window { context.first_position(number as i32).unwrap_or(0) as usize } else { 0 },
+            })
+            .collect();
+        let Some(mut placement) = place(&request.task.prompt, &views, self.limits.cache) else { return false };
+        if request.task.prompt_logprobs {
+            placement.reused = 0;
+        }
+        let Some(mut request) = self.queue.pop_front() else { return false };
+
+        let sequence = placement.slot.0 as i32;
+        let kept = match placement.donor {
+            Some(donor) if placement.reused > 0 => {
+                context.truncate(sequence, 0);
+                context.share(donor.0 as i32, sequence, placement.reused as u32);
+                true
+            }
+            _ => context.truncate(sequence, placement.reused as u32),
+        };
+        if !kept {
+            context.truncate(sequence, 0);
+            placement.reused = 0;
+        }
+        self.clock += 1;
+        let prompt = std::mem::take(&mut request.task.prompt);
+        self.state.prompt_tokens_total += prompt.len() as u64;
+        self.state.cached_tokens_total += placement.reused as u64;
+        let slot = &mut self.slots[placement.slot.0 as usize];
+        slot.since = self.clock;
+        slot.running = Some(request.start(prompt.len(), placement.reused));
+        slot.sequence.begin(prompt, placement.reused);
+        true
+    }
+
+    fn embed_one(&mut self) {
+        let Some(embed) = self.embeds.pop_front() else { return };
+        if embed.reply.is_closed() {
+            return;
+        }
+        let made = match self.ready_embedder.take() {
+            Some(embedder) => Ok(embedder),
+            None => (self.embedder)(),
+        };
+        let result = made.and_then(|embedder| self.ready_embedder.insert(embedder).embed(&embed.tokens));
+        let _ = embed.reply.send(result);
+    }
+
+    /// Submits a step if there is one to submit, and takes one if no more fit into the pipeline.
+    fn step(&mut self) {
+        let has_room = self.pipeline.as_ref().is_some_and(Pipeline::has_room);
+        let submitted = has_room && self.submit();
+        let must_take = self.pipeline.as_ref().is_some_and(|pipeline| !submitted || !pipeline.has_room());
+        if must_take && let Some(finished) = self.pipeline.as_mut().and_then(Pipeline::take) {
+            self.apply(finished);
+        }
+    }
+
+    fn wants(&self) -> Vec<(SlotId, Want)> {
+        let mut order: Vec<usize> = (0..self.slots.len()).collect();
+        order.sort_unstable_by_key(|index| self.slots[*index].since);
+        let mut prompt_rows_free = true;
+        let mut wants = Vec::with_capacity(order.len());
+        for index in order {
+            let slot = &self.slots[index];
+            let Some(running) = slot.running.as_ref().filter(|_| !slot.parked) else { continue };
+            let mut want = slot.sequence.want();
+            if let Want::Prefill(pending) = want
+                && running.wants_prompt_logprobs()
+            {
+                let free = std::mem::take(&mut prompt_rows_free);
+                want = if free { Want::Prefill(pending.min(PROMPT_ROWS as usize)) } else { Want::Nothing };
+            }
+            wants.push((SlotId(index as u32), want));
+        }
+        wants
+    }
+
+    fn submit(&mut self) -> bool {
+        loop {
+            let shares = compose(&self.wants(), self.limits.batch, &self.costs);
+            if shares.is_empty() {
+                return false;
+            }
+            let step = self.fill(&shares);
+            let Some(pipeline) = &mut self.pipeline else { return false };
+            match pipeline.submit(&mut self.batch, step) {
+                Submitted::InFlight => return true,
+                Submitted::NoRoom(step) => {
+                    for part in &step.parts {
+                        self.slots[part.slot.0 as usize].sequence.take_back(part.tokens);
+                    }
+                    if !self.make_room() {
+                        self.fail_step(&step, &Error::Decode("the KV cache has no room for a request alone".into()));
+                        return false;
+                    }
+                }
+                Submitted::Failed(step, error) => {
+                    self.fail_step(&step, &error);
+                    return false;
+                }
+            }
+        }
+    }
+
+    /// Writes a step into the batch.
+    fn fill(&mut self, shares: &[Share]) -> Step {
+        self.batch.clear();
+        let mut step = Step { parts: Vec::with_capacity(shares.len()), answers: 0, prefill: 0 };
+        for share in shares {
+            let slot = &mut self.slots[share.slot.0 as usize];
+            let answers = slot.sequence.want() == Want::Decode;
+            let all_rows = slot.running.as_ref().is_some_and(Running::wants_prompt_logprobs)
+                && slot.sequence.generated() == 0;
+            let length = slot.sequence.len();
+            let mut part =
+                Part { slot: share.slot, since: slot.since, tokens: share.tokens, choose: None, prompt: Vec::new() };
+            let mut previous_row = None;
+            let tokens: Vec<(usize, Token)> = slot.sequence.submit(share.tokens).collect();
+            for (position, token) in tokens {
+                let row = self.batch.len();
+                if let Some(previous) = previous_row.replace(row).filter(|_| all_rows) {
+                    part.prompt.push((previous, token));
+                }
+                let last = position + 1 == length;
+                self.batch.push(token, position as u32, share.slot.0 as i32, last || all_rows);
+                part.choose = last.then_some(row);
+            }
+            if all_rows && let (Some(row), Some(next)) = (previous_row, slot.sequence.next_pending()) {
+                part.prompt.push((row, next));
+            }
+            if answers {
+                step.answers += share.tokens;
+            } else {
+                step.prefill += share.tokens;
+            }
+            step.parts.push(part);
+        }
+        step
+    }
+
+    /// Frees cells: those of the idle slot that was used longest ago, or, where none has any, those
+    /// of the youngest of several requests, which goes on when there is room again.
+    fn make_room(&mut self) -> bool {
+        let idle = self.oldest(|slot| slot.running.is_none() && !slot.sequence.cached().is_empty());
+        let active: Vec<usize> =
+            (0..self.slots.len()).filter(|index| self.slots[*index].running.is_some() && !self.slots[*index].parked).collect();
+        let youngest = active.iter().copied().max_by_key(|index| self.slots[*index].since);
+        let Some(pipeline) = &mut self.pipeline else { return false };
+        let index = match (idle, youngest) {
+            (Some(idle), _) => {
+                self.slots[idle].sequence.clear();
+                idle
+            }
+            (None, Some(youngest)) if active.len() > 1 => {
+                tracing::debug!(slot = youngest, "the context is full: the youngest request waits");
+                self.slots[youngest].sequence.lose_cache();
+                self.slots[youngest].parked = true;
+                youngest
+            }
+            _ => return false,
+        };
+        pipeline.context().truncate(index as i32, 0)
+    }
+
+    fn apply(&mut self, finished: Finished<Step>) {
+        let Finished { step, time, outcome } = finished;
+        self.state.steps_total += 1;
+        self.costs.record(step.answers, step.prefill, time);
+        let seconds =
+            if step.prefill > 0 { &mut self.state.prefill_seconds_total } else { &mut self.state.decode_seconds_total };
+        *seconds += time.as_secs_f64();
+        if let Err(error) = outcome {
+            self.fail_step(&step, &error);
+            return;
+        }
+        for part in step.parts {
+            let index = part.slot.0 as usize;
+            if self.slots[index].since == part.since {
+                self.apply_part(index, &part);
+            }
+        }
+    }
+
+    fn apply_part(&mut self, index: usize, part: &Part) {
+        let Slot { sequence, running, .. } = &mut self.slots[index];
+        let (Some(pipeline), Some(running)) = (&mut self.pipeline, running) else { return };
+        let context = pipeline.context();
+        let noted = part.prompt.iter().try_for_each(|(row, token)| running.note_prompt(context, *row, *token));
+        let generated = sequence.generated();
+        let progress = match (noted, part.choose) {
+            (Err(error), _) => Err(error),
+            (Ok(()), None) => return,
+            (Ok(()), Some(_)) if generated >= running.max_tokens() => Ok(Progress::Ended(FinishReason::Length)),
+            (Ok(()), Some(row)) => running.advance(context, row),
+        };
+        match progress {
+            Ok(Progress::Token(token)) => {
+                sequence.append(token);
+                if sequence.generated() >= running.max_tokens() || sequence.len() >= self.limits.context {
+                    self.finish(index, FinishReason::Length);
+                }
+            }
+            Ok(Progress::Ended(reason)) => self.finish(index, reason),
+            Err(error) => self.fail_slot(index, &error),
+        }
+    }
+
+    fn finish(&mut self, index: usize, reason: FinishReason) {
+        let generated = self.slots[index].sequence.generated();
+        self.state.completion_tokens_total += generated as u64;
+        if let Some(running) = self.release(index) {
+            let timings = running.finish(reason, generated);
+            let seconds = (timings.prefill + timings.decode).as_secs_f64();
+            let average = &mut self.state.request_seconds;
+            *average = if *average == 0.0 { seconds } else { 0.9 * *average + 0.1 * seconds };
+        }
+    }
+
+    fn fail_slot(&mut self, index: usize, error: &Error) {
+        self.state.failures_total += 1;
+        if let Some(running) = self.release(index) {
+            running.fail(Failure::Engine(error.to_string()));
+        }
+    }
+
+    /// Ends the requests of a step that failed: what the cache has of them is unknown.
+    fn fail_step(&mut self, step: &Step, error: &Error) {
+        tracing::error!(%error, "a step failed");
+        for part in &step.parts {
+            let index = part.slot.0 as usize;
+            if self.slots[index].since == part.since {
+                self.fail_slot(index, error);
+            }
+            self.slots[index].sequence.clear();
+            if let Some(pipeline) = &mut self.pipeline {
+                pipeline.context().truncate(index as i32, 0);
+            }
+        }
+    }
+
+    fn publish(&mut self) {
+        self.state.busy_slots = self.slots.iter().filter(|slot| slot.running.is_some()).count() as u32;
+        self.state.waiting = self.queue.len() as u32;
+        self.state.tokens_cached = self.slots.iter().map(|slot| slot.sequence.cached().len() as u64).sum();
+        self.published.send_replace(self.state);
+    }
+
+    fn shut_down(mut self) {
+        for request in self.queue.drain(..) {
+            request.fail(Failure::ShuttingDown);
+        }
+        for index in 0..self.slots.len() {
+            if let Some(running) = self.release(index) {
+                running.fail(Failure::ShuttingDown);
+            }
+        }
+    }
+}

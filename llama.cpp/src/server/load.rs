@@ -1,0 +1,247 @@
+//! From options to a running engine, or to the reason why not.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use sysinfo::System;
+
+use super::engine::task::{Event, Generate, Sampling};
+use super::engine::{Engine, EngineParams, PROMPT_ROWS};
+use super::fit::{Demand, Plan, Shortage, Wish, fit};
+use super::options::Options;
+use super::parent::report;
+use crate::gguf;
+use crate::llama::{self, ChatTemplates, ContextParams, Device, DeviceKind, HOST, Model, ModelParams};
+use crate::status::{Refusal, Status};
+
+/// Tokens of a step where the user did not say: enough to keep a CPU or GPU busy.
+const BATCH: u32 = 512;
+/// Requests that may wait for each slot where the user did not say.
+const QUEUE_PER_SLOT: u32 = 16;
+/// Taken for the context that a model was trained for where its file does not say.
+const CONTEXT_UNKNOWN: u32 = 4096;
+/// Memory of a host or device that is left to others, in bytes.
+const MARGIN: u64 = 512 << 20;
+
+/// Why there is no engine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// The kind of obstacle.
+    pub reason: Refusal,
+    /// One line for the user.
+    pub message: String,
+}
+
+fn refused(reason: Refusal, message: impl Into<String>) -> Refused {
+    Refused { reason, message: message.into() }
+}
+
+/// An engine that has answered once, and what it took.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The engine.
+    pub engine: Engine,
+    /// Layers on GPUs.
+    pub gpu_layers: u32,
+    /// Bytes of weights.
+    pub model_bytes: u64,
+    /// Bytes of caches and compute buffers.
+    pub context_bytes: u64,
+}
+
+/// Loads the model and starts its engine, reporting progress to the parent.
+///
+/// # Errors
+/// [`Refused`] with the reason, before anything is loaded where that can be known.
+pub fn load(options: &Options) -> Result<Loaded, Refused> {
+    report(&Status::Checking);
+    let path = &options.model;
+    let header = read_header(path)?;
+    llama::initialize();
+    let devices = choose_devices(&options.devices)?;
+    let (plan, needs) = choose(options, &header, &devices)?;
+    let params = model_params(&devices, plan.gpu_layers);
+
+    let mut last = None;
+    let model = Model::load(path, &params, |fraction| {
+        let percent = (fraction * 100.0) as u8;
+        if last.replace(percent) != Some(percent) {
+            report(&Status::Loading { percent });
+        }
+    })
+    .map_err(|error| refused(Refusal::Model, error.to_string()))?;
+    let model = Arc::new(model);
+    let templates = ChatTemplates::new(&model, None).or_else(|error| {
+        tracing::warn!(%error, "the model's chat template does not parse: ChatML is used in its place");
+        ChatTemplates::new(&model, Some("chatml"))
+    });
+    let templates = templates.map_err(|error| refused(Refusal::Model, error.to_string()))?;
+    let engine_params = EngineParams {
+        name: options.model_name.clone(),
+        context: context_params(options, plan),
+        queue: options.queue.unwrap_or(plan.slots * QUEUE_PER_SLOT),
+    };
+    let engine = Engine::start(model.clone(), templates, engine_params)
+        .map_err(|error| refused(Refusal::Memory, error.to_string()))?;
+    warm_up(&engine)?;
+    let total = needs.iter().map(|demand| demand.needed).sum::<u64>();
+    let model_bytes = model.size_bytes();
+    Ok(Loaded { engine, gpu_layers: plan.gpu_layers, model_bytes, context_bytes: total.saturating_sub(model_bytes) })
+}
+
+/// What the choice needs to know of a model.
+#[derive(Debug, Clone, Copy)]
+struct Header {
+    layers: u32,
+    context_train: u32,
+}
+
+/// Reads the file with our own reader: llama.cpp trusts files more than one should.
+fn read_header(path: &Path) -> Result<Header, Refused> {
+    let model = gguf::Model::open(path).map_err(|error| match error {
+        gguf::Error::Read { .. } | gguf::Error::MissingParts { .. } => refused(Refusal::File, error.to_string()),
+        _ => refused(Refusal::Model, error.to_string()),
+    })?;
+    let metadata = model.metadata();
+    let wrong = |fault| refused(Refusal::Model, format!("{}: {fault}", path.display()));
+    let architecture: &str = metadata.require("general.architecture").map_err(wrong)?;
+    let number = |key: &str| metadata.get::<u32>(&format!("{architecture}.{key}")).map_err(wrong);
+    Ok(Header {
+        layers: number("block_count")?.unwrap_or(0),
+        context_train: number("context_length")?.unwrap_or(CONTEXT_UNKNOWN),
+    })
+}
+
+/// The GPUs to use: those named, or all.
+fn choose_devices(names: &[String]) -> Result<Vec<Device>, Refused> {
+    let all = llama::devices();
+    let gpus = || all.iter().filter(|device| device.kind == DeviceKind::Gpu);
+    if names.is_empty() {
+        return Ok(gpus().cloned().collect());
+    }
+    let mut chosen = Vec::new();
+    for name in names {
+        let found = all.iter().find(|device| device.name.eq_ignore_ascii_case(name)).ok_or_else(|| {
+            let known: Vec<&str> = all.iter().map(|device| device.name.as_str()).collect();
+            refused(Refusal::Arguments, format!("there is no device {name}; this build finds {}", known.join(", ")))
+        })?;
+        if found.kind == DeviceKind::Gpu {
+            chosen.push(found.clone());
+        }
+    }
+    Ok(chosen)
+}
+
+fn model_params(devices: &[Device], gpu_layers: u32) -> ModelParams {
+    ModelParams { devices: Some(devices.to_vec()), gpu_layers: Some(gpu_layers), tensor_split: Vec::new() }
+}
+
+fn context_params(options: &Options, plan: Plan) -> ContextParams {
+    let batch = options.batch_size.unwrap_or(BATCH).max(plan.slots);
+    ContextParams {
+        context: plan.context,
+        batch,
+        micro_batch: batch,
+        sequences: plan.slots,
+        outputs: plan.slots + PROMPT_ROWS,
+        threads: options.threads.unwrap_or_else(default_threads),
+        cache_type_k: options.cache_type_k,
+        cache_type_v: options.cache_type_v,
+        flash_attention: options.flash_attention,
+        embeddings: None,
+    }
+}
+
+/// One for each physical core: a second thread on a core slows matrix products down.
+fn default_threads() -> u32 {
+    let logical = std::thread::available_parallelism().map_or(1, usize::from);
+    let physical = System::physical_core_count().unwrap_or(logical);
+    u32::try_from(physical.min(logical)).unwrap_or(1)
+}
+
+/// Bytes of the host's memory that can be had, in this container if it is one.
+fn free_host_memory() -> u64 {
+    // Where the system does not say, nothing is refused for it.
+    let Ok(mut system) = System::new() else { return u64::MAX };
+    system.refresh_memory();
+    let available = system.available_memory();
+    system.cgroup_limits().map_or(available, |limits| available.min(limits.free_memory)).saturating_sub(MARGIN)
+}
+
+/// Chooses what fits, and says what it needs.
+fn choose(options: &Options, header: &Header, devices: &[Device]) -> Result<(Plan, Vec<Demand>), Refused> {
+    let host_free = free_host_memory();
+    let measure = |plan: Plan| {
+        let model = model_params(devices, plan.gpu_layers);
+        let need = llama::memory_need(&options.model, &model, &context_params(options, plan))?;
+        let demands = need.devices.into_iter().map(|device| Demand {
+            needed: device.total(),
+            cache: device.context,
+            free: if device.name == HOST { host_free } else { device.free.saturating_sub(MARGIN) },
+            device: device.name,
+        });
+        Ok(demands.collect())
+    };
+    // The output layer counts as one.
+    let layers = if devices.is_empty() { 0 } else { header.layers + 1 };
+    let gpu_layers = if devices.is_empty() { Some(0) } else { options.gpu_layers };
+    let wish = Wish { context: options.context, slots: options.slots, gpu_layers };
+    let (plan, demands) = fit(wish, header.context_train, layers, measure)
+        .map_err(|error: llama::Error| refused(Refusal::Model, error.to_string()))?
+        .map_err(|shortage| too_large(options, &shortage))?;
+    for Demand { device, needed, free, .. } in &demands {
+        tracing::debug!(device, needed, free, "memory");
+    }
+    Ok((plan, demands))
+}
+
+fn too_large(options: &Options, shortage: &Shortage) -> Refused {
+    let gigabytes = |bytes: u64| bytes as f64 / 1e9;
+    let Shortage { plan, demand } = shortage;
+    let mut remedies = vec!["a smaller model or quantization"];
+    if options.context.is_some() {
+        remedies.insert(0, "a smaller --ctx-size");
+    }
+    if demand.cache * 4 > demand.needed {
+        remedies.insert(0, "--cache-type-k q8_0 --cache-type-v q8_0");
+    }
+    refused(
+        Refusal::Memory,
+        format!(
+            "{} with a context of {} tokens needs {:.1} GB, {:.1} GB free on {}; try {}",
+            options.model_name,
+            plan.context,
+            gigabytes(demand.needed),
+            gigabytes(demand.free),
+            demand.device,
+            remedies.join(", or "),
+        ),
+    )
+}
+
+/// Ready means that a token went round: pages are read, buffers made, and what would crash did so now.
+fn warm_up(engine: &Engine) -> Result<(), Refused> {
+    if engine.context() == 0 {
+        return Ok(());
+    }
+    let model = engine.model();
+    let task = Generate {
+        prompt: vec![model.bos().or(model.eos()).unwrap_or(0)],
+        max_tokens: Some(1),
+        sampling: Sampling::greedy(),
+        stop: Vec::new(),
+        logprobs: None,
+        prompt_logprobs: false,
+        visible_tokens: Vec::new(),
+    };
+    let failed = |cause: String| refused(Refusal::Model, format!("{}: the first token failed: {cause}", engine.name()));
+    let mut events = engine.generate(task).map_err(|failure| failed(failure.to_string()))?;
+    loop {
+        match events.blocking_recv() {
+            Some(Event::Done(_)) => return Ok(()),
+            Some(Event::Failed(failure)) => return Err(failed(failure.to_string())),
+            Some(_) => {}
+            None => return Err(failed("the engine ended".into())),
+        }
+    }
+}

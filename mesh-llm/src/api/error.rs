@@ -1,0 +1,249 @@
+//! What the daemon itself answers, in OpenAI's words.
+
+use super::answer::AnswerBody;
+use crate::engine::{Serving, State};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use hyper::{Response, StatusCode};
+use serde_json::{Value, json};
+
+/// The code of an answer that the engine's crash cut off.
+const CRASHED: &str = "engine_crashed";
+
+/// An error that a client can understand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct ApiError {
+    status: StatusCode,
+    kind: &'static str,
+    code: &'static str,
+    message: String,
+    retry_after_seconds: Option<u32>,
+}
+
+impl ApiError {
+    /// The engine broke the exchange off.
+    pub(super) fn crashed() -> Self {
+        Self::unavailable(
+            CRASHED,
+            "the engine broke this request off, most likely because it crashed; it is then started again at once, so try again in a moment",
+            Some(1),
+        )
+    }
+
+    /// The request's `Host` is a name that somebody else may have pointed at this machine.
+    pub(super) fn foreign_host(host: &str) -> Self {
+        Self {
+            status: StatusCode::FORBIDDEN,
+            kind: "invalid_request_error",
+            code: "foreign_host",
+            message: format!(
+                "this server is reached as localhost or by an IP address, not as `{host}`: a web page could pose as it by that name; start mesh-llm with --host 0.0.0.0 to open it to other names and machines"
+            ),
+            retry_after_seconds: None,
+        }
+    }
+
+    /// A method that makes no sense here.
+    pub(super) fn not_a_proxy() -> Self {
+        Self {
+            status: StatusCode::METHOD_NOT_ALLOWED,
+            kind: "invalid_request_error",
+            code: "method_not_allowed",
+            message: "this server is no proxy: CONNECT is not possible".to_owned(),
+            retry_after_seconds: None,
+        }
+    }
+
+    fn unavailable(code: &'static str, message: &str, retry_after_seconds: Option<u32>) -> Self {
+        Self {
+            status: StatusCode::SERVICE_UNAVAILABLE,
+            kind: "server_error",
+            code,
+            message: message.to_owned(),
+            retry_after_seconds,
+        }
+    }
+
+    /// OpenAI's error object.
+    pub(super) fn object(&self) -> Value {
+        json!({"error": {
+            "message": self.message,
+            "type": self.kind,
+            "param": null,
+            "code": self.code,
+        }})
+    }
+
+    /// The error as the last event of a stream.
+    pub(super) fn event(&self) -> Bytes {
+        Bytes::from(format!("data: {}\n\n", self.object()))
+    }
+
+    /// The error as an answer.
+    pub(super) fn response(&self) -> Response<AnswerBody> {
+        self.response_with(&self.object())
+    }
+
+    fn response_with(&self, body: &Value) -> Response<AnswerBody> {
+        let mut response = Response::new(whole(body));
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if let Some(seconds) = self.retry_after_seconds {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
+}
+
+fn whole(body: &Value) -> AnswerBody {
+    Full::new(Bytes::from(body.to_string()))
+        .map_err(|never| match never {})
+        .boxed_unsync()
+}
+
+/// Why an engine answers nothing at the moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct NotReady {
+    status: &'static str,
+    percent: Option<u8>,
+    error: ApiError,
+}
+
+impl NotReady {
+    fn new(
+        status: &'static str,
+        code: &'static str,
+        message: &str,
+        retry_after_seconds: Option<u32>,
+    ) -> Self {
+        let error = ApiError::unavailable(code, message, retry_after_seconds);
+        Self {
+            status,
+            percent: None,
+            error,
+        }
+    }
+
+    /// The answer to a request.
+    pub(super) fn response(&self) -> Response<AnswerBody> {
+        self.error.response()
+    }
+
+    /// The answer to `/health`: the same, and the state in one word.
+    pub(super) fn health(&self) -> Response<AnswerBody> {
+        let mut body = self.error.object();
+        body["status"] = json!(self.status);
+        if let Some(percent) = self.percent {
+            body["percent"] = json!(percent);
+        }
+        self.error.response_with(&body)
+    }
+}
+
+/// The engine that answers requests, or why there is none.
+pub(super) fn serving(state: &State) -> Result<&Serving, NotReady> {
+    Err(match state {
+        State::Ready(serving) => return Ok(serving),
+        State::Starting => NotReady::new(
+            "starting",
+            "model_loading",
+            "the model is about to be loaded",
+            Some(1),
+        ),
+        State::Loading { percent } => {
+            let message = format!("the model is being loaded, {percent} % are done");
+            let loading = NotReady::new("loading", "model_loading", &message, Some(1));
+            NotReady {
+                percent: Some(*percent),
+                ..loading
+            }
+        }
+        State::Restarting { cause, .. } => {
+            let message = format!("the engine {cause} and is being started again");
+            NotReady::new("restarting", "engine_restarting", &message, Some(1))
+        }
+        State::Failed(failure) => NotReady::new("failed", "engine_failed", &failure.message, None),
+        State::Stopping => NotReady::new("stopping", "shutting_down", "the server is shutting down", None),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::Failure;
+    use crate::exit::Exit;
+    use std::time::Duration;
+
+    async fn body(response: Response<AnswerBody>) -> Value {
+        let bytes = response.into_body().collect().await.unwrap().to_bytes();
+        serde_json::from_slice(&bytes).unwrap()
+    }
+
+    #[tokio::test]
+    async fn an_error_is_openai_s_object() {
+        let response = ApiError::crashed().response();
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(response.headers()[RETRY_AFTER], "1");
+        assert_eq!(response.headers()[CONTENT_TYPE], "application/json");
+        let body = body(response).await;
+        assert_eq!(body["error"]["code"], "engine_crashed");
+        assert_eq!(body["error"]["type"], "server_error");
+        assert!(body["error"]["param"].is_null() && body["error"]["message"].is_string());
+    }
+
+    #[test]
+    fn the_last_event_of_a_stream_is_one_line_of_data() {
+        let event = ApiError::crashed().event();
+        let text = std::str::from_utf8(&event).unwrap();
+        let data = text.strip_prefix("data: ").unwrap().strip_suffix("\n\n").unwrap();
+        assert!(!data.contains('\n'));
+        assert!(serde_json::from_str::<Value>(data).unwrap()["error"].is_object());
+    }
+
+    #[tokio::test]
+    async fn every_state_but_ready_has_its_words() {
+        let failure = Failure {
+            message: "needs 2 GB".into(),
+            last_lines: Vec::new(),
+            exit: Exit(71),
+        };
+        let restarting = State::Restarting {
+            crashes: 1,
+            cause: "was killed".into(),
+            delay: Duration::ZERO,
+        };
+        for (state, status, code, words) in [
+            (State::Starting, "starting", "model_loading", "about to be loaded"),
+            (State::Loading { percent: 37 }, "loading", "model_loading", "37 %"),
+            (
+                restarting,
+                "restarting",
+                "engine_restarting",
+                "the engine was killed",
+            ),
+            (State::Failed(failure), "failed", "engine_failed", "needs 2 GB"),
+            (State::Stopping, "stopping", "shutting_down", "shutting down"),
+        ] {
+            let response = serving(&state).unwrap_err().health();
+            assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+            let body = body(response).await;
+            assert_eq!(
+                (&body["status"], &body["error"]["code"]),
+                (&json!(status), &json!(code))
+            );
+            assert!(
+                body["error"]["message"].as_str().unwrap().contains(words),
+                "{body}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn loading_tells_how_far_it_is() {
+        let state = State::Loading { percent: 5 };
+        let response = serving(&state).unwrap_err().health();
+        assert_eq!(body(response).await["percent"], 5);
+    }
+}

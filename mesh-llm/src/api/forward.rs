@@ -1,0 +1,128 @@
+//! One exchange: from the client to the engine and back.
+
+use super::answer::{Answer, AnswerBody};
+use super::error::{ApiError, serving};
+use super::host;
+use super::upload::Upload;
+use crate::engine::{Serving, State};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper::header::{
+    CONNECTION, EXPECT, HeaderMap, HeaderName, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER,
+    TRANSFER_ENCODING, UPGRADE,
+};
+use hyper::{Method, Request, Response, Version};
+use tokio::sync::watch;
+
+/// What an exchange depends on.
+#[derive(Debug, Clone)]
+pub(super) struct Context {
+    /// What the engine does at the moment.
+    pub(super) engine: watch::Receiver<State>,
+    /// Whether only this machine reaches the server.
+    pub(super) local: bool,
+}
+
+/// Answers a request.
+pub(super) async fn answer(context: Context, request: Request<Incoming>) -> Response<AnswerBody> {
+    let (parts, body) = request.into_parts();
+    let body = Upload::new(&parts.headers, body);
+    let request = Request::from_parts(parts, body);
+    if context.local
+        && let Some(host) = host::foreign(&request)
+    {
+        return ApiError::foreign_host(&host).response();
+    }
+    if request.method() == Method::CONNECT {
+        return ApiError::not_a_proxy().response();
+    }
+    let state = context.engine.borrow().clone();
+    match serving(&state) {
+        Ok(serving) => forward(serving, request).await,
+        Err(not_ready) if request.uri().path() == "/health" => not_ready.health(),
+        Err(not_ready) => not_ready.response(),
+    }
+}
+
+async fn forward(serving: &Serving, mut request: Request<Upload>) -> Response<AnswerBody> {
+    strip_hop_by_hop(request.headers_mut());
+    // This server has answered it already.
+    request.headers_mut().remove(EXPECT);
+    *request.version_mut() = Version::HTTP_11;
+    match serving.upstream.send(request.map(BodyExt::boxed_unsync)).await {
+        Ok(response) => {
+            let (mut parts, body) = response.into_parts();
+            strip_hop_by_hop(&mut parts.headers);
+            let body = Answer::new(&parts.headers, body);
+            Response::from_parts(parts, body.boxed_unsync())
+        }
+        Err(error) => {
+            let error: &(dyn std::error::Error + 'static) = &error;
+            match by_client(error) {
+                true => tracing::debug!(error, "a client went away while it sent a request"),
+                false => tracing::warn!(error, "the engine broke an exchange off"),
+            }
+            // Where the client went away, nobody reads this.
+            ApiError::crashed().response()
+        }
+    }
+}
+
+/// Whether it was the request's body that could not be read.
+fn by_client(error: &(dyn std::error::Error + 'static)) -> bool {
+    std::iter::successors(Some(error), |error| error.source())
+        .filter_map(|error| error.downcast_ref::<hyper::Error>())
+        .any(hyper::Error::is_user)
+}
+
+/// Removes what speaks of the connection that a message came by, not of the message.
+fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = headers
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        .collect();
+    const FIXED: [HeaderName; 7] = [
+        CONNECTION,
+        PROXY_AUTHENTICATE,
+        PROXY_AUTHORIZATION,
+        TE,
+        TRAILER,
+        TRANSFER_ENCODING,
+        UPGRADE,
+    ];
+    for name in named.iter().chain(&FIXED) {
+        headers.remove(name);
+    }
+    for name in ["keep-alive", "proxy-connection"] {
+        headers.remove(name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hyper::header::HeaderValue;
+
+    #[test]
+    fn only_headers_of_the_message_are_passed_on() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("connection", "keep-alive, X-Own"),
+            ("keep-alive", "timeout=5"),
+            ("x-own", "1"),
+            ("transfer-encoding", "chunked"),
+            ("content-length", "5"),
+            ("authorization", "Bearer sk-1"),
+            ("x-other", "2"),
+        ] {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+        strip_hop_by_hop(&mut headers);
+        let mut left: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
+        left.sort_unstable();
+        assert_eq!(left, ["authorization", "content-length", "x-other"]);
+    }
+}

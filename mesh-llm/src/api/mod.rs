@@ -1,0 +1,15 @@
+//! The OpenAI-compatible endpoint: forwards every exchange to the engine, byte for byte.
+//!
+//! Nothing here reads a request or an answer. What this room says itself is what the engine
+//! cannot: that it is not ready, that it crashed, that an origin or a host is foreign. It knows
+//! nothing of how the engine is started.
+
+mod answer;
+mod cors;
+mod error;
+mod forward;
+mod host;
+mod server;
+mod upload;
+
+pub use server::{BindError, Server, Shutdown};

@@ -1,0 +1,125 @@
+//! The flags of the daemon.
+
+use crate::daemon::settings::{DEFAULT_HOST, DEFAULT_PORT, Devices, Layer};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{ArgAction, Args};
+use llama_engine::server::options::{CacheType, FlashAttention, LogFormat};
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+
+/// What can be said when the daemon is started. Nothing here has a default: what a flag leaves
+/// open, a variable or a file may say.
+#[derive(Debug, Args)]
+pub(super) struct Flags {
+    /// Model to serve: the path of a GGUF file (of a split model its first part), or `tiny` for the
+    /// embedded one [default: the newest in ~/.models, else tiny]
+    #[arg(long, value_name = "FILE")]
+    model: Option<PathBuf>,
+
+    /// Port of the API; 0 takes any free one
+    #[arg(long, help = format!("Port of the API; 0 takes any free one [default: {DEFAULT_PORT}]"))]
+    port: Option<u16>,
+
+    /// Address of the API
+    #[arg(long, value_name = "ADDRESS", help = format!("Address of the API; 0.0.0.0 lets every machine in that reaches this one [default: {DEFAULT_HOST}]"))]
+    host: Option<String>,
+
+    /// Tokens of context that all requests share [default: as many as the model knows and memory
+    /// holds]; less saves memory
+    #[arg(long, value_name = "TOKENS")]
+    ctx_size: Option<NonZeroU32>,
+
+    /// Requests served at once; others wait [default: as fits the memory]
+    #[arg(long, value_name = "N")]
+    parallel: Option<NonZeroU32>,
+
+    /// Requests that may wait; more are answered 429 [default: the engine's]
+    #[arg(long, value_name = "N")]
+    queue: Option<u32>,
+
+    /// Device to compute on, such as CUDA0; repeat it, or put commas between several [default:
+    /// every GPU, else the CPU]
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    device: Vec<String>,
+
+    /// Threads that compute on the CPU [default: one for each core]; fewer leave the machine usable
+    #[arg(long, value_name = "N")]
+    threads: Option<NonZeroU32>,
+
+    /// Layers of the model to put on GPUs [default: as many as fit]; 0 uses the CPU alone
+    #[arg(long, value_name = "N")]
+    gpu_layers: Option<u32>,
+
+    /// Numbers in which the context's keys are kept [default: f16]; q8_0 takes half the memory
+    #[arg(long, value_name = "TYPE", value_parser = cache_type())]
+    cache_type_k: Option<CacheType>,
+
+    /// Numbers in which the context's values are kept [default: f16]; fewer bits than 16 need
+    /// flash attention
+    #[arg(long, value_name = "TYPE", value_parser = cache_type())]
+    cache_type_v: Option<CacheType>,
+
+    /// Whether attention is computed in one step, which saves memory [default: auto]
+    #[arg(long, value_name = "WHEN", value_parser = flash_attention())]
+    flash_attn: Option<FlashAttention>,
+
+    /// Folder to run `llama-server` from [default: the one inside this program]; for engines that
+    /// were built for other devices
+    #[arg(long, value_name = "DIR")]
+    bin_dir: Option<PathBuf>,
+
+    /// Form of everything on standard error [default: text]; json is one object a line, for
+    /// programs
+    #[arg(long, value_name = "FORMAT", value_parser = log_format())]
+    log_format: Option<LogFormat>,
+
+    /// Says more: -v for what happens, -vv for everything
+    #[arg(short, long, action = ArgAction::Count)]
+    verbose: u8,
+
+    /// Configuration file [default: config.toml in MESH_LLM_HOME, if there is one]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+/// Reads a type of the KV cache.
+pub(super) fn cache_type() -> impl TypedValueParser<Value = CacheType> {
+    PossibleValuesParser::new(CacheType::ALL.iter().map(|value| value.word()))
+        .try_map(|word| word.parse::<CacheType>())
+}
+
+/// Reads the form of the log.
+pub(super) fn log_format() -> impl TypedValueParser<Value = LogFormat> {
+    PossibleValuesParser::new(LogFormat::ALL.iter().map(|value| value.word()))
+        .try_map(|word| word.parse::<LogFormat>())
+}
+
+/// Reads when flash attention is used.
+pub(super) fn flash_attention() -> impl TypedValueParser<Value = FlashAttention> {
+    PossibleValuesParser::new(FlashAttention::ALL.iter().map(|value| value.word()))
+        .try_map(|word| word.parse::<FlashAttention>())
+}
+
+impl Flags {
+    /// The configuration file that was named, and what else was said.
+    pub(super) fn into_layer(self) -> (Option<PathBuf>, Layer) {
+        let layer = Layer {
+            model: self.model,
+            host: self.host,
+            port: self.port,
+            ctx_size: self.ctx_size,
+            parallel: self.parallel,
+            queue: self.queue,
+            device: (!self.device.is_empty()).then_some(Devices(self.device)),
+            threads: self.threads,
+            gpu_layers: self.gpu_layers,
+            cache_type_k: self.cache_type_k,
+            cache_type_v: self.cache_type_v,
+            flash_attn: self.flash_attn,
+            bin_dir: self.bin_dir,
+            log_format: self.log_format,
+            verbose: (self.verbose > 0).then_some(self.verbose),
+        };
+        (self.config, layer)
+    }
+}

@@ -1,0 +1,152 @@
+//! The flags of `llama-server`, which the daemon writes with `engine::arguments`.
+
+use super::flags::{cache_type, flash_attention, log_format};
+use clap::{ArgAction, Args, Parser};
+use llama_engine::server::options::{CacheType, FlashAttention, Listen, LogFormat, Options, SECRET_VARIABLE};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Serves one model to a mesh-llm daemon, over a socket.
+#[derive(Debug, Parser)]
+#[command(name = "llama-server", version)]
+pub(super) struct Program {
+    #[command(flatten)]
+    pub(super) arguments: Arguments,
+}
+
+/// What a llama-server is told. It reports on its standard output, as DESIGN.md says, and ends
+/// when its standard input closes.
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// Where to answer requests: unix:PATH, or tcp:ADDRESS:PORT with a secret in
+    /// MESH_LLM_ENGINE_SECRET
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Listen,
+
+    /// GGUF file, of a split model its first part
+    #[arg(long, value_name = "FILE")]
+    model: PathBuf,
+
+    /// The model's id at the API
+    #[arg(long, value_name = "NAME")]
+    model_name: String,
+
+    /// Tokens of context that all slots share [default: as many as fit]
+    #[arg(long, value_name = "TOKENS", value_parser = at_least_one())]
+    ctx_size: Option<u32>,
+
+    /// Requests served at once [default: as many as fit]
+    #[arg(long, value_name = "N", value_parser = at_least_one())]
+    parallel: Option<u32>,
+
+    /// Device to compute on; may be repeated [default: every GPU, else the CPU]
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    device: Vec<String>,
+
+    /// Threads that compute [default: one for each core]
+    #[arg(long, value_name = "N", value_parser = at_least_one())]
+    threads: Option<u32>,
+
+    /// Layers on GPUs [default: as many as fit]
+    #[arg(long, value_name = "N")]
+    gpu_layers: Option<u32>,
+
+    /// Numbers in which keys are cached
+    #[arg(long, value_name = "TYPE", value_parser = cache_type(), default_value_t)]
+    cache_type_k: CacheType,
+
+    /// Numbers in which values are cached
+    #[arg(long, value_name = "TYPE", value_parser = cache_type(), default_value_t)]
+    cache_type_v: CacheType,
+
+    /// Whether attention is computed in one step
+    #[arg(long, value_name = "WHEN", value_parser = flash_attention(), default_value_t)]
+    flash_attn: FlashAttention,
+
+    /// Tokens that one step processes at most [default: the engine's choice]
+    #[arg(long, value_name = "TOKENS", value_parser = at_least_one())]
+    batch_size: Option<u32>,
+
+    /// Requests that may wait for a slot [default: the engine's choice]
+    #[arg(long, value_name = "N")]
+    queue: Option<u32>,
+
+    /// Form of the log on standard error
+    #[arg(long, value_name = "FORMAT", value_parser = log_format(), default_value_t)]
+    log_format: LogFormat,
+
+    /// Says more: -v for what happens, -vv for everything
+    #[arg(short, long, action = ArgAction::Count)]
+    verbose: u8,
+}
+
+fn at_least_one() -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(1..)
+}
+
+impl Arguments {
+    fn into_options(self, secret: Option<String>) -> Options {
+        Options {
+            listen: self.listen,
+            secret,
+            model: self.model,
+            model_name: self.model_name,
+            context: self.ctx_size,
+            slots: self.parallel,
+            devices: self.device,
+            threads: self.threads,
+            gpu_layers: self.gpu_layers,
+            cache_type_k: self.cache_type_k,
+            cache_type_v: self.cache_type_v,
+            flash_attention: self.flash_attn,
+            batch_size: self.batch_size,
+            queue: self.queue,
+            log: self.log_format,
+            verbose: self.verbose,
+        }
+    }
+}
+
+/// Runs the engine in this process.
+pub(super) fn run(arguments: Arguments) -> ExitCode {
+    let secret = std::env::var(SECRET_VARIABLE).ok();
+    llama_engine::server::run(arguments.into_options(secret))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::arguments;
+
+    fn read_back(options: &Options) -> Options {
+        let words = std::iter::once("llama-server".into()).chain(arguments(options));
+        Program::try_parse_from(words)
+            .unwrap()
+            .arguments
+            .into_options(options.secret.clone())
+    }
+
+    #[test]
+    fn what_the_daemon_writes_is_what_the_child_reads() {
+        let listen = Listen::Unix("/run/a b.sock".into());
+        let least = Options::new(listen, "/m/x.gguf".into(), "x".to_owned());
+        assert_eq!(read_back(&least), least);
+        let all = Options {
+            secret: Some("s".to_owned()),
+            context: Some(4096),
+            slots: Some(4),
+            devices: vec!["CUDA0".to_owned(), "CUDA1".to_owned()],
+            threads: Some(2),
+            gpu_layers: Some(0),
+            cache_type_k: CacheType::Q8_0,
+            cache_type_v: CacheType::Bf16,
+            flash_attention: FlashAttention::On,
+            batch_size: Some(512),
+            queue: Some(0),
+            log: LogFormat::Json,
+            verbose: 2,
+            ..least
+        };
+        assert_eq!(read_back(&all), all);
+    }
+}

@@ -1,0 +1,115 @@
+//! The command line. No other room knows `clap`.
+
+mod flags;
+#[cfg(feature = "engine")]
+mod llama_server;
+
+use crate::daemon;
+use clap::{Parser, Subcommand};
+use flags::Flags;
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::ExitCode;
+
+/// Serves a language model on this machine, through an OpenAI-compatible API at
+/// http://localhost:9337/v1.
+#[derive(Debug, Parser)]
+#[command(name = "mesh-llm", version, after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(flatten)]
+    flags: Flags,
+
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serves one model to a daemon: the process that mesh-llm starts for it
+    #[cfg(feature = "engine")]
+    LlamaServer(llama_server::Arguments),
+}
+
+const EXAMPLES: &str = "\
+Every flag can also be given as a variable of the environment (--ctx-size as MESH_LLM_CTX_SIZE) or
+as a line of the configuration file (ctx-size = 32768). A flag counts more than a variable, a
+variable more than the file. Files are kept in MESH_LLM_HOME, by default
+~/.local/state/mesh-llm; models are looked for in MESH_LLM_MODELS, by default ~/.models.
+
+Examples:
+  mesh-llm                                       the newest model in ~/.models, or the embedded one
+  mesh-llm --model tiny                          the embedded model, to try the API with
+  mesh-llm --model ~/models/Qwen3-8B-Q4_K_M.gguf --ctx-size 32768 --parallel 4";
+
+/// Does what the arguments say, the first of which is the name that the program was started by.
+pub fn main(arguments: Vec<OsString>) -> ExitCode {
+    let name = arguments.first().and_then(|path| Path::new(path).file_stem());
+    #[cfg(feature = "engine")]
+    if name == Some("llama-server".as_ref()) {
+        return llama_server::run(llama_server::Program::parse_from(arguments).arguments);
+    }
+    // Without an engine inside, the name changes nothing.
+    let _ = name;
+    let cli = Cli::parse_from(arguments);
+    match cli.command {
+        #[cfg(feature = "engine")]
+        Some(Command::LlamaServer(arguments)) => llama_server::run(arguments),
+        None => {
+            let (config, layer) = cli.flags.into_layer();
+            daemon::run(layer, config).into()
+        }
+        #[cfg(not(feature = "engine"))]
+        Some(command) => match command {},
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::daemon::settings::{Layer, Settings, UserFolders};
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    /// The flags that a variable or a file can replace.
+    fn replaceable_flags() -> Vec<String> {
+        let command = Cli::command();
+        let names = command.get_arguments().filter_map(|argument| argument.get_long());
+        names
+            .filter(|name| !["help", "version", "config"].contains(name))
+            .map(str::to_owned)
+            .collect()
+    }
+
+    #[test]
+    fn every_flag_is_a_key_of_the_file() {
+        for flag in replaceable_flags() {
+            let error = toml::from_str::<Layer>(&format!("{flag} = {{}}")).unwrap_err();
+            assert!(!error.message().contains("unknown field"), "{error}");
+        }
+    }
+
+    #[test]
+    fn every_flag_is_a_variable() {
+        let load = |name: &str, value: &str| {
+            let variable = |asked: &str| (asked == name).then(|| value.into());
+            let user = UserFolders {
+                home: None,
+                state: Some("/nowhere".into()),
+            };
+            Settings::load(Layer::default(), None, &variable, &user)
+        };
+        let default = load("", "").unwrap();
+        for flag in replaceable_flags() {
+            let name = format!("MESH_LLM_{}", flag.replace('-', "_").to_uppercase());
+            // One of these says something to every one of them.
+            let heard = ["1", "q8_0", "on", "json"]
+                .iter()
+                .any(|value| load(&name, value).is_ok_and(|settings| settings != default));
+            assert!(heard, "{name}");
+        }
+    }
+}

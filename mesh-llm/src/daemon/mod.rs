@@ -1,0 +1,284 @@
+//! Puts the parts together: settings, state directory, model, port, engine; and takes them apart
+//! in order.
+
+mod console;
+mod limits;
+mod progress;
+mod report;
+pub mod settings;
+mod signals;
+mod state;
+
+pub use state::StateError;
+
+use crate::api::{BindError, Server, Shutdown};
+use crate::engine::{Engine, Failure, Launch, Program, ProgramError, State};
+use crate::exit::Exit;
+use crate::models::{self, Choice, Model};
+use console::Console;
+use llama_engine::server::options::{Listen, Options};
+use report::{EngineReport, Offer, Reporter};
+use settings::{EngineSettings, Layer, Settings, UserFolders};
+use signals::Signals;
+use state::{Home, RunFolder};
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+
+/// How long exchanges that run may take to finish after the daemon was told to end.
+const DRAIN_WITHIN: Duration = Duration::from_secs(30);
+
+/// How long clients may take to hear of an engine that failed.
+const TELL_WITHIN: Duration = Duration::from_secs(1);
+
+/// Exchanges that finish within this time are not worth a word.
+const DRAIN_QUIETLY: Duration = Duration::from_millis(200);
+
+/// Forwarding takes little: two threads, of which one is free when the other is not.
+const WORKER_THREADS: usize = 2;
+
+/// Runs the daemon until it is told to end, or cannot go on.
+///
+/// `flags` are what the command line says, `config` the configuration file that it names.
+pub fn run(flags: Layer, config: Option<PathBuf>) -> Exit {
+    let log = flags.log_format.unwrap_or_default();
+    let settings = Settings::load(
+        flags,
+        config,
+        &|name| std::env::var_os(name),
+        &UserFolders::current(),
+    );
+    let (log, verbose) = settings
+        .as_ref()
+        .map_or((log, 0), |settings| (settings.log, settings.verbose));
+    // Without a thread for standard error there is no way to say so, nor to do anything.
+    let Ok(console) = Console::start() else {
+        return Exit::UNEXPECTED;
+    };
+    let reporter = Reporter::start(console, log, verbose);
+    let served = settings
+        .map_err(Error::from)
+        .and_then(|settings| serve(&settings, &reporter));
+    let exit = match served {
+        Ok(()) => Exit::DONE,
+        Err(error) => {
+            reporter.error(&error.to_string(), error.exit());
+            error.exit()
+        }
+    };
+    reporter.flush();
+    exit
+}
+
+/// Why the daemon ended without having been asked to.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error(transparent)]
+    Settings(#[from] settings::Error),
+    #[error(transparent)]
+    State(#[from] StateError),
+    #[error(transparent)]
+    Model(#[from] models::Error),
+    #[error(transparent)]
+    Program(#[from] ProgramError),
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    #[error("{}", .0.message)]
+    Engine(Failure),
+    #[error("{doing} failed: {cause}")]
+    Unexpected { doing: &'static str, cause: io::Error },
+}
+
+impl Error {
+    fn exit(&self) -> Exit {
+        match self {
+            Error::Settings(error) => error.exit(),
+            Error::State(_) => Exit::STATE,
+            Error::Model(error) => error.exit(),
+            Error::Program(ProgramError::NotThere { .. }) => Exit::FILE,
+            Error::Program(_) => Exit::CONFIGURATION,
+            Error::Bind(error) => error.exit(),
+            Error::Engine(failure) => failure.exit,
+            Error::Unexpected { .. } => Exit::UNEXPECTED,
+        }
+    }
+}
+
+fn unexpected(doing: &'static str) -> impl FnOnce(io::Error) -> Error {
+    move |cause| Error::Unexpected { doing, cause }
+}
+
+fn serve(settings: &Settings, reporter: &Reporter) -> Result<(), Error> {
+    let max_connections = limits::connections();
+    let program = Program::find(settings.bin_dir.as_deref())?;
+    let home = Home::open(&settings.home)?;
+    let store = home.models();
+    let folders = models::Folders {
+        store: &store,
+        user: settings.models.as_deref(),
+    };
+    let model = models::resolve(settings.model.as_deref(), folders)?;
+    if model.choice != Choice::Named {
+        reporter.note(&model.choice.to_string());
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKER_THREADS)
+        .enable_all()
+        .build()
+        .map_err(unexpected("starting threads"))?;
+    runtime.block_on(async {
+        let server = Server::bind(&settings.host, settings.port).await?;
+        if !server.address().ip().is_loopback() {
+            reporter.note(&format!(
+                "every machine that reaches {} can use the model",
+                server.address()
+            ));
+        }
+        let signals = Signals::listen().map_err(unexpected("listening for signals"))?;
+        // Dropped last: the socket in it is in use until the engine has ended.
+        let folder = home.run_folder()?;
+        let offer = Offer {
+            model: model.id.clone(),
+            address: server.address(),
+        };
+        let options = options(settings, model, &folder)?;
+        let log = reporter.clone();
+        let engine = Engine::start(Launch { program, options }, move |line| log.engine_log(line));
+        let api = Api::start(server, engine.state(), max_connections);
+        let parts = Parts { signals, engine, api };
+        parts.run(reporter, reporter.engine(offer)).await
+    })
+}
+
+/// What the engine is told.
+fn options(settings: &Settings, model: Model, folder: &RunFolder) -> Result<Options, Error> {
+    let (listen, secret) = if cfg!(unix) {
+        (Listen::Unix(folder.path().join("llama-server.sock")), None)
+    } else {
+        // A port is open to every user of the machine, so the daemon must show who it is.
+        (Listen::Tcp(([127, 0, 0, 1], 0).into()), Some(secret()?))
+    };
+    let EngineSettings {
+        context,
+        slots,
+        queue,
+        devices,
+        threads,
+        gpu_layers,
+        cache_type_k,
+        cache_type_v,
+        flash_attention,
+    } = settings.engine.clone();
+    Ok(Options {
+        secret,
+        context: context.map(Into::into),
+        slots: slots.map(Into::into),
+        devices,
+        threads: threads.map(Into::into),
+        gpu_layers,
+        cache_type_k,
+        cache_type_v,
+        flash_attention,
+        queue,
+        log: settings.log,
+        verbose: settings.verbose,
+        ..Options::new(listen, model.path, model.id)
+    })
+}
+
+/// A word that nobody can guess.
+fn secret() -> Result<String, Error> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).map_err(|error| Error::Unexpected {
+        doing: "choosing a secret",
+        cause: error.into(),
+    })?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// The API, served by a task of its own.
+struct Api {
+    drain: oneshot::Sender<()>,
+    cut: oneshot::Sender<()>,
+    served: JoinHandle<()>,
+}
+
+impl Api {
+    fn start(server: Server, engine: watch::Receiver<State>, max_connections: usize) -> Api {
+        let (drain, drained) = oneshot::channel();
+        let (cut, was_cut) = oneshot::channel();
+        let shutdown = Shutdown {
+            drain: drained,
+            cut: was_cut,
+        };
+        Api {
+            drain,
+            cut,
+            served: tokio::spawn(server.serve(engine, max_connections, shutdown)),
+        }
+    }
+
+    /// Takes no new connections, and lets exchanges finish until `limit` is over.
+    async fn finish(mut self, limit: impl Future<Output = ()>, slow: impl FnOnce()) {
+        // The server listens for both as long as it runs.
+        let _ = self.drain.send(());
+        if timeout(DRAIN_QUIETLY, &mut self.served).await.is_ok() {
+            return;
+        }
+        slow();
+        tokio::select! {
+            _ = &mut self.served => {}
+            () = limit => {
+                let _ = self.cut.send(());
+                let _ = self.served.await;
+            }
+        }
+    }
+}
+
+/// Everything that runs.
+struct Parts {
+    signals: Signals,
+    engine: Engine,
+    api: Api,
+}
+
+impl Parts {
+    /// Runs until a signal, or until the engine has failed; then stops everything.
+    async fn run(mut self, reporter: &Reporter, mut report: EngineReport) -> Result<(), Error> {
+        let mut state = self.engine.state();
+        let end = loop {
+            report.state(&state.borrow_and_update().clone());
+            if let State::Failed(failure) = &*state.borrow() {
+                break Err(Error::Engine(failure.clone()));
+            }
+            tokio::select! {
+                changed = state.changed() => if changed.is_err() {
+                    break Err(unexpected("supervising the engine")(io::Error::other("its task is gone")));
+                },
+                () = self.signals.next() => break Ok(()),
+            }
+        };
+        match &end {
+            Err(_) => self.api.finish(sleep(TELL_WITHIN), || {}).await,
+            Ok(()) => {
+                let limit = async {
+                    tokio::select! {
+                        () = sleep(DRAIN_WITHIN) => {}
+                        () = self.signals.next() => {}
+                    }
+                };
+                let seconds = DRAIN_WITHIN.as_secs();
+                let note = format!(
+                    "ending once the running requests are answered, at most {seconds} s; a second Ctrl-C ends at once"
+                );
+                self.api.finish(limit, || reporter.note(&note)).await;
+            }
+        }
+        self.engine.stop().await;
+        end
+    }
+}

@@ -1,0 +1,135 @@
+//! What of the engine's states is worth a word.
+
+use crate::engine::{Failure, State};
+use llama_engine::status::Ready;
+use std::time::Duration;
+
+/// Something to tell the user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum News {
+    /// The weights are being read.
+    Loading { percent: u8 },
+    /// The engine answers requests, for the first time.
+    Ready(Ready),
+    /// The engine answers requests after a crash.
+    ReadyAgain,
+    /// The engine crashed.
+    Crashed {
+        crashes: u32,
+        cause: String,
+        delay: Duration,
+    },
+    /// The engine will not run again.
+    Failed(Failure),
+}
+
+/// How finely loading is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Steps {
+    /// Every percent, for a line that is written over.
+    Fine,
+    /// Every ten percent, for a log.
+    Coarse,
+}
+
+impl Steps {
+    fn percent(self) -> u8 {
+        match self {
+            Steps::Fine => 1,
+            Steps::Coarse => 10,
+        }
+    }
+}
+
+/// Follows the engine's states.
+#[derive(Debug)]
+pub(super) struct Progress {
+    steps: Steps,
+    told_step: Option<u8>,
+    was_ready: bool,
+}
+
+impl Progress {
+    pub(super) fn new(steps: Steps) -> Self {
+        Self {
+            steps,
+            told_step: None,
+            was_ready: false,
+        }
+    }
+
+    /// Takes the next state; states may repeat or be left out.
+    pub(super) fn news(&mut self, state: &State) -> Option<News> {
+        match state {
+            State::Starting => {
+                self.told_step = None;
+                None
+            }
+            State::Loading { percent } => {
+                let step = percent / self.steps.percent();
+                // What was loaded once is in the system's cache: not worth many words again.
+                if self.was_ready || self.told_step.is_some_and(|told| told >= step) {
+                    return None;
+                }
+                self.told_step = Some(step);
+                Some(News::Loading { percent: *percent })
+            }
+            State::Ready(_) if self.was_ready => Some(News::ReadyAgain),
+            State::Ready(serving) => {
+                self.was_ready = true;
+                Some(News::Ready(serving.ready.clone()))
+            }
+            State::Restarting {
+                crashes,
+                cause,
+                delay,
+            } => Some(News::Crashed {
+                crashes: *crashes,
+                cause: cause.clone(),
+                delay: *delay,
+            }),
+            State::Failed(failure) => Some(News::Failed(failure.clone())),
+            State::Stopping => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(steps: Steps, percents: &[u8]) -> Vec<u8> {
+        let mut progress = Progress::new(steps);
+        let news = percents
+            .iter()
+            .filter_map(|percent| progress.news(&State::Loading { percent: *percent }));
+        news.map(|news| match news {
+            News::Loading { percent } => percent,
+            other => panic!("{other:?}"),
+        })
+        .collect()
+    }
+
+    #[test]
+    fn a_log_is_told_every_ten_percent() {
+        let every: Vec<u8> = (0..=100).collect();
+        assert_eq!(
+            told(Steps::Coarse, &every),
+            [0, 10, 20, 30, 40, 50, 60, 70, 80, 90, 100]
+        );
+        assert_eq!(told(Steps::Coarse, &[3, 9, 47, 48, 12, 100]), [3, 47, 100]);
+    }
+
+    #[test]
+    fn a_terminal_is_told_every_percent_once() {
+        assert_eq!(told(Steps::Fine, &[0, 1, 1, 2]), [0, 1, 2]);
+    }
+
+    #[test]
+    fn a_second_start_is_told_anew() {
+        let mut progress = Progress::new(Steps::Coarse);
+        assert!(progress.news(&State::Loading { percent: 50 }).is_some());
+        assert!(progress.news(&State::Starting).is_none());
+        assert!(progress.news(&State::Loading { percent: 0 }).is_some());
+    }
+}

@@ -1,0 +1,125 @@
+//! The layer of the configuration file.
+
+use super::{Error, Layer};
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+/// Reads the file, which must be there.
+pub(super) fn layer(path: &Path, user_home: Option<&Path>) -> Result<Layer, Error> {
+    let unreadable = |cause| Error::Unreadable {
+        path: path.to_owned(),
+        cause,
+    };
+    let text = std::fs::read_to_string(path).map_err(unreadable)?;
+    let mut layer = parse(&text, path)?;
+    let folder = path.parent().unwrap_or(Path::new(""));
+    layer.bin_dir = layer.bin_dir.map(|path| anchored(path, folder, user_home));
+    layer.model = layer.model.map(|model| match is_path(&model) {
+        true => anchored(model, folder, user_home),
+        false => model,
+    });
+    Ok(layer)
+}
+
+/// Reads the file, or nothing where it does not exist.
+pub(super) fn layer_if_there(path: &Path, user_home: Option<&Path>) -> Result<Layer, Error> {
+    match layer(path, user_home) {
+        Err(Error::Unreadable { cause, .. }) if cause.kind() == ErrorKind::NotFound => Ok(Layer::default()),
+        result => result,
+    }
+}
+
+fn parse(text: &str, path: &Path) -> Result<Layer, Error> {
+    toml::from_str(text).map_err(|error| {
+        let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or("");
+        Error::File {
+            path: path.to_owned(),
+            line: before.matches('\n').count() + 1,
+            // serde says field; in a file for people it is a key.
+            cause: error
+                .message()
+                .replace("unknown field", "unknown key")
+                .replace('\n', " "),
+        }
+    })
+}
+
+/// Whether the words name a file rather than a model.
+fn is_path(model: &Path) -> bool {
+    model.components().count() > 1 || model.extension().is_some_and(|extension| extension == "gguf")
+}
+
+/// A path in a file means the same wherever the daemon is started: it begins at the file's folder,
+/// and `~/` is the user's home, as no shell has seen it.
+fn anchored(path: PathBuf, folder: &Path, user_home: Option<&Path>) -> PathBuf {
+    match (path.strip_prefix("~"), user_home) {
+        (Ok(rest), Some(home)) => home.join(rest),
+        _ => folder.join(path),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use llama_engine::server::options::CacheType;
+
+    fn error(text: &str) -> String {
+        parse(text, Path::new("config.toml")).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn every_key_has_its_flag_s_name() {
+        let text =
+            "model = 'tiny'\nctx-size = 4096\ndevice = ['CPU']\ncache-type-k = 'q8_0'\nlog-format = 'json'";
+        let layer = parse(text, Path::new("")).unwrap();
+        assert_eq!(layer.model.as_deref(), Some(Path::new("tiny")));
+        assert_eq!(layer.cache_type_k, Some(CacheType::Q8_0));
+        assert_eq!(layer.device.unwrap().0, ["CPU"]);
+    }
+
+    #[test]
+    fn devices_are_a_list_or_words() {
+        let device = |text| parse(text, Path::new("")).unwrap().device.unwrap().0;
+        assert_eq!(device("device = ['A', 'B']"), device("device = 'A,B'"));
+        assert!(error("device = 3").contains("names with commas"));
+    }
+
+    #[test]
+    fn a_mistake_is_shown_with_its_line_and_what_is_possible() {
+        let unknown = error("port = 1\nprot = 2");
+        assert!(
+            unknown.starts_with("config.toml:2: unknown key `prot`, expected one of `model`"),
+            "{unknown}"
+        );
+        assert!(
+            error("ctx-size = 0").starts_with("config.toml:1: "),
+            "{}",
+            error("ctx-size = 0")
+        );
+        assert!(
+            error("port = 70000").contains("70000"),
+            "{}",
+            error("port = 70000")
+        );
+        assert!(error("flash-attn = 'x'").contains("auto, on, off"));
+        assert!(!error("port = ").contains('\n'));
+    }
+
+    #[test]
+    fn paths_begin_at_the_file_or_at_home() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("c.toml");
+        let read = |text: &str| {
+            std::fs::write(&file, text).unwrap();
+            layer(&file, Some(Path::new("/home/u"))).unwrap()
+        };
+        assert_eq!(read("model = 'x.gguf'").model, Some(folder.path().join("x.gguf")));
+        assert_eq!(
+            read("model = '~/m/x.gguf'").model,
+            Some("/home/u/m/x.gguf".into())
+        );
+        assert_eq!(read("model = '/m/x.gguf'").model, Some("/m/x.gguf".into()));
+        assert_eq!(read("model = 'tiny'").model, Some("tiny".into()));
+        assert_eq!(read("bin-dir = 'bin'").bin_dir, Some(folder.path().join("bin")));
+    }
+}

@@ -1,0 +1,397 @@
+//! What the daemon was told: flags over variables over a file over defaults.
+//!
+//! Each source is read into a [`Layer`]; [`Layer::over`] is the whole of the precedence.
+
+mod file;
+mod variables;
+
+use crate::exit::Exit;
+use llama_engine::server::options::{CacheType, FlashAttention, LogFormat};
+use serde::Deserialize;
+use std::ffi::OsString;
+use std::num::NonZeroU32;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+/// The port where clients expect the API.
+pub const DEFAULT_PORT: u16 = 9337;
+
+/// The address that only this machine reaches.
+pub const DEFAULT_HOST: &str = "127.0.0.1";
+
+/// What one source says; the rest is left to the sources below it.
+///
+/// The names of the fields are the keys of the file and, with dashes, the daemon's flags.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Layer {
+    /// The model to serve.
+    pub model: Option<PathBuf>,
+    /// The address of the API.
+    pub host: Option<String>,
+    /// The port of the API.
+    pub port: Option<u16>,
+    /// Tokens that all slots share.
+    pub ctx_size: Option<NonZeroU32>,
+    /// Requests served at once.
+    pub parallel: Option<NonZeroU32>,
+    /// Requests that may wait for a slot.
+    pub queue: Option<u32>,
+    /// Devices that compute.
+    pub device: Option<Devices>,
+    /// Threads that compute.
+    pub threads: Option<NonZeroU32>,
+    /// Layers on GPUs.
+    pub gpu_layers: Option<u32>,
+    /// How keys are kept in the KV cache.
+    pub cache_type_k: Option<CacheType>,
+    /// How values are kept in the KV cache.
+    pub cache_type_v: Option<CacheType>,
+    /// Whether attention is computed in one fused step.
+    pub flash_attn: Option<FlashAttention>,
+    /// Where to find `llama-server`.
+    pub bin_dir: Option<PathBuf>,
+    /// How the log looks.
+    pub log_format: Option<LogFormat>,
+    /// How much is logged.
+    pub verbose: Option<u8>,
+}
+
+impl Layer {
+    /// This layer, and what it leaves open from the one `below`.
+    pub fn over(self, below: Layer) -> Layer {
+        Layer {
+            model: self.model.or(below.model),
+            host: self.host.or(below.host),
+            port: self.port.or(below.port),
+            ctx_size: self.ctx_size.or(below.ctx_size),
+            parallel: self.parallel.or(below.parallel),
+            queue: self.queue.or(below.queue),
+            device: self.device.or(below.device),
+            threads: self.threads.or(below.threads),
+            gpu_layers: self.gpu_layers.or(below.gpu_layers),
+            cache_type_k: self.cache_type_k.or(below.cache_type_k),
+            cache_type_v: self.cache_type_v.or(below.cache_type_v),
+            flash_attn: self.flash_attn.or(below.flash_attn),
+            bin_dir: self.bin_dir.or(below.bin_dir),
+            log_format: self.log_format.or(below.log_format),
+            verbose: self.verbose.or(below.verbose),
+        }
+    }
+}
+
+/// Names of devices: in a file a list or, as everywhere, words with commas between them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(from = "DevicesInFile")]
+pub struct Devices(pub Vec<String>);
+
+#[derive(Deserialize)]
+#[serde(
+    untagged,
+    expecting = "a name, names with commas between them, or a list of names"
+)]
+enum DevicesInFile {
+    Words(String),
+    List(Vec<String>),
+}
+
+impl From<DevicesInFile> for Devices {
+    fn from(devices: DevicesInFile) -> Self {
+        match devices {
+            DevicesInFile::Words(words) => Devices::from_words(&words),
+            DevicesInFile::List(list) => Devices(list),
+        }
+    }
+}
+
+impl Devices {
+    /// The names in `CUDA0,CUDA1`.
+    pub fn from_words(words: &str) -> Devices {
+        let names = words.split(',').map(str::trim).filter(|name| !name.is_empty());
+        Devices(names.map(str::to_owned).collect())
+    }
+}
+
+/// What the daemon does, every question answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// The state directory.
+    pub home: PathBuf,
+    /// Where the user keeps models.
+    pub models: Option<PathBuf>,
+    /// The model to serve; none: one found on disk, else the embedded one.
+    pub model: Option<PathBuf>,
+    /// The address of the API.
+    pub host: String,
+    /// The port of the API; 0 lets the system choose one.
+    pub port: u16,
+    /// Where `llama-server` is; none: it is part of this binary.
+    pub bin_dir: Option<PathBuf>,
+    /// What is passed on to the engine.
+    pub engine: EngineSettings,
+    /// How the log looks.
+    pub log: LogFormat,
+    /// How much is logged.
+    pub verbose: u8,
+}
+
+/// What is passed on to the engine; none: it chooses.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EngineSettings {
+    /// Tokens that all slots share.
+    pub context: Option<NonZeroU32>,
+    /// Requests served at once.
+    pub slots: Option<NonZeroU32>,
+    /// Requests that may wait for a slot.
+    pub queue: Option<u32>,
+    /// Devices that compute.
+    pub devices: Vec<String>,
+    /// Threads that compute.
+    pub threads: Option<NonZeroU32>,
+    /// Layers on GPUs.
+    pub gpu_layers: Option<u32>,
+    /// How keys are kept in the KV cache.
+    pub cache_type_k: CacheType,
+    /// How values are kept in the KV cache.
+    pub cache_type_v: CacheType,
+    /// Whether attention is computed in one fused step.
+    pub flash_attention: FlashAttention,
+}
+
+/// Directories of the user who runs the daemon.
+#[derive(Debug, Clone, Default)]
+pub struct UserFolders {
+    /// The home directory.
+    pub home: Option<PathBuf>,
+    /// Where the platform keeps the state of this program.
+    pub state: Option<PathBuf>,
+}
+
+impl UserFolders {
+    /// Those of the current user, by XDG where that applies.
+    pub fn current() -> Self {
+        Self {
+            home: directories::BaseDirs::new().map(|dirs| dirs.home_dir().to_owned()),
+            state: directories::ProjectDirs::from("", "", "mesh-llm").map(|dirs| {
+                dirs.state_dir()
+                    .unwrap_or_else(|| dirs.data_local_dir())
+                    .to_owned()
+            }),
+        }
+    }
+}
+
+impl Settings {
+    /// Reads variables and the configuration file and puts `flags` on top.
+    ///
+    /// `config` is the file that a flag names; `variable` looks a variable of the environment up.
+    pub fn load(
+        flags: Layer,
+        config: Option<PathBuf>,
+        variable: &dyn Fn(&str) -> Option<OsString>,
+        user: &UserFolders,
+    ) -> Result<Settings, Error> {
+        let variable = |name: &str| variable(name).filter(|value| !value.is_empty());
+        let home = match variable("MESH_LLM_HOME") {
+            Some(home) => absolute(Path::new(&home)),
+            None => user.state.clone().ok_or(Error::NoHome)?,
+        };
+        let models = match variable("MESH_LLM_MODELS") {
+            Some(models) => Some(PathBuf::from(models)),
+            None => user.home.as_ref().map(|home| home.join(".models")),
+        };
+        let environment = variables::layer(&variable)?;
+        let file = match config.or_else(|| variable("MESH_LLM_CONFIG").map(PathBuf::from)) {
+            Some(path) => file::layer(&path, user.home.as_deref())?,
+            None => file::layer_if_there(&home.join("config.toml"), user.home.as_deref())?,
+        };
+        Ok(Self::from_layer(flags.over(environment).over(file), home, models))
+    }
+
+    fn from_layer(layer: Layer, home: PathBuf, models: Option<PathBuf>) -> Settings {
+        Settings {
+            home,
+            models,
+            model: layer.model,
+            host: layer.host.unwrap_or_else(|| DEFAULT_HOST.to_owned()),
+            port: layer.port.unwrap_or(DEFAULT_PORT),
+            bin_dir: layer.bin_dir,
+            engine: EngineSettings {
+                context: layer.ctx_size,
+                slots: layer.parallel,
+                queue: layer.queue,
+                devices: layer.device.unwrap_or_default().0,
+                threads: layer.threads,
+                gpu_layers: layer.gpu_layers,
+                cache_type_k: layer.cache_type_k.unwrap_or_default(),
+                cache_type_v: layer.cache_type_v.unwrap_or_default(),
+                flash_attention: layer.flash_attn.unwrap_or_default(),
+            },
+            log: layer.log_format.unwrap_or_default(),
+            verbose: layer.verbose.unwrap_or(0),
+        }
+    }
+}
+
+/// The path from the root, where the current directory is known.
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+/// Reads `text` as a `T`, its error in words.
+fn read<T: FromStr<Err: std::fmt::Display>>(text: &str) -> Result<T, String> {
+    text.trim().parse().map_err(|error: T::Err| error.to_string())
+}
+
+/// What cannot be understood or read.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A variable of the environment has no meaning.
+    #[error("the variable {name} is `{value}`: {cause}; correct it or unset it")]
+    Variable {
+        /// Its name.
+        name: String,
+        /// What it holds.
+        value: String,
+        /// What is wrong with that.
+        cause: String,
+    },
+    /// The configuration file cannot be read.
+    #[error("the configuration file {} cannot be read: {cause}; correct its path (--config) or its permissions", path.display())]
+    Unreadable {
+        /// Its path.
+        path: PathBuf,
+        /// Why not.
+        cause: std::io::Error,
+    },
+    /// The configuration file says something without a meaning.
+    #[error("{}:{line}: {cause}", path.display())]
+    File {
+        /// Its path.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// What is wrong there.
+        cause: String,
+    },
+    /// There is no place for the state directory.
+    #[error("no home directory is known for this user; set MESH_LLM_HOME to a folder for mesh-llm's files")]
+    NoHome,
+}
+
+impl Error {
+    /// How the process ends for this.
+    pub fn exit(&self) -> Exit {
+        match self {
+            Error::Variable { .. } | Error::File { .. } => Exit::CONFIGURATION,
+            Error::Unreadable { .. } => Exit::FILE,
+            Error::NoHome => Exit::STATE,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn load(flags: Layer, config: Option<PathBuf>, variables: &[(&str, &str)]) -> Result<Settings, Error> {
+        let user = UserFolders {
+            home: Some("/home/u".into()),
+            state: Some("/no/such/state".into()),
+        };
+        let variable = |name: &str| {
+            variables
+                .iter()
+                .find(|(known, _)| *known == name)
+                .map(|(_, value)| value.into())
+        };
+        Settings::load(flags, config, &variable, &user)
+    }
+
+    #[test]
+    fn nothing_said_gives_the_defaults() {
+        let settings = load(Layer::default(), None, &[]).unwrap();
+        assert_eq!((settings.host.as_str(), settings.port), ("127.0.0.1", 9337));
+        assert_eq!(settings.home, Path::new("/no/such/state"));
+        assert_eq!(settings.models.as_deref(), Some(Path::new("/home/u/.models")));
+        assert_eq!(
+            (settings.model, settings.engine),
+            (None, EngineSettings::default())
+        );
+    }
+
+    #[test]
+    fn a_flag_beats_a_variable_beats_the_file_beats_the_default() {
+        let home = tempfile::tempdir().unwrap();
+        std::fs::write(
+            home.path().join("config.toml"),
+            "port = 1\nparallel = 1\nthreads = 1",
+        )
+        .unwrap();
+        let variables = [
+            ("MESH_LLM_HOME", home.path().to_str().unwrap()),
+            ("MESH_LLM_PORT", "2"),
+            ("MESH_LLM_PARALLEL", "2"),
+        ];
+        let flags = Layer {
+            port: Some(3),
+            ..Layer::default()
+        };
+        let settings = load(flags, None, &variables).unwrap();
+        assert_eq!(settings.port, 3);
+        assert_eq!(settings.engine.slots, NonZeroU32::new(2));
+        assert_eq!(settings.engine.threads, NonZeroU32::new(1));
+        assert_eq!(settings.engine.context, None);
+    }
+
+    #[test]
+    fn an_empty_variable_is_an_unset_one() {
+        let settings = load(
+            Layer::default(),
+            None,
+            &[("MESH_LLM_PORT", ""), ("MESH_LLM_HOME", "")],
+        );
+        assert_eq!(settings.unwrap().port, DEFAULT_PORT);
+    }
+
+    #[test]
+    fn a_named_file_must_exist() {
+        let error = load(Layer::default(), Some("/no/such/file.toml".into()), &[]).unwrap_err();
+        assert_eq!(error.exit(), Exit::FILE);
+        assert!(error.to_string().contains("/no/such/file.toml"), "{error}");
+    }
+
+    #[test]
+    fn device_names_are_split_at_commas() {
+        assert_eq!(Devices::from_words("CUDA0, CUDA1,").0, ["CUDA0", "CUDA1"]);
+        assert_eq!(Devices::from_words("").0, Vec::<String>::new());
+    }
+
+    fn layers() -> impl Strategy<Value = Layer> {
+        let number = || proptest::option::of(1..9u32);
+        (number(), number(), number(), number()).prop_map(|(port, queue, layers, verbose)| Layer {
+            port: port.map(|n| n as u16),
+            queue,
+            gpu_layers: layers,
+            verbose: verbose.map(|n| n as u8),
+            ..Layer::default()
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn precedence_does_not_depend_on_the_order_of_merging(a in layers(), b in layers(), c in layers()) {
+            let left = a.clone().over(b.clone()).over(c.clone());
+            prop_assert_eq!(left, a.over(b.over(c)));
+        }
+
+        #[test]
+        fn the_upper_layer_wins(a in layers(), b in layers()) {
+            let merged = a.clone().over(b.clone());
+            prop_assert_eq!(merged.port, a.port.or(b.port));
+            prop_assert_eq!(a.clone().over(Layer::default()), a.clone());
+            prop_assert_eq!(Layer::default().over(a.clone()), a);
+        }
+    }
+}

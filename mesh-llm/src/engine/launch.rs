@@ -1,0 +1,157 @@
+//! How the child is started.
+
+use llama_engine::server::options::{Options, SECRET_VARIABLE};
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use tokio::process::{Child, Command};
+
+/// The name of the child, as a program and as a command of this binary.
+pub const LLAMA_SERVER: &str = "llama-server";
+
+/// The program that is the child.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Program {
+    /// This binary, under its command `llama-server`.
+    Itself(PathBuf),
+    /// A `llama-server` elsewhere.
+    At(PathBuf),
+}
+
+/// Why there is no program.
+#[derive(Debug, thiserror::Error)]
+pub enum ProgramError {
+    /// This build has none inside.
+    #[error(
+        "this build of mesh-llm has no engine inside; name a folder that holds `llama-server` with --bin-dir"
+    )]
+    NotBuiltIn,
+    /// The folder has none.
+    #[error("{} cannot be run: {cause}; --bin-dir names the folder that holds `llama-server`", path.display())]
+    NotThere {
+        /// Where it was looked for.
+        path: PathBuf,
+        /// Why it will not do.
+        cause: String,
+    },
+    /// This binary's own path is unknown.
+    #[error(
+        "the path of mesh-llm itself is unknown: {0}; name a folder that holds `llama-server` with --bin-dir"
+    )]
+    Unknown(io::Error),
+}
+
+impl Program {
+    /// The one in `folder` or, where none is named, this binary.
+    pub fn find(folder: Option<&Path>) -> Result<Program, ProgramError> {
+        match folder {
+            Some(folder) => {
+                let path = folder
+                    .join(LLAMA_SERVER)
+                    .with_extension(std::env::consts::EXE_EXTENSION);
+                match runnable(&path) {
+                    Ok(()) => Ok(Program::At(path)),
+                    Err(cause) => Err(ProgramError::NotThere { path, cause }),
+                }
+            }
+            None if cfg!(feature = "engine") => std::env::current_exe()
+                .map(Program::Itself)
+                .map_err(ProgramError::Unknown),
+            None => Err(ProgramError::NotBuiltIn),
+        }
+    }
+
+    fn command(&self) -> Command {
+        match self {
+            Program::Itself(path) => {
+                let mut command = Command::new(path);
+                command.arg(LLAMA_SERVER);
+                command
+            }
+            Program::At(path) => Command::new(path),
+        }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        match self {
+            Program::Itself(path) | Program::At(path) => path,
+        }
+    }
+}
+
+/// Whether the file looks like a program; in words why not.
+fn runnable(path: &Path) -> Result<(), String> {
+    let metadata = path.metadata().map_err(|error| error.to_string())?;
+    if !metadata.is_file() {
+        return Err("it is not a file".to_owned());
+    }
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        if metadata.permissions().mode() & 0o111 == 0 {
+            return Err("it is not executable".to_owned());
+        }
+    }
+    Ok(())
+}
+
+/// Everything that a start of the child needs.
+#[derive(Debug, Clone)]
+pub struct Launch {
+    /// What is run.
+    pub program: Program,
+    /// What it is told.
+    pub options: Options,
+}
+
+impl Launch {
+    /// Starts the child. Its three standard streams are pipes that this process holds.
+    pub(super) fn start(&self) -> io::Result<Child> {
+        let mut command = self.program.command();
+        command
+            .args(arguments(&self.options))
+            .env_remove(SECRET_VARIABLE)
+            .envs(self.options.secret.iter().map(|secret| (SECRET_VARIABLE, secret)))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
+        // Ctrl-C is for the daemon, which then ends the child in order.
+        #[cfg(unix)]
+        command.process_group(0);
+        command.spawn()
+    }
+}
+
+/// The arguments that say what `options` say; the command `llama-server` reads them back.
+pub fn arguments(options: &Options) -> Vec<OsString> {
+    let mut arguments: Vec<OsString> = Vec::new();
+    let mut add = |flag: &str, value: OsString| arguments.extend([flag.into(), value]);
+    add("--listen", options.listen.to_string().into());
+    add("--model", options.model.clone().into());
+    add("--model-name", options.model_name.clone().into());
+    let numbers = [
+        ("--ctx-size", options.context),
+        ("--parallel", options.slots),
+        ("--threads", options.threads),
+        ("--gpu-layers", options.gpu_layers),
+        ("--batch-size", options.batch_size),
+        ("--queue", options.queue),
+    ];
+    for (flag, number) in numbers {
+        if let Some(number) = number {
+            add(flag, number.to_string().into());
+        }
+    }
+    for device in &options.devices {
+        add("--device", device.into());
+    }
+    add("--cache-type-k", options.cache_type_k.word().into());
+    add("--cache-type-v", options.cache_type_v.word().into());
+    add("--flash-attn", options.flash_attention.word().into());
+    add("--log-format", options.log.word().into());
+    arguments.extend(std::iter::repeat_n("-v".into(), options.verbose.into()));
+    arguments
+}

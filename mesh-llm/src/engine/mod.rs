@@ -1,0 +1,68 @@
+//! Keeps a llama-server running as a child process.
+//!
+//! One task owns the child; everyone else sees its [`State`]. What is decided here is pure:
+//! how long to wait after a crash ([`restarts`]) and what an exit means ([`cause`]). This room
+//! knows nothing of the API, nor of where models come from.
+
+pub mod cause;
+mod launch;
+mod lines;
+pub mod restarts;
+mod run;
+mod supervisor;
+mod upstream;
+
+pub use launch::{Launch, Program, ProgramError, arguments};
+pub use supervisor::Engine;
+pub use upstream::{RequestBody, Upstream};
+
+use crate::exit::Exit;
+use llama_engine::status::Ready;
+use std::time::Duration;
+
+/// What the engine does at the moment.
+#[derive(Debug, Clone)]
+pub enum State {
+    /// It was started, or reads the model's header and computes what fits.
+    Starting,
+    /// It reads weights.
+    Loading {
+        /// 0 to 100.
+        percent: u8,
+    },
+    /// It answers requests.
+    Ready(Serving),
+    /// It crashed and is started again.
+    Restarting {
+        /// How often it crashed in a row.
+        crashes: u32,
+        /// Why, in words.
+        cause: String,
+        /// The pause before the start.
+        delay: Duration,
+    },
+    /// It will not be started again.
+    Failed(Failure),
+    /// It was told to end.
+    Stopping,
+}
+
+/// An engine that answers requests.
+#[derive(Debug, Clone)]
+pub struct Serving {
+    /// What it has.
+    pub ready: Ready,
+    /// Takes requests to it.
+    pub upstream: Upstream,
+}
+
+/// Why the engine will not be started again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// One line: the thing, the cause and the remedy.
+    pub message: String,
+    /// The last lines of its log, where they explain more than the message.
+    pub last_lines: Vec<String>,
+    /// How the daemon ends for this.
+    pub exit: Exit,
+}

@@ -1,0 +1,188 @@
+//! Takes requests to the child.
+
+use bytes::Bytes;
+use http_body_util::combinators::UnsyncBoxBody;
+use hyper::body::Incoming;
+use hyper::header::{AUTHORIZATION, HeaderValue};
+use hyper::http::uri::{Authority, PathAndQuery, Scheme};
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper::{Request, Response, Uri};
+use hyper_util::client::legacy::connect::{Connected, Connection};
+use hyper_util::client::legacy::{Client, Error};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use llama_engine::server::options::Listen;
+use std::future::Future;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+/// How long an unused connection is kept: less than the child keeps it, or a request could be
+/// written into a connection that the child is closing.
+const IDLE: Duration = Duration::from_secs(10);
+
+/// Unused connections that are kept.
+const MAX_IDLE: usize = 32;
+
+/// The body of a request on its way to the child.
+pub type RequestBody = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
+
+/// The connections to one run of the child; clones share them.
+#[derive(Debug, Clone)]
+pub struct Upstream {
+    client: Client<Connector, RequestBody>,
+    secret: Option<HeaderValue>,
+}
+
+impl Upstream {
+    /// Will connect to the child at `listen`, showing it the secret.
+    pub(super) fn new(listen: Listen, secret: Option<HeaderValue>) -> Self {
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE)
+            .pool_max_idle_per_host(MAX_IDLE)
+            .build(Connector { listen });
+        Self { client, secret }
+    }
+
+    /// Sends a request; its URI's path and query count, and the answer's body streams. Dropping
+    /// the future, or the body, ends the exchange.
+    pub async fn send(&self, mut request: Request<RequestBody>) -> Result<Response<Incoming>, Error> {
+        let mut uri = std::mem::take(request.uri_mut()).into_parts();
+        uri.scheme = Some(Scheme::HTTP);
+        uri.authority = Some(Authority::from_static("llama-server"));
+        uri.path_and_query.get_or_insert(PathAndQuery::from_static("/"));
+        // A scheme, an authority and a path always make a URI.
+        *request.uri_mut() = Uri::from_parts(uri).unwrap_or_default();
+        if let Some(secret) = &self.secret {
+            request.headers_mut().insert(AUTHORIZATION, secret.clone());
+        }
+        self.client.request(request).await
+    }
+}
+
+/// Opens connections to the child, wherever a request seems to go.
+#[derive(Debug, Clone)]
+struct Connector {
+    listen: Listen,
+}
+
+impl tower::Service<Uri> for Connector {
+    type Response = Stream;
+    type Error = io::Error;
+    type Future = Pin<Box<dyn Future<Output = io::Result<Stream>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Uri) -> Self::Future {
+        let listen = self.listen.clone();
+        Box::pin(async move { connect(&listen).await })
+    }
+}
+
+async fn connect(listen: &Listen) -> io::Result<Stream> {
+    match listen {
+        #[cfg(unix)]
+        Listen::Unix(path) => {
+            let stream = tokio::net::UnixStream::connect(path).await?;
+            Ok(Stream(Box::new(TokioIo::new(stream))))
+        }
+        #[cfg(not(unix))]
+        Listen::Unix(_) => Err(io::ErrorKind::Unsupported.into()),
+        Listen::Tcp(address) => {
+            let stream = tokio::net::TcpStream::connect(address).await?;
+            stream.set_nodelay(true)?;
+            Ok(Stream(Box::new(TokioIo::new(stream))))
+        }
+    }
+}
+
+trait ReadWrite: Read + Write + Send + Unpin {}
+
+impl<T: Read + Write + Send + Unpin> ReadWrite for T {}
+
+/// A connection of either kind.
+struct Stream(Box<dyn ReadWrite>);
+
+impl Connection for Stream {
+    fn connected(&self) -> Connected {
+        Connected::new()
+    }
+}
+
+impl Read for Stream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.0).poll_read(cx, buffer)
+    }
+}
+
+impl Write for Stream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut *self.0).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.0).poll_shutdown(cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.0.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut *self.0).poll_write_vectored(cx, bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::{BodyExt, Full};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    #[tokio::test]
+    async fn over_tcp_the_secret_takes_the_place_of_the_client_s_key() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                head.push(stream.read_u8().await.unwrap());
+            }
+            stream
+                .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+                .await
+                .unwrap();
+            String::from_utf8(head).unwrap()
+        });
+        let upstream = Upstream::new(Listen::Tcp(address), Some(HeaderValue::from_static("Bearer s")));
+        let body = Full::default().map_err(|never| match never {}).boxed_unsync();
+        let request = Request::builder()
+            .uri("/v1/models?a=1")
+            .header(AUTHORIZATION, "Bearer sk-1");
+        let response = upstream.send(request.body(body).unwrap()).await.unwrap();
+        assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "ok");
+        let head = server.await.unwrap();
+        assert!(head.starts_with("GET /v1/models?a=1 HTTP/1.1\r\n"), "{head}");
+        assert!(
+            head.contains("authorization: Bearer s\r\n") && !head.contains("sk-1"),
+            "{head}"
+        );
+    }
+}

@@ -1,0 +1,19 @@
+//! The daemon behind the command `mesh-llm`: one OpenAI-compatible endpoint on this machine.
+//!
+//! Rooms, each of which knows only those after it: [`cli`] reads arguments, [`daemon`] puts the
+//! parts together, [`api`] answers clients, [`engine`] keeps a llama-server alive, [`models`] finds
+//! model files. [`exit`] holds the exit codes that all of them use.
+//!
+//! This crate knows nothing of llama.cpp: all of that is in the crate `llama-engine`, which runs
+//! as a child process. Start reading at [`daemon::run`].
+
+#![forbid(unsafe_code)]
+// A test that unwraps says what it expects, and where it was wrong.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod api;
+pub mod cli;
+pub mod daemon;
+pub mod engine;
+pub mod exit;
+pub mod models;
