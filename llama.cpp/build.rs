@@ -28,7 +28,10 @@ mod native {
         let metadata = |more: &[&str]| {
             let mut options = vec!["--filter-platform".to_owned(), platform.clone()];
             options.extend(more.iter().map(|option| (*option).to_owned()));
-            cargo_metadata::MetadataCommand::new().manifest_path(&manifest).other_options(options).exec()
+            cargo_metadata::MetadataCommand::new()
+                .manifest_path(&manifest)
+                .other_options(options)
+                .exec()
         };
         // The listing wants packages that this build does not, tests' ones for example: they may
         // still have to be fetched.
@@ -40,7 +43,12 @@ mod native {
             .iter()
             .find(|package| package.name.as_str() == "llama-cpp-sys-2")
             .expect("llama-cpp-sys-2 is a dependency of this crate");
-        package.manifest_path.parent().expect("a manifest lies in a folder").join("llama.cpp").into()
+        package
+            .manifest_path
+            .parent()
+            .expect("a manifest lies in a folder")
+            .join("llama.cpp")
+            .into()
     }
 
     fn compile(includes: &[PathBuf]) {

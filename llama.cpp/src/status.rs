@@ -80,9 +80,15 @@ mod tests {
     fn lines_are_what_the_design_says() {
         let line = |s: &Status| serde_json::to_string(s).unwrap();
         assert_eq!(line(&Status::Checking), r#"{"status":"checking"}"#);
-        assert_eq!(line(&Status::Loading { percent: 37 }), r#"{"status":"loading","percent":37}"#);
         assert_eq!(
-            line(&Status::Refused { reason: Refusal::Memory, message: "needs 2 GB".into() }),
+            line(&Status::Loading { percent: 37 }),
+            r#"{"status":"loading","percent":37}"#
+        );
+        assert_eq!(
+            line(&Status::Refused {
+                reason: Refusal::Memory,
+                message: "needs 2 GB".into()
+            }),
             r#"{"status":"refused","reason":"memory","message":"needs 2 GB"}"#
         );
         let ready = Status::Ready(Ready {

@@ -2,7 +2,7 @@
 //!
 //! Rooms, each of which knows only those after it: [`cli`] reads arguments, [`daemon`] puts the
 //! parts together, [`api`] answers clients, [`engine`] keeps a llama-server alive, [`models`] finds
-//! model files. [`exit`] holds the exit codes that all of them use.
+//! model files. [`exit`] holds the exit codes that all of them use, [`log`] is what they log to.
 //!
 //! This crate knows nothing of llama.cpp: all of that is in the crate `llama-engine`, which runs
 //! as a child process. Start reading at [`daemon::run`].
@@ -16,4 +16,5 @@ pub mod cli;
 pub mod daemon;
 pub mod engine;
 pub mod exit;
+pub mod log;
 pub mod models;

@@ -96,7 +96,7 @@ pub enum Error {
         expected: u64,
     },
     /// Two parts hold a tensor of the same name.
-    #[error("{}: holds tensor `{tensor}`, which {} also holds", file.display(), other.display())]
+    #[error("{}: holds tensor `{}`, which {} also holds", file.display(), shown(tensor), other.display())]
     TensorInTwoParts {
         /// The later part.
         file: PathBuf,
@@ -202,7 +202,7 @@ pub enum Fault {
         place: String,
     },
     /// A number that stands for no type of metadata.
-    #[error("metadata `{key}` is of type number {id}, which does not exist")]
+    #[error("metadata `{}` is of type number {id}, which does not exist", shown(key))]
     UnknownValueType {
         /// The metadata key.
         key: String,
@@ -210,19 +210,22 @@ pub enum Fault {
         id: u32,
     },
     /// An array whose elements are arrays.
-    #[error("metadata `{key}` is an array of arrays, which llama.cpp does not read")]
+    #[error(
+        "metadata `{}` is an array of arrays, which llama.cpp does not read",
+        shown(key)
+    )]
     NestedArray {
         /// The metadata key.
         key: String,
     },
     /// A metadata key that is there twice.
-    #[error("metadata `{key}` is there twice")]
+    #[error("metadata `{}` is there twice", shown(key))]
     DuplicateKey {
         /// The metadata key.
         key: String,
     },
     /// A tensor name that is there twice.
-    #[error("tensor `{tensor}` is there twice")]
+    #[error("tensor `{}` is there twice", shown(tensor))]
     DuplicateTensor {
         /// The tensor.
         tensor: String,
@@ -236,7 +239,10 @@ pub enum Fault {
         limit: u64,
     },
     /// More dimensions than ggml knows.
-    #[error("tensor `{tensor}` has {count} dimensions, and ggml knows at most {limit}")]
+    #[error(
+        "tensor `{}` has {count} dimensions, and ggml knows at most {limit}",
+        shown(tensor)
+    )]
     Dimensions {
         /// The tensor.
         tensor: String,
@@ -246,7 +252,7 @@ pub enum Fault {
         limit: u32,
     },
     /// A shape whose sizes multiply to more than can be counted.
-    #[error("tensor `{tensor}` has the impossible shape {shape:?}")]
+    #[error("tensor `{}` has the impossible shape {shape:?}", shown(tensor))]
     Shape {
         /// The tensor.
         tensor: String,
@@ -255,8 +261,9 @@ pub enum Fault {
     },
     /// A number that stands for no format of tensors.
     #[error(
-        "tensor `{tensor}` is of type number {id}, which ggml does not know or has dropped: a newer \
-         mesh-llm may read it, or another file of the model"
+        "tensor `{}` is of type number {id}, which ggml does not know or has dropped: a newer \
+         mesh-llm may read it, or another file of the model",
+        shown(tensor)
     )]
     UnknownTensorType {
         /// The tensor.
@@ -266,7 +273,7 @@ pub enum Fault {
     },
     /// Rows that are not whole blocks.
     #[error(
-        "tensor `{tensor}` has rows of {row} elements, and its type {format} stores blocks of {}",
+        "tensor `{}` has rows of {row} elements, and its type {format} stores blocks of {}", shown(tensor),
         format.block_elements()
     )]
     PartialBlock {
@@ -278,7 +285,10 @@ pub enum Fault {
         format: TensorType,
     },
     /// Tensor data that does not begin where it may.
-    #[error("tensor `{tensor}` begins at offset {offset}, which is not a multiple of {alignment}")]
+    #[error(
+        "tensor `{}` begins at offset {offset}, which is not a multiple of {alignment}",
+        shown(tensor)
+    )]
     Misaligned {
         /// The tensor.
         tensor: String,
@@ -288,13 +298,13 @@ pub enum Fault {
         alignment: u32,
     },
     /// Metadata that is needed and not there.
-    #[error("metadata `{key}` is missing")]
+    #[error("metadata `{}` is missing", shown(key))]
     MissingKey {
         /// The metadata key.
         key: String,
     },
     /// Metadata of another type than is needed.
-    #[error("metadata `{key}` is {found}, and {expected} is needed")]
+    #[error("metadata `{}` is {found}, and {expected} is needed", shown(key))]
     WrongType {
         /// The metadata key.
         key: String,
@@ -304,7 +314,7 @@ pub enum Fault {
         expected: &'static str,
     },
     /// Tensor data handed to the writer was not as long as its shape says.
-    #[error("tensor `{tensor}` takes {expected} bytes, and {written} were given")]
+    #[error("tensor `{}` takes {expected} bytes, and {written} were given", shown(tensor))]
     DataLength {
         /// The tensor.
         tensor: String,
@@ -327,6 +337,21 @@ pub enum Fault {
         /// What it cannot have, and why.
         what: String,
     },
+}
+
+/// A key or name from a file, fit for a line of a log: short, and without control characters.
+pub(super) fn shown(text: &str) -> String {
+    const SHOWN_CHARACTERS: usize = 100;
+    let mut characters = text.chars();
+    let mut shown: String = characters
+        .by_ref()
+        .take(SHOWN_CHARACTERS)
+        .flat_map(char::escape_debug)
+        .collect();
+    if characters.next().is_some() {
+        shown.push('…');
+    }
+    shown
 }
 
 /// The first few names, so that a message stays readable.

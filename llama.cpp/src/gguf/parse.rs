@@ -5,6 +5,7 @@ use std::fmt;
 use std::io::{self, Read};
 
 use super::array::Array;
+use super::error::shown;
 use super::metadata::{self, Metadata, Value, ValueType};
 use super::types::{self, ShapeFault};
 use super::{DEFAULT_ALIGNMENT, Fault, MAGIC, Tensor, TensorType};
@@ -58,10 +59,10 @@ impl fmt::Display for Place<'_> {
         match self {
             Self::Header => write!(f, "the header"),
             Self::Key(index) => write!(f, "the key of metadata entry {index}"),
-            Self::Value(key) => write!(f, "metadata `{key}`"),
+            Self::Value(key) => write!(f, "metadata `{}`", shown(key)),
             Self::TensorName(index) => write!(f, "the name of tensor {index}"),
-            Self::TensorEntry(name) => write!(f, "the table entry of tensor `{name}`"),
-            Self::TensorData(name) => write!(f, "the data of tensor `{name}`"),
+            Self::TensorEntry(name) => write!(f, "the table entry of tensor `{}`", shown(name)),
+            Self::TensorData(name) => write!(f, "the data of tensor `{}`", shown(name)),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! One GGUF file: header, metadata and tensor table. Tensor data stays on disk.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 
@@ -44,13 +44,16 @@ impl Gguf {
             file: path.to_owned(),
             source,
         };
+        // Before it is opened, which would wait for ever at a pipe that nobody writes to.
+        if !fs::metadata(path).map_err(read_error)?.is_file() {
+            return Err(read_error(io::Error::other(
+                "is a directory or device, not a file",
+            )));
+        }
         // Plain reads: a file that shrinks while it is mapped would end the process.
         let file = File::open(path).map_err(read_error)?;
-        let status = file.metadata().map_err(read_error)?;
-        if status.is_dir() {
-            return Err(read_error(io::ErrorKind::IsADirectory.into()));
-        }
-        Self::read(path, BufReader::with_capacity(1 << 18, file), status.len())
+        let file_bytes = file.metadata().map_err(read_error)?.len();
+        Self::read(path, BufReader::with_capacity(1 << 18, file), file_bytes)
     }
 
     /// Like [`open`](Self::open), from bytes in memory that are the file of this name.

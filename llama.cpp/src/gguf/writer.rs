@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
+use super::error::shown;
 use super::metadata::{Metadata, Value};
 use super::model::{SPLIT_COUNT, SPLIT_NUMBER, SPLIT_TENSORS, part_path};
 use super::parse::{self, DIMENSION_LIMIT, NAME_LIMIT};
@@ -215,7 +216,7 @@ fn check_tensor(tensor: &Pending<'_>) -> Result<u64, Fault> {
     }
     if name.len() as u64 > NAME_LIMIT {
         return Err(Fault::TooLong {
-            place: format!("the tensor name `{name}`"),
+            place: format!("the tensor name `{}`", shown(name)),
             length: name.len() as u64,
             limit: NAME_LIMIT,
         });

@@ -115,7 +115,9 @@ impl ChatTemplates {
         // SAFETY: the model and `source` outlive the call.
         let (handle, error) =
             ffi::with_error(|error| unsafe { ffi::mesh_chat_templates_new(model.as_ptr(), source, error) });
-        NonNull::new(handle).map(|handle| Self { handle }).ok_or_else(|| Error::Rejected(error.unwrap_or_default()))
+        NonNull::new(handle)
+            .map(|handle| Self { handle })
+            .ok_or_else(|| Error::Rejected(error.unwrap_or_default()))
     }
 
     /// The template's text.
@@ -151,8 +153,13 @@ impl ChatTemplates {
 impl ChatFormat {
     /// Whether an answer of this format is all content: nothing in it needs a parser.
     pub fn is_plain(&self) -> bool {
-        let Ok(rules) = serde_json::from_str::<Value>(&self.parser) else { return self.parser.is_empty() };
-        rules.get("parsers").and_then(Value::as_array).is_some_and(|nodes| nodes.iter().all(keeps_all_as_content))
+        let Ok(rules) = serde_json::from_str::<Value>(&self.parser) else {
+            return self.parser.is_empty();
+        };
+        rules
+            .get("parsers")
+            .and_then(Value::as_array)
+            .is_some_and(|nodes| nodes.iter().all(keeps_all_as_content))
     }
 }
 
@@ -161,7 +168,10 @@ fn keeps_all_as_content(node: &Value) -> bool {
     match node.get("type").and_then(Value::as_str) {
         // Literals are what the template itself wrote.
         Some("epsilon" | "end" | "sequence" | "literal") => true,
-        Some("until") => node.get("delimiters").and_then(Value::as_array).is_some_and(Vec::is_empty),
+        Some("until") => node
+            .get("delimiters")
+            .and_then(Value::as_array)
+            .is_some_and(Vec::is_empty),
         Some("tag") => node.get("tag").and_then(Value::as_str) == Some("content"),
         _ => false,
     }
@@ -207,9 +217,18 @@ pub enum ChatDelta {
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum WireDelta {
-    Reasoning { reasoning: String },
-    Content { content: String },
-    ToolCall { index: usize, id: String, name: String, arguments: String },
+    Reasoning {
+        reasoning: String,
+    },
+    Content {
+        content: String,
+    },
+    ToolCall {
+        index: usize,
+        id: String,
+        name: String,
+        arguments: String,
+    },
 }
 
 impl From<WireDelta> for ChatDelta {
@@ -218,9 +237,17 @@ impl From<WireDelta> for ChatDelta {
         match delta {
             WireDelta::Reasoning { reasoning } => Self::Reasoning(reasoning),
             WireDelta::Content { content } => Self::Content(content),
-            WireDelta::ToolCall { index, id, name, arguments } => {
-                Self::ToolCall { index, id: some(id), name: some(name), arguments }
-            }
+            WireDelta::ToolCall {
+                index,
+                id,
+                name,
+                arguments,
+            } => Self::ToolCall {
+                index,
+                id: some(id),
+                name: some(name),
+                arguments,
+            },
         }
     }
 }
@@ -242,7 +269,9 @@ impl ChatParser {
         let (handle, error) =
             ffi::with_error(|error| unsafe { ffi::mesh_chat_parser_new(options.as_ptr(), error) });
         let plain = format.is_plain();
-        NonNull::new(handle).map(|handle| Self { handle, plain }).ok_or_else(|| Error::Rejected(error.unwrap_or_default()))
+        NonNull::new(handle)
+            .map(|handle| Self { handle, plain })
+            .ok_or_else(|| Error::Rejected(error.unwrap_or_default()))
     }
 
     /// Whether answers are all content: [`Self::update`] would return them as they are.
@@ -257,7 +286,13 @@ impl ChatParser {
     pub fn update(&mut self, text: &str, partial: bool) -> Result<Vec<ChatDelta>, Error> {
         // SAFETY: the handle is live; `text` is valid for its length during the call.
         let (json, error) = ffi::with_error(|error| unsafe {
-            ffi::mesh_chat_parser_update(self.handle.as_ptr(), text.as_ptr().cast(), text.len(), partial, error)
+            ffi::mesh_chat_parser_update(
+                self.handle.as_ptr(),
+                text.as_ptr().cast(),
+                text.len(),
+                partial,
+                error,
+            )
         });
         let json = ffi::take_string(json).ok_or_else(|| Error::Rejected(error.unwrap_or_default()))?;
         let deltas: Vec<WireDelta> =

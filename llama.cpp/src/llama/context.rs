@@ -136,8 +136,11 @@ impl Batch {
     /// Calls `body` with llama.cpp's form of the batch, whose pointers live that long.
     fn with_raw<T>(&mut self, body: impl FnOnce(sys::llama_batch) -> T) -> T {
         let mut counts = vec![1_i32; self.len()];
-        let mut sequences: Vec<*mut SequenceId> =
-            self.sequences.iter_mut().map(|sequence| std::ptr::from_mut(sequence)).collect();
+        let mut sequences: Vec<*mut SequenceId> = self
+            .sequences
+            .iter_mut()
+            .map(|sequence| std::ptr::from_mut(sequence))
+            .collect();
         body(sys::llama_batch {
             n_tokens: i32::try_from(self.tokens.len()).unwrap_or(i32::MAX),
             token: self.tokens.as_mut_ptr(),
@@ -191,13 +194,24 @@ impl Context {
         let threads = Threads::new(params.threads)?;
         let raw = params.raw();
         // SAFETY: the model outlives the context, which keeps an `Arc` of it.
-        let (handle, error) = ffi::with_error(|error| unsafe { ffi::mesh_context_new(model.as_ptr(), raw, error) });
+        let (handle, error) =
+            ffi::with_error(|error| unsafe { ffi::mesh_context_new(model.as_ptr(), raw, error) });
         let handle = NonNull::new(handle).ok_or_else(|| {
-            Error::Context(error.or_else(log::take_last_error).unwrap_or_else(|| "it gave no reason".into()))
+            Error::Context(
+                error
+                    .or_else(log::take_last_error)
+                    .unwrap_or_else(|| "it gave no reason".into()),
+            )
         })?;
         // SAFETY: the pool lives as long as the context.
         unsafe { sys::llama_attach_threadpool(handle.as_ptr(), threads.as_ptr(), threads.as_ptr()) };
-        Ok(Self { handle, params, rows: Vec::new(), model, _threads: threads })
+        Ok(Self {
+            handle,
+            params,
+            rows: Vec::new(),
+            model,
+            _threads: threads,
+        })
     }
 
     /// The model.
@@ -226,7 +240,8 @@ impl Context {
         log::take_last_error();
         let context = self.handle.as_ptr();
         // SAFETY: the batch was checked against the context's limits; its pointers outlive the call.
-        let (status, error) = batch.with_raw(|raw| ffi::with_error(|error| unsafe { ffi::mesh_decode(context, raw, error) }));
+        let (status, error) =
+            batch.with_raw(|raw| ffi::with_error(|error| unsafe { ffi::mesh_decode(context, raw, error) }));
         match status {
             0 => {
                 self.rows.extend(batch.outputs.iter().map(|output| *output != 0));
@@ -234,7 +249,9 @@ impl Context {
             }
             1 => Ok(Decoded::NoRoom),
             _ => Err(Error::Decode(
-                error.or_else(log::take_last_error).unwrap_or_else(|| format!("llama_decode returned {status}")),
+                error
+                    .or_else(log::take_last_error)
+                    .unwrap_or_else(|| format!("llama_decode returned {status}")),
             )),
         }
     }
@@ -245,8 +262,13 @@ impl Context {
     /// [`Error::Decode`] where a device failed.
     pub fn synchronize(&mut self) -> Result<(), Error> {
         // SAFETY: the handle is live.
-        let (status, error) = ffi::with_error(|error| unsafe { ffi::mesh_synchronize(self.handle.as_ptr(), error) });
-        if status == 0 { Ok(()) } else { Err(Error::Decode(error.unwrap_or_default())) }
+        let (status, error) =
+            ffi::with_error(|error| unsafe { ffi::mesh_synchronize(self.handle.as_ptr(), error) });
+        if status == 0 {
+            Ok(())
+        } else {
+            Err(Error::Decode(error.unwrap_or_default()))
+        }
     }
 
     /// What would make llama.cpp abort the process.
@@ -255,12 +277,21 @@ impl Context {
         let sequences = i64::from(self.params.sequences);
         let fits = batch.len() <= self.params.batch as usize
             && (self.params.embeddings.is_some() || batch.output_count() <= self.params.outputs as usize)
-            && batch.sequences.iter().all(|sequence| (0..sequences).contains(&i64::from(*sequence)))
-            && batch.tokens.iter().all(|token| (0..vocab).contains(&i64::from(*token)));
+            && batch
+                .sequences
+                .iter()
+                .all(|sequence| (0..sequences).contains(&i64::from(*sequence)))
+            && batch
+                .tokens
+                .iter()
+                .all(|token| (0..vocab).contains(&i64::from(*token)));
         if fits && !batch.is_empty() {
             return Ok(());
         }
-        Err(Error::Rejected("the batch is empty, too large for the context, or names a token or sequence that is not there".into()))
+        Err(Error::Rejected(
+            "the batch is empty, too large for the context, or names a token or sequence that is not there"
+                .into(),
+        ))
     }
 
     /// Logits of the token at `index` of the last batch, one a token of the vocabulary. Waits for

@@ -56,8 +56,12 @@ fn describe(device: sys::ggml_backend_dev_t) -> Device {
     unsafe {
         sys::ggml_backend_dev_memory(device, &mut free, &mut total);
         Device {
-            name: CStr::from_ptr(sys::ggml_backend_dev_name(device)).to_string_lossy().into_owned(),
-            description: CStr::from_ptr(sys::ggml_backend_dev_description(device)).to_string_lossy().into_owned(),
+            name: CStr::from_ptr(sys::ggml_backend_dev_name(device))
+                .to_string_lossy()
+                .into_owned(),
+            description: CStr::from_ptr(sys::ggml_backend_dev_description(device))
+                .to_string_lossy()
+                .into_owned(),
             kind: match sys::ggml_backend_dev_type(device) {
                 sys::GGML_BACKEND_DEVICE_TYPE_GPU | sys::GGML_BACKEND_DEVICE_TYPE_IGPU => DeviceKind::Gpu,
                 sys::GGML_BACKEND_DEVICE_TYPE_CPU => DeviceKind::Cpu,

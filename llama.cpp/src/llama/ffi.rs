@@ -5,7 +5,10 @@
 use std::ffi::{CStr, CString, c_char};
 use std::ptr;
 
-use llama_cpp_sys_2::{llama_batch, llama_context, llama_context_params, llama_model, llama_model_params, llama_token, llama_vocab};
+use llama_cpp_sys_2::{
+    llama_batch, llama_context, llama_context_params, llama_model, llama_model_params, llama_token,
+    llama_vocab,
+};
 
 use super::Error;
 

@@ -9,6 +9,7 @@ use super::{Error, ffi};
 pub fn json_schema_to_grammar(schema: &serde_json::Value) -> Result<String, Error> {
     let schema = ffi::c_string(&schema.to_string())?;
     // SAFETY: `schema` is a C string that outlives the call.
-    let (grammar, error) = ffi::with_error(|error| unsafe { ffi::mesh_json_schema_to_grammar(schema.as_ptr(), error) });
+    let (grammar, error) =
+        ffi::with_error(|error| unsafe { ffi::mesh_json_schema_to_grammar(schema.as_ptr(), error) });
     ffi::take_string(grammar).ok_or_else(|| Error::Rejected(error.unwrap_or_default()))
 }

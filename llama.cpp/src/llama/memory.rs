@@ -51,8 +51,16 @@ pub fn memory_need(path: &Path, model: &ModelParams, context: &ContextParams) ->
         // SAFETY: all pointers outlive the call, and none is kept.
         ffi::with_error(|error| unsafe { ffi::mesh_memory_need(file.as_ptr(), raw, &raw_context, error) })
     });
-    let failed = |cause: String| Error::Load { path: path.display().to_string(), cause };
-    let json = ffi::take_string(json)
-        .ok_or_else(|| failed(log::take_last_error().or(error).unwrap_or_else(|| "it gave no reason".into())))?;
+    let failed = |cause: String| Error::Load {
+        path: path.display().to_string(),
+        cause,
+    };
+    let json = ffi::take_string(json).ok_or_else(|| {
+        failed(
+            log::take_last_error()
+                .or(error)
+                .unwrap_or_else(|| "it gave no reason".into()),
+        )
+    })?;
     serde_json::from_str(&json).map_err(|error| failed(error.to_string()))
 }

@@ -15,7 +15,9 @@ mod model;
 mod sampler;
 mod threads;
 
-pub use chat::{ChatDelta, ChatFormat, ChatParser, ChatPrompt, ChatRequest, ChatTemplates, GrammarTrigger, ToolChoice};
+pub use chat::{
+    ChatDelta, ChatFormat, ChatParser, ChatPrompt, ChatRequest, ChatTemplates, GrammarTrigger, ToolChoice,
+};
 pub use context::{Batch, Context, ContextParams, Decoded, Pooling, SequenceId};
 pub use devices::{Device, DeviceKind, devices};
 pub use error::Error;

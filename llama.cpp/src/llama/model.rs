@@ -28,13 +28,19 @@ impl ModelParams {
     pub(super) fn with_raw<T>(&self, body: impl FnOnce(&mut sys::llama_model_params) -> T) -> T {
         // SAFETY: returns a plain struct.
         let mut raw = unsafe { sys::llama_model_default_params() };
-        let mut devices: Vec<sys::ggml_backend_dev_t> =
-            self.devices.iter().flatten().map(|device| device.handle.0).collect();
+        let mut devices: Vec<sys::ggml_backend_dev_t> = self
+            .devices
+            .iter()
+            .flatten()
+            .map(|device| device.handle.0)
+            .collect();
         devices.push(ptr::null_mut());
         if self.devices.is_some() {
             raw.devices = devices.as_mut_ptr();
         }
-        raw.n_gpu_layers = self.gpu_layers.map_or(-1, |layers| i32::try_from(layers).unwrap_or(i32::MAX));
+        raw.n_gpu_layers = self
+            .gpu_layers
+            .map_or(-1, |layers| i32::try_from(layers).unwrap_or(i32::MAX));
         // SAFETY: reads a constant.
         let mut split = vec![0.0; unsafe { sys::llama_max_devices() }];
         if !self.tensor_split.is_empty() {
@@ -94,7 +100,10 @@ impl Model {
     /// [`Error::Load`] with llama.cpp's last words on the cause.
     pub fn load(path: &Path, params: &ModelParams, mut report: impl FnMut(f32)) -> Result<Self, Error> {
         super::initialize();
-        let failed = |cause: String| Error::Load { path: path.display().to_string(), cause };
+        let failed = |cause: String| Error::Load {
+            path: path.display().to_string(),
+            cause,
+        };
         let file = ffi::c_string(&path.to_string_lossy())?;
         let mut progress = Progress { report: &mut report };
         log::take_last_error();
@@ -104,8 +113,13 @@ impl Model {
             // SAFETY: all pointers in `raw` and `file` outlive the call.
             ffi::with_error(|error| unsafe { ffi::mesh_model_load(file.as_ptr(), *raw, error) })
         });
-        let handle = NonNull::new(handle)
-            .ok_or_else(|| failed(error.or_else(log::take_last_error).unwrap_or_else(|| "it gave no reason".into())))?;
+        let handle = NonNull::new(handle).ok_or_else(|| {
+            failed(
+                error
+                    .or_else(log::take_last_error)
+                    .unwrap_or_else(|| "it gave no reason".into()),
+            )
+        })?;
         // SAFETY: the model is loaded; its vocabulary lives as long as it does.
         let vocab = unsafe { sys::llama_model_get_vocab(handle.as_ptr()) };
         let vocab = NonNull::new(vocab.cast_mut()).ok_or_else(|| failed("it has no vocabulary".into()))?;
@@ -122,7 +136,8 @@ impl Model {
     /// # Errors
     /// [`Error::Rejected`] for a text over 2 GB or one that llama.cpp cannot read.
     pub fn tokenize(&self, text: &str, add_special: bool, parse_special: bool) -> Result<Vec<Token>, Error> {
-        let length = i32::try_from(text.len()).map_err(|_| Error::Rejected("the text is over 2 GB".into()))?;
+        let length =
+            i32::try_from(text.len()).map_err(|_| Error::Rejected("the text is over 2 GB".into()))?;
         let mut tokens: Vec<Token> = vec![0; text.len() / 3 + 16];
         loop {
             let capacity = i32::try_from(tokens.len()).unwrap_or(i32::MAX);
@@ -140,7 +155,9 @@ impl Model {
                 )
             });
             if count == i32::MIN {
-                return Err(Error::Rejected(error.unwrap_or_else(|| "the text cannot be tokenized".into())));
+                return Err(Error::Rejected(
+                    error.unwrap_or_else(|| "the text cannot be tokenized".into()),
+                ));
             }
             let needed = count.unsigned_abs() as usize;
             if count >= 0 {
@@ -162,7 +179,14 @@ impl Model {
             let capacity = i32::try_from(bytes.len()).unwrap_or(i32::MAX);
             // SAFETY: the token is in the vocabulary; `bytes` is valid for the length given.
             let written = unsafe {
-                sys::llama_token_to_piece(self.vocab.as_ptr(), token, bytes.as_mut_ptr().cast(), capacity, 0, special)
+                sys::llama_token_to_piece(
+                    self.vocab.as_ptr(),
+                    token,
+                    bytes.as_mut_ptr().cast(),
+                    capacity,
+                    0,
+                    special,
+                )
             };
             let needed = written.unsigned_abs() as usize;
             if written >= 0 {
@@ -175,7 +199,10 @@ impl Model {
 
     /// The text of `tokens`; bytes that are no UTF-8 become U+FFFD.
     pub fn detokenize(&self, tokens: &[Token], special: bool) -> String {
-        let bytes: Vec<u8> = tokens.iter().flat_map(|token| self.piece(*token, special)).collect();
+        let bytes: Vec<u8> = tokens
+            .iter()
+            .flat_map(|token| self.piece(*token, special))
+            .collect();
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
@@ -221,9 +248,18 @@ impl Model {
     pub fn infill(&self) -> Option<Infill> {
         let vocab = self.vocab.as_ptr();
         // SAFETY: these read fields.
-        let (prefix, suffix, middle) =
-            unsafe { (sys::llama_vocab_fim_pre(vocab), sys::llama_vocab_fim_suf(vocab), sys::llama_vocab_fim_mid(vocab)) };
-        Some(Infill { prefix: present(prefix)?, suffix: present(suffix)?, middle: present(middle)? })
+        let (prefix, suffix, middle) = unsafe {
+            (
+                sys::llama_vocab_fim_pre(vocab),
+                sys::llama_vocab_fim_suf(vocab),
+                sys::llama_vocab_fim_mid(vocab),
+            )
+        };
+        Some(Infill {
+            prefix: present(prefix)?,
+            suffix: present(suffix)?,
+            middle: present(middle)?,
+        })
     }
 
     /// Tokens of context that the model was trained for.
@@ -247,14 +283,17 @@ impl Model {
     /// Architecture, size and quantization in words.
     pub fn description(&self) -> String {
         // SAFETY: the buffer and its size belong together.
-        read_text(|buffer, size| unsafe { sys::llama_model_desc(self.as_ptr(), buffer, size) }).unwrap_or_default()
+        read_text(|buffer, size| unsafe { sys::llama_model_desc(self.as_ptr(), buffer, size) })
+            .unwrap_or_default()
     }
 
     /// The value of a metadata key, as text.
     pub fn metadata(&self, key: &str) -> Option<String> {
         let key = ffi::c_string(key).ok()?;
         // SAFETY: `key` is a C string; the buffer and its size belong together.
-        read_text(|buffer, size| unsafe { sys::llama_model_meta_val_str(self.as_ptr(), key.as_ptr(), buffer, size) })
+        read_text(|buffer, size| unsafe {
+            sys::llama_model_meta_val_str(self.as_ptr(), key.as_ptr(), buffer, size)
+        })
     }
 
     /// llama.cpp's name of the architecture.
@@ -321,5 +360,9 @@ fn read_text(fill: impl Fn(*mut c_char, usize) -> i32) -> Option<String> {
         fill(buffer.as_mut_ptr(), buffer.len());
     }
     // SAFETY: llama.cpp ends the text with NUL inside the buffer.
-    Some(unsafe { CStr::from_ptr(buffer.as_ptr()) }.to_string_lossy().into_owned())
+    Some(
+        unsafe { CStr::from_ptr(buffer.as_ptr()) }
+            .to_string_lossy()
+            .into_owned(),
+    )
 }

@@ -33,7 +33,9 @@ impl Sampler {
         // SAFETY: the model and `params` outlive the call.
         let (handle, error) =
             ffi::with_error(|error| unsafe { ffi::mesh_sampler_new(model.as_ptr(), params.as_ptr(), error) });
-        NonNull::new(handle).map(|handle| Self { handle }).ok_or_else(|| Error::Rejected(error.unwrap_or_default()))
+        NonNull::new(handle)
+            .map(|handle| Self { handle })
+            .ok_or_else(|| Error::Rejected(error.unwrap_or_default()))
     }
 
     /// The token chosen from row `row` of the last step of `context`. It is not accepted yet.
@@ -42,14 +44,20 @@ impl Sampler {
     /// [`Error::Decode`] where llama.cpp throws; [`Error::Rejected`] where the row has no logits.
     pub fn sample(&mut self, context: &mut Context, row: usize) -> Result<Token, Error> {
         // llama.cpp aborts the process where a row is not there.
-        context.logits(row).ok_or_else(|| Error::Rejected(format!("row {row} of the step has no logits")))?;
+        context
+            .logits(row)
+            .ok_or_else(|| Error::Rejected(format!("row {row} of the step has no logits")))?;
         let mut token = 0;
         let row = i32::try_from(row).unwrap_or(-1);
         // SAFETY: the row was just found, `token` is valid during the call.
         let (status, error) = ffi::with_error(|error| unsafe {
             ffi::mesh_sampler_sample(self.handle.as_ptr(), context.as_ptr(), row, &mut token, error)
         });
-        if status == 0 { Ok(token) } else { Err(Error::Decode(error.unwrap_or_default())) }
+        if status == 0 {
+            Ok(token)
+        } else {
+            Err(Error::Decode(error.unwrap_or_default()))
+        }
     }
 
     /// Tells the sampler that `token` follows: one that it chose, or (not `generated`) one of the prompt.
@@ -61,6 +69,10 @@ impl Sampler {
         let (status, error) = ffi::with_error(|error| unsafe {
             ffi::mesh_sampler_accept(self.handle.as_ptr(), token, generated, error)
         });
-        if status == 0 { Ok(()) } else { Err(Error::Decode(error.unwrap_or_default())) }
+        if status == 0 {
+            Ok(())
+        } else {
+            Err(Error::Decode(error.unwrap_or_default()))
+        }
     }
 }

@@ -80,7 +80,13 @@ pub fn fit<E>(
     };
     let mut demands = measure(plan)?;
     if short(&demands).is_some() && wish.gpu_layers.is_none() && layers > 0 {
-        let fits = |count: u32| Ok(short(&measure(Plan { gpu_layers: count, ..plan })?).is_none());
+        let fits = |count: u32| {
+            Ok(short(&measure(Plan {
+                gpu_layers: count,
+                ..plan
+            })?)
+            .is_none())
+        };
         plan.gpu_layers = largest(0, layers, fits)?;
         demands = measure(plan)?;
     }
@@ -89,7 +95,10 @@ pub fn fit<E>(
         demands = measure(plan)?;
     }
     if let Some(demand) = short(&demands) {
-        return Ok(Err(Shortage { plan, demand: demand.clone() }));
+        return Ok(Err(Shortage {
+            plan,
+            demand: demand.clone(),
+        }));
     }
     let most = wish.context.unwrap_or(context_train);
     if most > least {
@@ -106,7 +115,9 @@ fn short(demands: &[Demand]) -> Option<&Demand> {
 /// Whether all of it fits, and the cache takes at most half of what the rest leaves.
 fn is_modest(demands: &[Demand]) -> bool {
     demands.iter().all(|demand| {
-        let left = demand.free.saturating_sub(demand.needed.saturating_sub(demand.cache));
+        let left = demand
+            .free
+            .saturating_sub(demand.needed.saturating_sub(demand.cache));
         demand.fits() && demand.cache <= left / 2
     })
 }
@@ -178,7 +189,12 @@ mod tests {
         move |plan| {
             let cache = u64::from(plan.context) * 100_000;
             let needed = weights + cache + u64::from(plan.slots) * 10_000_000;
-            Ok(vec![Demand { device: "host".into(), needed, cache, free }])
+            Ok(vec![Demand {
+                device: "host".into(),
+                needed,
+                cache,
+                free,
+            }])
         }
     }
 
@@ -189,7 +205,14 @@ mod tests {
 
     #[test]
     fn with_plenty_of_memory_the_model_gets_the_context_it_was_trained_for() {
-        assert_eq!(plan(Wish::default(), 64 * GB, 5 * GB).unwrap(), Plan { context: 32_768, slots: 8, gpu_layers: 0 });
+        assert_eq!(
+            plan(Wish::default(), 64 * GB, 5 * GB).unwrap(),
+            Plan {
+                context: 32_768,
+                slots: 8,
+                gpu_layers: 0
+            }
+        );
     }
 
     #[test]
@@ -197,15 +220,32 @@ mod tests {
         let chosen = plan(Wish::default(), 8 * GB, 5 * GB).unwrap();
         let cache = u64::from(chosen.context) * 100_000;
         assert!(chosen.context >= 4096 && cache <= 3 * GB / 2, "{chosen:?}");
-        assert!(cache > 14 * GB / 10, "no more than that is left unused: {chosen:?}");
+        assert!(
+            cache > 14 * GB / 10,
+            "no more than that is left unused: {chosen:?}"
+        );
     }
 
     #[test]
     fn what_the_user_fixed_is_kept_or_refused_with_numbers() {
-        let wish = Wish { context: Some(20_000), slots: Some(3), gpu_layers: None };
-        assert_eq!(plan(wish, 8 * GB, 5 * GB).unwrap(), Plan { context: 20_000, slots: 3, gpu_layers: 0 });
+        let wish = Wish {
+            context: Some(20_000),
+            slots: Some(3),
+            gpu_layers: None,
+        };
+        assert_eq!(
+            plan(wish, 8 * GB, 5 * GB).unwrap(),
+            Plan {
+                context: 20_000,
+                slots: 3,
+                gpu_layers: 0
+            }
+        );
         let shortage = plan(wish, 6 * GB, 5 * GB).unwrap_err();
-        assert_eq!((shortage.demand.needed, shortage.demand.free), (7_030_000_000, 6 * GB));
+        assert_eq!(
+            (shortage.demand.needed, shortage.demand.free),
+            (7_030_000_000, 6 * GB)
+        );
     }
 
     #[test]
@@ -213,8 +253,18 @@ mod tests {
         let measure = |plan: Plan| {
             let cache = u64::from(plan.context) * 1000;
             Ok::<_, Infallible>(vec![
-                Demand { device: "GPU0".into(), needed: u64::from(plan.gpu_layers) * GB, cache: 0, free: 10 * GB + 1 },
-                Demand { device: "host".into(), needed: u64::from(40 - plan.gpu_layers) * GB + cache, cache, free: 64 * GB },
+                Demand {
+                    device: "GPU0".into(),
+                    needed: u64::from(plan.gpu_layers) * GB,
+                    cache: 0,
+                    free: 10 * GB + 1,
+                },
+                Demand {
+                    device: "host".into(),
+                    needed: u64::from(40 - plan.gpu_layers) * GB + cache,
+                    cache,
+                    free: 64 * GB,
+                },
             ])
         };
         let Ok(chosen) = fit(Wish::default(), 8192, 40, measure);

@@ -20,6 +20,8 @@ const BATCH: u32 = 512;
 const QUEUE_PER_SLOT: u32 = 16;
 /// Taken for the context that a model was trained for where its file does not say.
 const CONTEXT_UNKNOWN: u32 = 4096;
+/// More context than this no model has, and llama.cpp takes gigabytes to compute what it would need.
+const MOST_CONTEXT: u32 = 1 << 24;
 /// Memory of a host or device that is left to others, in bytes.
 const MARGIN: u64 = 512 << 20;
 
@@ -33,7 +35,10 @@ pub struct Refused {
 }
 
 fn refused(reason: Refusal, message: impl Into<String>) -> Refused {
-    Refused { reason, message: message.into() }
+    Refused {
+        reason,
+        message: message.into(),
+    }
 }
 
 /// An engine that has answered once, and what it took.
@@ -57,6 +62,14 @@ pub fn load(options: &Options) -> Result<Loaded, Refused> {
     report(&Status::Checking);
     let path = &options.model;
     let header = read_header(path)?;
+    if let Some(context) = options
+        .context
+        .filter(|context| !(1..=MOST_CONTEXT).contains(context))
+    {
+        let message =
+            format!("--ctx-size {context} is not possible; give 1 to {MOST_CONTEXT} tokens, or leave it out");
+        return Err(refused(Refusal::Arguments, message));
+    }
     llama::initialize();
     let devices = choose_devices(&options.devices)?;
     let (plan, needs) = choose(options, &header, &devices)?;
@@ -86,7 +99,12 @@ pub fn load(options: &Options) -> Result<Loaded, Refused> {
     warm_up(&engine)?;
     let total = needs.iter().map(|demand| demand.needed).sum::<u64>();
     let model_bytes = model.size_bytes();
-    Ok(Loaded { engine, gpu_layers: plan.gpu_layers, model_bytes, context_bytes: total.saturating_sub(model_bytes) })
+    Ok(Loaded {
+        engine,
+        gpu_layers: plan.gpu_layers,
+        model_bytes,
+        context_bytes: total.saturating_sub(model_bytes),
+    })
 }
 
 /// What the choice needs to know of a model.
@@ -99,16 +117,24 @@ struct Header {
 /// Reads the file with our own reader: llama.cpp trusts files more than one should.
 fn read_header(path: &Path) -> Result<Header, Refused> {
     let model = gguf::Model::open(path).map_err(|error| match error {
-        gguf::Error::Read { .. } | gguf::Error::MissingParts { .. } => refused(Refusal::File, error.to_string()),
+        gguf::Error::Read { .. } | gguf::Error::MissingParts { .. } => {
+            refused(Refusal::File, error.to_string())
+        }
         _ => refused(Refusal::Model, error.to_string()),
     })?;
     let metadata = model.metadata();
     let wrong = |fault| refused(Refusal::Model, format!("{}: {fault}", path.display()));
     let architecture: &str = metadata.require("general.architecture").map_err(wrong)?;
-    let number = |key: &str| metadata.get::<u32>(&format!("{architecture}.{key}")).map_err(wrong);
+    let number = |key: &str| {
+        metadata
+            .get::<u32>(&format!("{architecture}.{key}"))
+            .map_err(wrong)
+    };
     Ok(Header {
         layers: number("block_count")?.unwrap_or(0),
-        context_train: number("context_length")?.unwrap_or(CONTEXT_UNKNOWN),
+        context_train: number("context_length")?
+            .unwrap_or(CONTEXT_UNKNOWN)
+            .min(MOST_CONTEXT),
     })
 }
 
@@ -121,10 +147,16 @@ fn choose_devices(names: &[String]) -> Result<Vec<Device>, Refused> {
     }
     let mut chosen = Vec::new();
     for name in names {
-        let found = all.iter().find(|device| device.name.eq_ignore_ascii_case(name)).ok_or_else(|| {
-            let known: Vec<&str> = all.iter().map(|device| device.name.as_str()).collect();
-            refused(Refusal::Arguments, format!("there is no device {name}; this build finds {}", known.join(", ")))
-        })?;
+        let found = all
+            .iter()
+            .find(|device| device.name.eq_ignore_ascii_case(name))
+            .ok_or_else(|| {
+                let known: Vec<&str> = all.iter().map(|device| device.name.as_str()).collect();
+                refused(
+                    Refusal::Arguments,
+                    format!("there is no device {name}; this build finds {}", known.join(", ")),
+                )
+            })?;
         if found.kind == DeviceKind::Gpu {
             chosen.push(found.clone());
         }
@@ -133,7 +165,11 @@ fn choose_devices(names: &[String]) -> Result<Vec<Device>, Refused> {
 }
 
 fn model_params(devices: &[Device], gpu_layers: u32) -> ModelParams {
-    ModelParams { devices: Some(devices.to_vec()), gpu_layers: Some(gpu_layers), tensor_split: Vec::new() }
+    ModelParams {
+        devices: Some(devices.to_vec()),
+        gpu_layers: Some(gpu_layers),
+        tensor_split: Vec::new(),
+    }
 }
 
 fn context_params(options: &Options, plan: Plan) -> ContextParams {
@@ -162,10 +198,15 @@ fn default_threads() -> u32 {
 /// Bytes of the host's memory that can be had, in this container if it is one.
 fn free_host_memory() -> u64 {
     // Where the system does not say, nothing is refused for it.
-    let Ok(mut system) = System::new() else { return u64::MAX };
+    let Ok(mut system) = System::new() else {
+        return u64::MAX;
+    };
     system.refresh_memory();
     let available = system.available_memory();
-    system.cgroup_limits().map_or(available, |limits| available.min(limits.free_memory)).saturating_sub(MARGIN)
+    system
+        .cgroup_limits()
+        .map_or(available, |limits| available.min(limits.free_memory))
+        .saturating_sub(MARGIN)
 }
 
 /// Chooses what fits, and says what it needs.
@@ -177,19 +218,34 @@ fn choose(options: &Options, header: &Header, devices: &[Device]) -> Result<(Pla
         let demands = need.devices.into_iter().map(|device| Demand {
             needed: device.total(),
             cache: device.context,
-            free: if device.name == HOST { host_free } else { device.free.saturating_sub(MARGIN) },
+            free: if device.name == HOST {
+                host_free
+            } else {
+                device.free.saturating_sub(MARGIN)
+            },
             device: device.name,
         });
         Ok(demands.collect())
     };
     // The output layer counts as one.
     let layers = if devices.is_empty() { 0 } else { header.layers + 1 };
-    let gpu_layers = if devices.is_empty() { Some(0) } else { options.gpu_layers };
-    let wish = Wish { context: options.context, slots: options.slots, gpu_layers };
+    let gpu_layers = if devices.is_empty() {
+        Some(0)
+    } else {
+        options.gpu_layers
+    };
+    let wish = Wish {
+        context: options.context,
+        slots: options.slots,
+        gpu_layers,
+    };
     let (plan, demands) = fit(wish, header.context_train, layers, measure)
         .map_err(|error: llama::Error| refused(Refusal::Model, error.to_string()))?
         .map_err(|shortage| too_large(options, &shortage))?;
-    for Demand { device, needed, free, .. } in &demands {
+    for Demand {
+        device, needed, free, ..
+    } in &demands
+    {
         tracing::debug!(device, needed, free, "memory");
     }
     Ok((plan, demands))
@@ -234,8 +290,15 @@ fn warm_up(engine: &Engine) -> Result<(), Refused> {
         prompt_logprobs: false,
         visible_tokens: Vec::new(),
     };
-    let failed = |cause: String| refused(Refusal::Model, format!("{}: the first token failed: {cause}", engine.name()));
-    let mut events = engine.generate(task).map_err(|failure| failed(failure.to_string()))?;
+    let failed = |cause: String| {
+        refused(
+            Refusal::Model,
+            format!("{}: the first token failed: {cause}", engine.name()),
+        )
+    };
+    let mut events = engine
+        .generate(task)
+        .map_err(|failure| failed(failure.to_string()))?;
     loop {
         match events.blocking_recv() {
             Some(Event::Done(_)) => return Ok(()),

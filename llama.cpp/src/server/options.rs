@@ -93,9 +93,7 @@ pub enum Listen {
 
 /// An address that is no [`Listen`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "`{0}` is no address to listen at; write unix:PATH or tcp:ADDRESS:PORT, such as tcp:127.0.0.1:0"
-)]
+#[error("`{0}` is no address to listen at; write unix:PATH or tcp:ADDRESS:PORT, such as tcp:127.0.0.1:0")]
 pub struct BadListen(String);
 
 impl FromStr for Listen {
@@ -218,12 +216,7 @@ mod tests {
 
     #[test]
     fn an_address_is_read_as_it_is_written() {
-        for text in [
-            "unix:/run/x.sock",
-            "unix:a:b",
-            "tcp:127.0.0.1:0",
-            "tcp:[::1]:80",
-        ] {
+        for text in ["unix:/run/x.sock", "unix:a:b", "tcp:127.0.0.1:0", "tcp:[::1]:80"] {
             assert_eq!(text.parse::<Listen>().unwrap().to_string(), text);
         }
         for text in [
@@ -234,11 +227,7 @@ mod tests {
             "tcp:localhost:80",
             "udp:127.0.0.1:1",
         ] {
-            assert_eq!(
-                text.parse::<Listen>(),
-                Err(BadListen(text.to_owned())),
-                "{text}"
-            );
+            assert_eq!(text.parse::<Listen>(), Err(BadListen(text.to_owned())), "{text}");
         }
     }
 

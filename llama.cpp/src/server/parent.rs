@@ -19,8 +19,13 @@ pub fn report(status: &Status) {
 /// If standard input is a pipe, ends the process as soon as its other end is closed, whatever this
 /// one is doing: the parent is gone then.
 pub fn die_with_it() {
-    let Ok(mut input) = io::stdin().as_fd().try_clone_to_owned().map(File::from) else { return };
-    if !input.metadata().is_ok_and(|metadata| metadata.file_type().is_fifo()) {
+    let Ok(mut input) = io::stdin().as_fd().try_clone_to_owned().map(File::from) else {
+        return;
+    };
+    if !input
+        .metadata()
+        .is_ok_and(|metadata| metadata.file_type().is_fifo())
+    {
         return;
     }
     let watch = move || {

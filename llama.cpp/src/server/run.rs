@@ -27,7 +27,8 @@ pub fn run(options: Options) -> ExitCode {
     match serve(&options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Refused { reason, message }) => {
-            tracing::error!("{message}");
+            // The parent shows it to the user.
+            tracing::debug!("{message}");
             report(&Status::Refused { reason, message });
             ExitCode::from(reason.exit_code())
         }
@@ -35,7 +36,10 @@ pub fn run(options: Options) -> ExitCode {
 }
 
 fn cannot_listen(listen: &Listen, error: &io::Error) -> Refused {
-    Refused { reason: Refusal::Listen, message: format!("llama-server cannot listen at {listen}: {error}") }
+    Refused {
+        reason: Refusal::Listen,
+        message: format!("llama-server cannot listen at {listen}: {error}"),
+    }
 }
 
 fn serve(options: &Options) -> Result<(), Refused> {
@@ -47,8 +51,15 @@ fn serve(options: &Options) -> Result<(), Refused> {
         .build()
         .map_err(|error| cannot_listen(&options.listen, &error))?;
     // The socket is opened first: that can fail at once, loading takes its time.
-    let listener = runtime.block_on(Listener::open(&options.listen)).map_err(|error| cannot_listen(&options.listen, &error))?;
-    let Loaded { engine, gpu_layers, model_bytes, context_bytes } = load(options)?;
+    let listener = runtime
+        .block_on(Listener::open(&options.listen))
+        .map_err(|error| cannot_listen(&options.listen, &error))?;
+    let Loaded {
+        engine,
+        gpu_layers,
+        model_bytes,
+        context_bytes,
+    } = load(options)?;
     report(&Status::Ready(Ready {
         address: listener.address(),
         context: engine.context(),

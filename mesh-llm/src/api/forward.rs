@@ -12,6 +12,7 @@ use hyper::header::{
     TRANSFER_ENCODING, UPGRADE,
 };
 use hyper::{Method, Request, Response, Version};
+use std::time::Instant;
 use tokio::sync::watch;
 
 /// What an exchange depends on.
@@ -25,6 +26,15 @@ pub(super) struct Context {
 
 /// Answers a request.
 pub(super) async fn answer(context: Context, request: Request<Incoming>) -> Response<AnswerBody> {
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let begun = Instant::now();
+    let response = answer_or_refuse(context, request).await;
+    let until_head_ms = begun.elapsed().as_secs_f64() * 1e3;
+    tracing::debug!(%method, path, status = response.status().as_u16(), until_head_ms, "request");
+    response
+}
+
+async fn answer_or_refuse(context: Context, request: Request<Incoming>) -> Response<AnswerBody> {
     let (parts, body) = request.into_parts();
     let body = Upload::new(&parts.headers, body);
     let request = Request::from_parts(parts, body);
@@ -58,9 +68,10 @@ async fn forward(serving: &Serving, mut request: Request<Upload>) -> Response<An
         }
         Err(error) => {
             let error: &(dyn std::error::Error + 'static) = &error;
-            match by_client(error) {
-                true => tracing::debug!(error, "a client went away while it sent a request"),
-                false => tracing::warn!(error, "the engine broke an exchange off"),
+            if by_client(error) {
+                tracing::debug!(error, "a client went away while it sent a request");
+            } else {
+                tracing::warn!(error, "the engine broke an exchange off");
             }
             // Where the client went away, nobody reads this.
             ApiError::crashed().response()

@@ -10,6 +10,8 @@ mod error;
 mod forward;
 mod host;
 mod server;
+#[cfg(test)]
+mod tests;
 mod upload;
 
 pub use server::{BindError, Server, Shutdown};

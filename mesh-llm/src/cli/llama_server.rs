@@ -1,8 +1,10 @@
 //! The flags of `llama-server`, which the daemon writes with `engine::arguments`.
 
 use super::flags::{cache_type, flash_attention, log_format};
+use crate::log::{self, Style};
 use clap::{ArgAction, Args, Parser};
 use llama_engine::server::options::{CacheType, FlashAttention, Listen, LogFormat, Options, SECRET_VARIABLE};
+use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -109,6 +111,15 @@ impl Arguments {
 
 /// Runs the engine in this process.
 pub(super) fn run(arguments: Arguments) -> ExitCode {
+    let terminal = io::stderr().is_terminal();
+    log::start(
+        io::stderr,
+        Style {
+            format: arguments.log_format,
+            verbose: arguments.verbose,
+            terminal,
+        },
+    );
     let secret = std::env::var(SECRET_VARIABLE).ok();
     llama_engine::server::run(arguments.into_options(secret))
 }

@@ -8,6 +8,7 @@ use crate::daemon;
 use clap::{Parser, Subcommand};
 use flags::Flags;
 use std::ffi::OsString;
+use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -46,11 +47,17 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
     let name = arguments.first().and_then(|path| Path::new(path).file_stem());
     #[cfg(feature = "engine")]
     if name == Some("llama-server".as_ref()) {
-        return llama_server::run(llama_server::Program::parse_from(arguments).arguments);
+        return match parse::<llama_server::Program>(arguments) {
+            Ok(program) => llama_server::run(program.arguments),
+            Err(code) => code,
+        };
     }
     // Without an engine inside, the name changes nothing.
     let _ = name;
-    let cli = Cli::parse_from(arguments);
+    let cli = match parse::<Cli>(arguments) {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
     match cli.command {
         #[cfg(feature = "engine")]
         Some(Command::LlamaServer(arguments)) => llama_server::run(arguments),
@@ -63,6 +70,33 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
     }
 }
 
+/// Reads the arguments, or tells what is wrong with them and how the process ends.
+fn parse<P: Parser>(arguments: Vec<OsString>) -> Result<P, ExitCode> {
+    P::try_parse_from(arguments).map_err(|error| {
+        // What fails here is writing to a stream that nobody reads.
+        let _ = if error.use_stderr() {
+            writeln!(io::stderr(), "mesh-llm: {}", one_line(&error.to_string()))
+        } else {
+            // The help, or the version.
+            error.print()
+        };
+        ExitCode::from(error.exit_code().try_into().unwrap_or(u8::MAX))
+    })
+}
+
+/// An error of `clap` without its heading and usage.
+fn one_line(error: &str) -> String {
+    let told = error
+        .split("\nUsage:")
+        .next()
+        .unwrap_or(error)
+        .split("\nFor more information")
+        .next()
+        .unwrap_or(error);
+    let words: Vec<_> = told.trim_start_matches("error:").split_whitespace().collect();
+    format!("{}; --help lists what is possible", words.join(" "))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -72,6 +106,25 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_bad_flag_is_told_in_one_line() {
+        let told = |arguments: &[&str]| {
+            let error = Cli::try_parse_from(["mesh-llm"].iter().chain(arguments)).unwrap_err();
+            one_line(&error.to_string())
+        };
+        assert_eq!(
+            told(&["--flash-attn", "maybe"]),
+            "invalid value 'maybe' for '--flash-attn <WHEN>' [possible values: auto, on, off]; --help lists what is possible"
+        );
+        let unknown = told(&["--modle", "x"]);
+        assert!(
+            unknown.starts_with("unexpected argument '--modle' found") && unknown.contains("'--model'"),
+            "{unknown}"
+        );
+        assert!(told(&["--port", "99999"]).contains("99999 is not in 0..=65535"));
+        assert!(told(&["--ctx-size", "0"]).contains("--ctx-size"));
     }
 
     /// The flags that a variable or a file can replace.

@@ -68,9 +68,11 @@ impl Console {
     /// Waits, not for ever, until everything is written.
     pub(super) fn flush(&self) {
         let (done, wait) = sync_channel(1);
-        if self.sender.try_send(Message::Flush(done)).is_ok() {
-            let _ = wait.recv_timeout(FLUSH_WITHIN);
-        }
+        let sender = self.sender.clone();
+        // There may be no room for the message either. At the end of the program, a thread that
+        // waits for some harms nobody.
+        std::thread::spawn(move || sender.send(Message::Flush(done)));
+        let _ = wait.recv_timeout(FLUSH_WITHIN);
     }
 }
 

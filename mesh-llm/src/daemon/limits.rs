@@ -24,11 +24,8 @@ pub(super) fn connections() -> usize {
         ..limit
     };
     let too_low = limit.current.is_some_and(|current| current < needed);
-    let files = match too_low && setrlimit(Resource::Nofile, raised).is_ok() {
-        true => raised.current,
-        false => limit.current,
-    };
-    connections_for(files)
+    let was_raised = too_low && setrlimit(Resource::Nofile, raised).is_ok();
+    connections_for(if was_raised { raised.current } else { limit.current })
 }
 
 /// Windows has no such limit.

@@ -65,6 +65,8 @@ pub fn run(flags: Layer, config: Option<PathBuf>) -> Exit {
     let exit = match served {
         Ok(()) => Exit::DONE,
         Err(error) => {
+            // Makes room for the line that must not be lost.
+            reporter.flush();
             reporter.error(&error.to_string(), error.exit());
             error.exit()
         }
@@ -251,9 +253,10 @@ impl Parts {
     async fn run(mut self, reporter: &Reporter, mut report: EngineReport) -> Result<(), Error> {
         let mut state = self.engine.state();
         let end = loop {
-            report.state(&state.borrow_and_update().clone());
-            if let State::Failed(failure) = &*state.borrow() {
-                break Err(Error::Engine(failure.clone()));
+            let now = state.borrow_and_update().clone();
+            report.state(&now);
+            if let State::Failed(failure) = now {
+                break Err(Error::Engine(failure));
             }
             tokio::select! {
                 changed = state.changed() => if changed.is_err() {

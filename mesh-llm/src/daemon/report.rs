@@ -5,14 +5,11 @@ use super::progress::{News, Progress, Steps};
 use crate::engine::State;
 use crate::engine::restarts::MAX_CRASHES;
 use crate::exit::Exit;
+use crate::log::{self, Style};
 use llama_engine::server::options::LogFormat;
 use llama_engine::status::Ready;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
-use tracing::level_filters::LevelFilter;
-use tracing_subscriber::filter::Targets;
-use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::util::SubscriberInitExt;
 
 /// Tells the user; clones tell the same one.
 #[derive(Debug, Clone)]
@@ -33,39 +30,15 @@ pub(super) struct Offer {
 impl Reporter {
     /// Takes the log over, too, down to what `verbose` asks for.
     pub(super) fn start(console: Console, format: LogFormat, verbose: u8) -> Self {
-        let reporter = Self { console, format };
-        reporter.take_log(verbose);
-        reporter
-    }
-
-    fn take_log(&self, verbose: u8) {
-        let level = match verbose {
-            0 => LevelFilter::INFO,
-            1 => LevelFilter::DEBUG,
-            _ => LevelFilter::TRACE,
-        };
-        let targets = Targets::new()
-            .with_default(LevelFilter::WARN)
-            .with_target(env!("CARGO_CRATE_NAME"), level)
-            .with_target("llama_engine", level);
-        let fmt = tracing_subscriber::fmt::layer().with_writer(self.console.clone());
-        let registry = tracing_subscriber::registry().with(targets);
-        // There can be a log only once; in tests it may be there.
-        let _ = match self.format {
-            LogFormat::Json => registry
-                .with(fmt.json().flatten_event(true).with_current_span(false))
-                .try_init(),
-            LogFormat::Text => {
-                let fmt = fmt.with_target(false).with_ansi(self.console.is_terminal());
-                match verbose {
-                    0 => registry.with(fmt.without_time()).try_init(),
-                    _ => registry.with(fmt).try_init(),
-                }
-            }
-        };
-        if self.format == LogFormat::Json {
-            std::panic::set_hook(Box::new(|panic| tracing::error!(%panic, "a bug in mesh-llm")));
-        }
+        log::start(
+            console.clone(),
+            Style {
+                format,
+                verbose,
+                terminal: console.is_terminal(),
+            },
+        );
+        Self { console, format }
     }
 
     /// A sentence.
@@ -86,11 +59,11 @@ impl Reporter {
 
     /// A line of the engine's log.
     pub(super) fn engine_log(&self, line: &[u8]) {
-        let plain_in_json = self.format == LogFormat::Json && !is_json_object(line);
-        match plain_in_json {
+        if self.format == LogFormat::Json && !is_json_object(line) {
             // llama.cpp's last words before an abort know no format.
-            true => tracing::warn!(target: "llama_engine", "{}", String::from_utf8_lossy(line)),
-            false => self.console.line(line),
+            tracing::warn!(target: "llama_engine", "{}", String::from_utf8_lossy(line));
+        } else {
+            self.console.line(line);
         }
     }
 

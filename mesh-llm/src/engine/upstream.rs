@@ -12,7 +12,7 @@ use hyper_util::client::legacy::{Client, Error};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use llama_engine::server::options::Listen;
 use std::future::Future;
-use std::io::{self, IoSlice};
+use std::io::{self, ErrorKind, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -36,7 +36,7 @@ pub struct Upstream {
 
 impl Upstream {
     /// Will connect to the child at `listen`, showing it the secret.
-    pub(super) fn new(listen: Listen, secret: Option<HeaderValue>) -> Self {
+    pub fn new(listen: Listen, secret: Option<HeaderValue>) -> Self {
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE)
@@ -124,7 +124,9 @@ impl Read for Stream {
 
 impl Write for Stream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut *self.0).poll_write(cx, bytes)
+        Pin::new(&mut *self.0)
+            .poll_write(cx, bytes)
+            .map(|written| or_unread(written, bytes.len()))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -144,7 +146,22 @@ impl Write for Stream {
         cx: &mut Context<'_>,
         bytes: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut *self.0).poll_write_vectored(cx, bytes)
+        let length = bytes.iter().map(|bytes| bytes.len()).sum();
+        Pin::new(&mut *self.0)
+            .poll_write_vectored(cx, bytes)
+            .map(|written| or_unread(written, length))
+    }
+}
+
+/// Takes bytes that the child will not read for written. It may have answered without reading a
+/// request to its end, as one that is too large, and that answer is still to be read: an error here
+/// would end the exchange before. If there is none, reading says so.
+fn or_unread(written: io::Result<usize>, length: usize) -> io::Result<usize> {
+    match written {
+        Err(error) if matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) => {
+            Ok(length)
+        }
+        written => written,
     }
 }
 
@@ -184,5 +201,50 @@ mod tests {
             head.contains("authorization: Bearer s\r\n") && !head.contains("sk-1"),
             "{head}"
         );
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn an_answer_is_read_although_the_request_was_not() {
+        use futures_util::stream;
+        use http_body_util::StreamBody;
+        use hyper::body::Frame;
+        use std::io::{Read, Write};
+        use std::sync::mpsc;
+
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("s");
+        let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        let (closed, was_closed) = mpsc::channel();
+        let server = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            stream.read_exact(&mut [0]).unwrap();
+            stream
+                .write_all(b"HTTP/1.1 413 Payload Too Large\r\ncontent-length: 2\r\n\r\nno")
+                .unwrap();
+            drop(stream);
+            closed.send(()).unwrap();
+        });
+        // The second piece is there once the server is gone, while hyper is about to write it: it
+        // has looked for an answer before, and there was none yet.
+        let pieces = stream::unfold((0, was_closed), |(number, was_closed)| async move {
+            if number == 1 {
+                // Here hyper sends the first piece off.
+                tokio::task::yield_now().await;
+                was_closed.recv().unwrap();
+            }
+            let piece = Ok(Frame::data(Bytes::from_static(b"piece")));
+            (number < 2).then_some((piece, (number + 1, was_closed)))
+        });
+        let request = Request::post("/")
+            .body(StreamBody::new(pieces).boxed_unsync())
+            .unwrap();
+        let response = Upstream::new(Listen::Unix(socket), None)
+            .send(request)
+            .await
+            .unwrap();
+        assert_eq!(response.status(), 413);
+        assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "no");
+        server.join().unwrap();
     }
 }

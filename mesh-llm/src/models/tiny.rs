@@ -48,8 +48,8 @@ fn holds(path: &Path, bytes: &[u8]) -> io::Result<bool> {
 fn place(store: &Path, path: &Path) -> io::Result<()> {
     fs::create_dir_all(store)?;
     let mut file = tempfile::NamedTempFile::new_in(store)?;
-    file.write_all(BYTES)?;
-    file.persist(path)?;
+    file.as_file_mut().write_all(BYTES)?;
+    file.persist(path).map_err(|error| error.error)?;
     Ok(())
 }
 

@@ -82,7 +82,8 @@ impl FromStr for WeightType {
 pub enum Output {
     /// One of its own.
     Own,
-    /// The one that turns tokens into hidden states.
+    /// The one that turns tokens into hidden states. What a small model of this kind generates by always
+    /// taking the likeliest token soon repeats itself. `gpt-oss` cannot be so.
     Tied,
 }
 
@@ -122,7 +123,7 @@ pub struct Spec {
     pub head_length: u32,
     /// The length of the feed-forward network's hidden state; of one expert's where there are experts.
     pub feed_forward_length: u32,
-    /// How many tokens the vocabulary has, at least 484. Those beyond common words are made-up words.
+    /// How many tokens the vocabulary has, at least 385. Those beyond common words are made-up words.
     pub vocabulary_size: u32,
     /// The context in tokens that the model says it was trained for.
     pub context_length: u32,

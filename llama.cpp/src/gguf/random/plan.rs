@@ -2,8 +2,9 @@
 //! depend on the whole context, and seldom end the text.
 //!
 //! The first number of a hidden state is set apart: all tokens' embeddings have the same large value
-//! there, no layer looks at it or changes it, and only the output matrix uses it. So each token's logit has a part that
-//! does not depend on the context, [`MARGIN`] for usual tokens and less for those that should be rare.
+//! there, no layer looks at it or changes it, and only the output matrix uses it. So each token's logit
+//! has a part that does not depend on the context, [`MARGIN`] for usual tokens and less for those that
+//! should be rare.
 
 use super::super::{TensorType, Value};
 use super::vocabulary::{self, Chance, Vocabulary};
@@ -48,12 +49,14 @@ impl Scale {
             Architecture::Gemma3 => length.sqrt(),
             _ => 1.0,
         };
-        let embedding = match spec.output {
-            Output::Own => 1.0 / gain,
-            // The same matrix must give logits of the right size.
-            Output::Tied => LOGIT_DEVIATION / length.sqrt(),
+        let (embedding, outweigh) = match spec.output {
+            Output::Own => (1.0 / gain, 1.0),
+            // The same matrix must give logits of the right size. Layers outweigh embeddings, or what
+            // follows a token would be what it follows. These values gave the longest text without
+            // repetition.
+            Output::Tied => (LOGIT_DEVIATION / length.sqrt(), 2.0),
         };
-        let layers = embedding * gain;
+        let layers = outweigh * embedding * gain;
         Self {
             gain,
             embedding,
@@ -169,7 +172,11 @@ impl<'a> Plan<'a> {
             // Of either sign, or the last token would always be its own most likely successor.
             Output::Tied => around(0.0, 1.0),
         };
-        self.vector("output_norm.weight", self.spec.embedding_length, norm.beginning_with(first));
+        self.vector(
+            "output_norm.weight",
+            self.spec.embedding_length,
+            norm.beginning_with(first),
+        );
         if self.spec.output == Output::Own {
             let firsts = self.token_firsts(usual);
             self.tokens_matrix("output.weight", LOGIT_DEVIATION / length.sqrt(), firsts);

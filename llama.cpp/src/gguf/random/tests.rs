@@ -37,7 +37,7 @@ fn the_same_seed_gives_the_same_file_and_another_one_does_not() {
 }
 
 #[test]
-fn a_layer_has_the_same_bytes_in_a_deeper_model() {
+fn a_tensor_is_drawn_alike_in_a_deeper_model() {
     let directory = tempfile::tempdir().unwrap();
     let tensor = |layers, name: &str| {
         let path = directory.path().join("model.gguf");

@@ -1,5 +1,6 @@
-//! Random tensor data: a function of the seed and the tensor's name alone, so that a layer's bytes do not
-//! depend on what else a model has.
+//! Random tensor data: drawn from the seed and the tensor's name alone, so that it does not depend on what
+//! else a model has or in which order. Only the scale of what layers add to the hidden state depends on
+//! how many layers there are.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -28,7 +29,7 @@ pub(super) struct Fill {
 pub(super) enum First {
     /// Drawn like the others.
     Drawn,
-    /// This one. For each row in turn, and then from the beginning again.
+    /// The next of these; after the last one, from the beginning again.
     Given(Arc<[f32]>),
 }
 

@@ -107,9 +107,11 @@ fn other_files_are_recognised() {
 }
 
 #[test]
-fn directories_and_missing_files_are_read_errors() {
+fn directories_devices_and_missing_files_are_read_errors() {
     let directory = tempfile::tempdir().unwrap();
     assert!(matches!(Gguf::open(directory.path()), Err(Error::Read { .. })));
+    #[cfg(unix)]
+    assert!(matches!(Gguf::open("/dev/zero"), Err(Error::Read { .. })));
     let missing = directory.path().join("none.gguf");
     assert!(matches!(Gguf::open(missing), Err(Error::Read { .. })));
 }
@@ -160,6 +162,25 @@ fn lengths_beyond_the_file_are_refused_with_their_place() {
 }
 
 #[test]
+fn a_huge_file_of_holes_takes_no_memory() {
+    // What a sparse file costs its maker nothing to claim.
+    let tebibyte = 1u64 << 40;
+    let string = with_value("general.name", 8, &(1u64 << 39).to_le_bytes());
+    let mut array = 8u32.to_le_bytes().to_vec();
+    array.extend((1u64 << 36).to_le_bytes());
+    let array = with_value("general.name", 9, &array);
+    for bytes in [string, array] {
+        let error = Gguf::read("a.gguf".as_ref(), bytes.as_slice(), tebibyte).unwrap_err();
+        let expected = "a.gguf: metadata `general.name` goes beyond the first 268435456 bytes";
+        assert!(error.to_string().starts_with(expected), "{error}");
+    }
+    for bytes in [header(1 << 20, 0), header(0, 1 << 20)] {
+        let error = Gguf::read("a.gguf".as_ref(), bytes.as_slice(), tebibyte).unwrap_err();
+        assert!(error.to_string().contains("its header claims 1048576"), "{error}");
+    }
+}
+
+#[test]
 fn names_and_keys_are_limited() {
     let long = with_value(&"k".repeat(1 << 16), 0, &[0]);
     assert!(matches!(
@@ -182,6 +203,17 @@ fn names_and_keys_are_limited() {
             ..
         }
     ));
+}
+
+#[test]
+fn messages_are_short_and_free_of_control_characters() {
+    let key = format!("a\n\u{1b}[31m{}", "b".repeat(1000));
+    let message = fault(&with_value(&key, 13, &[0; 8])).to_string();
+    assert!(message.starts_with("metadata `a\\n\\u{1b}[31mbbb"), "{message}");
+    assert!(
+        message.len() < 200 && !message.contains(char::is_control),
+        "{message}"
+    );
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Prompts and embedding inputs: one text or several, as text or as tokens.
 
-use std::fmt;
+use std::{fmt, mem::discriminant};
 
 use serde::{
     Deserialize, Deserializer,
@@ -69,15 +69,10 @@ impl<'de> Deserialize<'de> for Field {
                     Some(Element::Input(first)) => inputs.push(first),
                 }
                 while let Some(element) = seq.next_element()? {
-                    let same_kind = match (&inputs[0], &element) {
-                        (Input::Text(_), Element::Input(Input::Text(_))) => true,
-                        (Input::Tokens(_), Element::Input(Input::Tokens(_))) => true,
-                        _ => false,
-                    };
                     let Element::Input(input) = element else {
                         return Err(A::Error::custom(MIXED));
                     };
-                    if !same_kind {
+                    if discriminant(&input) != discriminant(&inputs[0]) {
                         return Err(A::Error::custom(MIXED));
                     }
                     if inputs.len() == limits::INPUTS {

@@ -23,7 +23,11 @@ pub struct Embedder {
 /// A text is pooled as the model's file says, and where that says nothing, as in models made to
 /// chat, by the mean of its tokens.
 pub fn context_params(model: &Model, base: &ContextParams, limit: u32) -> ContextParams {
-    let pooling = if model.pooling().is_some_and(|kind| kind > 0) { Pooling::OfModel } else { Pooling::Mean };
+    let pooling = if model.pooling().is_some_and(|kind| kind > 0) {
+        Pooling::OfModel
+    } else {
+        Pooling::Mean
+    };
     ContextParams {
         context: limit,
         batch: limit,
@@ -43,7 +47,10 @@ impl Embedder {
     /// [`Failure::Engine`] where the context cannot be made.
     pub fn new(model: Arc<Model>, params: ContextParams) -> Result<Self, Failure> {
         let context = Context::new(model, params).map_err(|error| Failure::Engine(error.to_string()))?;
-        Ok(Self { context, batch: Batch::default() })
+        Ok(Self {
+            context,
+            batch: Batch::default(),
+        })
     }
 
     /// The vector of a text, of length 1.
@@ -62,13 +69,23 @@ impl Embedder {
             Ok(Decoded::NoRoom) => return Err(failed("the text is longer than the embedding context")),
             Err(error) => return Err(failed(&error.to_string())),
         }
-        let vector = self.context.pooled_embedding(SEQUENCE).ok_or_else(|| failed("the model made no embedding"))?;
+        let vector = self
+            .context
+            .pooled_embedding(SEQUENCE)
+            .ok_or_else(|| failed("the model made no embedding"))?;
         Ok(normalised(vector))
     }
 }
 
 fn normalised(vector: &[f32]) -> Vec<f32> {
-    let length = vector.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt();
+    let length = vector
+        .iter()
+        .map(|value| f64::from(*value).powi(2))
+        .sum::<f64>()
+        .sqrt();
     let scale = if length > 0.0 { 1.0 / length } else { 0.0 };
-    vector.iter().map(|value| (f64::from(*value) * scale) as f32).collect()
+    vector
+        .iter()
+        .map(|value| (f64::from(*value) * scale) as f32)
+        .collect()
 }

@@ -21,7 +21,11 @@ pub fn log_probabilities(logits: &[f32], token: Token, count: usize) -> (f32, Ve
     let highest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let sum: f64 = logits.iter().map(|logit| f64::from(logit - highest).exp()).sum();
     let log_sum = highest + sum.ln() as f32;
-    let own = usize::try_from(token).ok().and_then(|index| logits.get(index)).copied().unwrap_or(f32::NEG_INFINITY);
+    let own = usize::try_from(token)
+        .ok()
+        .and_then(|index| logits.get(index))
+        .copied()
+        .unwrap_or(f32::NEG_INFINITY);
 
     let count = count.min(logits.len());
     let mut order: Vec<usize> = (0..logits.len()).collect();
@@ -31,7 +35,10 @@ pub fn log_probabilities(logits: &[f32], token: Token, count: usize) -> (f32, Ve
     }
     order.truncate(count);
     order.sort_unstable_by(likelier);
-    let top = order.into_iter().map(|index| (Token::try_from(index).unwrap_or(0), logits[index] - log_sum)).collect();
+    let top = order
+        .into_iter()
+        .map(|index| (Token::try_from(index).unwrap_or(0), logits[index] - log_sum))
+        .collect();
     (own - log_sum, top)
 }
 
@@ -58,6 +65,13 @@ mod tests {
         logits[300] = 5.0;
         logits[700] = 5.0;
         assert_eq!(likeliest(&logits), 300);
-        assert_eq!(log_probabilities(&logits, 5, 2).1.iter().map(|(token, _)| *token).collect::<Vec<_>>(), [300, 700]);
+        assert_eq!(
+            log_probabilities(&logits, 5, 2)
+                .1
+                .iter()
+                .map(|(token, _)| *token)
+                .collect::<Vec<_>>(),
+            [300, 700]
+        );
     }
 }

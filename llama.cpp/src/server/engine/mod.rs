@@ -28,8 +28,8 @@ use crate::llama::{ChatTemplates, Context, ContextParams, Error, Model, Token};
 use embedder::Embedder;
 use placement::CacheKind;
 use request::{Chooser, Request};
-use runner::{Limits, Runner};
 pub use runner::PROMPT_ROWS;
+use runner::{Limits, Runner};
 use task::{Embed, Events, Failure, Generate};
 
 /// Longest text for an embedding, in tokens, unless the model was trained for less.
@@ -79,8 +79,15 @@ impl Engine {
     /// Where llama.cpp cannot make the context.
     pub fn start(model: Arc<Model>, templates: ChatTemplates, params: EngineParams) -> Result<Self, Error> {
         let slots = params.context.sequences;
-        let context = if model.makes_text() { Some(Context::new(model.clone(), params.context.clone())?) } else { None };
-        let size = context.as_ref().map_or(0, Context::size).min(params.context.context.max(1));
+        let context = if model.makes_text() {
+            Some(Context::new(model.clone(), params.context.clone())?)
+        } else {
+            None
+        };
+        let size = context
+            .as_ref()
+            .map_or(0, Context::size)
+            .min(params.context.context.max(1));
         let limits = Limits {
             context: size as usize,
             batch: params.context.batch as usize,
@@ -107,7 +114,12 @@ impl Engine {
             embed_limit,
         };
         let places = Arc::new(Semaphore::new((slots + params.queue) as usize));
-        Ok(Self { commands, state, places, about: Arc::new(about) })
+        Ok(Self {
+            commands,
+            state,
+            places,
+            about: Arc::new(about),
+        })
     }
 
     /// Asks for a continuation. Making the sampler of a large grammar takes its time: call it where
@@ -118,21 +130,43 @@ impl Engine {
     pub fn generate(&self, task: Generate) -> Result<Events, Failure> {
         let prompt_tokens = u32::try_from(task.prompt.len()).unwrap_or(u32::MAX);
         if self.about.context == 0 {
-            return Err(Failure::Invalid(format!("{} makes embeddings, no text", self.about.name)));
+            return Err(Failure::Invalid(format!(
+                "{} makes embeddings, no text",
+                self.about.name
+            )));
         }
         if prompt_tokens >= self.about.context {
-            return Err(Failure::TooLong { prompt_tokens, context: self.about.context });
+            return Err(Failure::TooLong {
+                prompt_tokens,
+                context: self.about.context,
+            });
         }
         let vocab = self.about.model.vocab_size();
-        if task.prompt.is_empty() || task.prompt.iter().any(|token| u32::try_from(*token).map_or(true, |token| token >= vocab)) {
-            return Err(Failure::Invalid(format!("the prompt must be tokens from 0 to {}, at least one", vocab - 1)));
+        if task.prompt.is_empty()
+            || task
+                .prompt
+                .iter()
+                .any(|token| u32::try_from(*token).map_or(true, |token| token >= vocab))
+        {
+            return Err(Failure::Invalid(format!(
+                "the prompt must be tokens from 0 to {}, at least one",
+                vocab - 1
+            )));
         }
         let place = self.places.clone().try_acquire_owned().map_err(|_| self.busy())?;
         let chooser =
             Chooser::new(&self.about.model, &task).map_err(|error| Failure::Invalid(error.to_string()))?;
         let (events, answer) = mpsc::unbounded_channel();
-        let request = Request { task, chooser, events, since: Instant::now(), _place: place };
-        self.commands.send(Command::Generate(Box::new(request))).map_err(|_| Failure::ShuttingDown)?;
+        let request = Request {
+            task,
+            chooser,
+            events,
+            since: Instant::now(),
+            _place: place,
+        };
+        self.commands
+            .send(Command::Generate(Box::new(request)))
+            .map_err(|_| Failure::ShuttingDown)?;
         Ok(answer)
     }
 
@@ -154,13 +188,18 @@ impl Engine {
     pub fn embed(&self, tokens: Vec<Token>) -> Result<oneshot::Receiver<Result<Vec<f32>, Failure>>, Failure> {
         let prompt_tokens = u32::try_from(tokens.len()).unwrap_or(u32::MAX);
         if prompt_tokens > self.about.embed_limit {
-            return Err(Failure::TooLong { prompt_tokens, context: self.about.embed_limit });
+            return Err(Failure::TooLong {
+                prompt_tokens,
+                context: self.about.embed_limit,
+            });
         }
         if tokens.is_empty() {
             return Err(Failure::Invalid("the input has no tokens".into()));
         }
         let (reply, answer) = oneshot::channel();
-        self.commands.send(Command::Embed(Embed { tokens, reply })).map_err(|_| Failure::ShuttingDown)?;
+        self.commands
+            .send(Command::Embed(Embed { tokens, reply }))
+            .map_err(|_| Failure::ShuttingDown)?;
         Ok(answer)
     }
 
@@ -210,5 +249,7 @@ fn cache_kind(model: &Model) -> CacheKind {
     if model.has_recurrent_state() {
         return CacheKind::State;
     }
-    model.sliding_window().map_or(CacheKind::Cells, |window| CacheKind::Window(window as usize))
+    model
+        .sliding_window()
+        .map_or(CacheKind::Cells, |window| CacheKind::Window(window as usize))
 }

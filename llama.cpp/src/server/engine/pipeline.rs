@@ -41,7 +41,11 @@ pub struct Finished<T> {
 impl<T> Pipeline<T> {
     /// A pipeline over `context` with up to `depth` steps in flight.
     pub fn new(context: Context, depth: usize) -> Self {
-        Self { context, depth, in_flight: VecDeque::new() }
+        Self {
+            context,
+            depth,
+            in_flight: VecDeque::new(),
+        }
     }
 
     /// The context: its cache, and the logits of the step that was taken last.
@@ -76,6 +80,10 @@ impl<T> Pipeline<T> {
     pub fn take(&mut self) -> Option<Finished<T>> {
         let (since, step) = self.in_flight.pop_front()?;
         let outcome = self.context.synchronize();
-        Some(Finished { step, time: since.elapsed(), outcome })
+        Some(Finished {
+            step,
+            time: since.elapsed(),
+            outcome,
+        })
     }
 }

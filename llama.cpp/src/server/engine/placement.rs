@@ -46,22 +46,41 @@ pub struct Placement {
 
 /// Chooses for `prompt`. `None` if no slot is idle.
 pub fn place(prompt: &[Token], slots: &[SlotView<'_>], kind: CacheKind) -> Option<Placement> {
-    let oldest = slots.iter().filter(|view| view.idle).min_by_key(|view| (!view.cached.is_empty(), view.last_used))?;
+    let oldest = slots
+        .iter()
+        .filter(|view| view.idle)
+        .min_by_key(|view| (!view.cached.is_empty(), view.last_used))?;
     let best = slots
         .iter()
         .map(|view| (reusable(prompt, view, kind), view))
         .max_by_key(|(reused, view)| (*reused, view.idle, view.last_used))
         .filter(|(reused, _)| *reused > 0);
     let Some((reused, best)) = best else {
-        return Some(Placement { slot: oldest.slot, reused: 0, donor: None });
+        return Some(Placement {
+            slot: oldest.slot,
+            reused: 0,
+            donor: None,
+        });
     };
     if best.idle && (best.slot == oldest.slot || continues(best, reused) || kind == CacheKind::State) {
-        return Some(Placement { slot: best.slot, reused, donor: None });
+        return Some(Placement {
+            slot: best.slot,
+            reused,
+            donor: None,
+        });
     }
     if kind == CacheKind::State {
-        return Some(Placement { slot: oldest.slot, reused: 0, donor: None });
+        return Some(Placement {
+            slot: oldest.slot,
+            reused: 0,
+            donor: None,
+        });
     }
-    Some(Placement { slot: oldest.slot, reused, donor: Some(best.slot) })
+    Some(Placement {
+        slot: oldest.slot,
+        reused,
+        donor: Some(best.slot),
+    })
 }
 
 /// Whether the prompt goes on where the slot's conversation ended, give or take an answer's last
@@ -77,7 +96,9 @@ fn reusable(prompt: &[Token], view: &SlotView<'_>, kind: CacheKind) -> usize {
     let common = common_prefix(&prompt[..most], view.cached);
     match kind {
         CacheKind::Cells => common,
-        CacheKind::Window(window) if view.first_position == 0 || view.first_position + window <= common => common,
+        CacheKind::Window(window) if view.first_position == 0 || view.first_position + window <= common => {
+            common
+        }
         CacheKind::State if view.idle && common == view.cached.len() => common,
         CacheKind::Window(_) | CacheKind::State => 0,
     }
@@ -93,7 +114,13 @@ mod tests {
     use proptest::prelude::*;
 
     fn view(slot: u32, idle: bool, last_used: u64, cached: &[Token]) -> SlotView<'_> {
-        SlotView { slot: SlotId(slot), idle, last_used, cached, first_position: 0 }
+        SlotView {
+            slot: SlotId(slot),
+            idle,
+            last_used,
+            cached,
+            first_position: 0,
+        }
     }
 
     fn tokens(range: std::ops::Range<Token>) -> Vec<Token> {
@@ -105,14 +132,24 @@ mod tests {
         let old = tokens(0..10);
         let slots = [view(0, true, 1, &old), view(1, true, 5, &[])];
         let placement = place(&[77, 78], &slots, CacheKind::Cells);
-        assert_eq!(placement, Some(Placement { slot: SlotId(1), reused: 0, donor: None }));
+        assert_eq!(
+            placement,
+            Some(Placement {
+                slot: SlotId(1),
+                reused: 0,
+                donor: None
+            })
+        );
     }
 
     #[test]
     fn the_least_recently_used_slot_gives_way() {
         let (a, b) = (tokens(0..10), tokens(20..30));
         let slots = [view(0, true, 9, &a), view(1, true, 5, &b)];
-        assert_eq!(place(&[77], &slots, CacheKind::Cells).map(|placement| placement.slot), Some(SlotId(1)));
+        assert_eq!(
+            place(&[77], &slots, CacheKind::Cells).map(|placement| placement.slot),
+            Some(SlotId(1))
+        );
     }
 
     #[test]
@@ -121,7 +158,14 @@ mod tests {
         let prompt = tokens(0..200);
         let slots = [view(0, true, 9, &a), view(1, true, 0, &[])];
         let placement = place(&prompt, &slots, CacheKind::Cells);
-        assert_eq!(placement, Some(Placement { slot: SlotId(0), reused: 100, donor: None }));
+        assert_eq!(
+            placement,
+            Some(Placement {
+                slot: SlotId(0),
+                reused: 100,
+                donor: None
+            })
+        );
     }
 
     #[test]
@@ -131,7 +175,14 @@ mod tests {
         prompt.extend([7777, 7778]);
         let slots = [view(0, true, 9, &a), view(1, true, 0, &[])];
         let placement = place(&prompt, &slots, CacheKind::Cells);
-        assert_eq!(placement, Some(Placement { slot: SlotId(1), reused: 500, donor: Some(SlotId(0)) }));
+        assert_eq!(
+            placement,
+            Some(Placement {
+                slot: SlotId(1),
+                reused: 500,
+                donor: Some(SlotId(0))
+            })
+        );
     }
 
     #[test]
@@ -139,7 +190,14 @@ mod tests {
         let a = tokens(0..50);
         let slots = [view(0, false, 9, &a), view(1, true, 0, &[])];
         let placement = place(&tokens(0..60), &slots, CacheKind::Cells);
-        assert_eq!(placement, Some(Placement { slot: SlotId(1), reused: 50, donor: Some(SlotId(0)) }));
+        assert_eq!(
+            placement,
+            Some(Placement {
+                slot: SlotId(1),
+                reused: 50,
+                donor: Some(SlotId(0))
+            })
+        );
     }
 
     #[test]
@@ -147,18 +205,29 @@ mod tests {
         let a = tokens(0..50);
         let slots = [view(0, true, 9, &a)];
         let placement = place(&a, &slots, CacheKind::Cells);
-        assert_eq!(placement, Some(Placement { slot: SlotId(0), reused: 49, donor: None }));
+        assert_eq!(
+            placement,
+            Some(Placement {
+                slot: SlotId(0),
+                reused: 49,
+                donor: None
+            })
+        );
     }
 
     #[test]
     fn a_recurrent_state_is_continued_but_never_cut_or_shared() {
         let a = tokens(0..50);
         let slots = [view(0, true, 9, &a), view(1, true, 0, &[])];
-        let reused = |prompt: &[Token]| place(prompt, &slots, CacheKind::State).map(|placement| placement.reused);
+        let reused =
+            |prompt: &[Token]| place(prompt, &slots, CacheKind::State).map(|placement| placement.reused);
         assert_eq!(reused(&tokens(0..60)), Some(50));
         assert_eq!(reused(&tokens(0..40)), Some(0));
         let busy = [view(0, false, 9, &a), view(1, true, 0, &[])];
-        assert_eq!(place(&tokens(0..60), &busy, CacheKind::State).map(|placement| placement.reused), Some(0));
+        assert_eq!(
+            place(&tokens(0..60), &busy, CacheKind::State).map(|placement| placement.reused),
+            Some(0)
+        );
     }
 
     #[test]
@@ -166,7 +235,9 @@ mod tests {
         let a = tokens(0..100);
         let mut window = view(0, true, 9, &a);
         window.first_position = 60;
-        let reused = |prompt: &[Token]| place(prompt, &[window], CacheKind::Window(30)).map(|placement| placement.reused);
+        let reused = |prompt: &[Token]| {
+            place(prompt, &[window], CacheKind::Window(30)).map(|placement| placement.reused)
+        };
         assert_eq!(reused(&tokens(0..120)), Some(100));
         assert_eq!(reused(&tokens(0..80)), Some(0));
     }

@@ -34,7 +34,10 @@ pub fn compose(wants: &[(SlotId, Want)], batch: usize, costs: &StepCosts) -> Vec
         .iter()
         .filter(|(_, want)| *want == Want::Decode)
         .take(batch)
-        .map(|(slot, _)| Share { slot: *slot, tokens: 1 })
+        .map(|(slot, _)| Share {
+            slot: *slot,
+            tokens: 1,
+        })
         .collect();
     let mut room = batch - shares.len();
     if !shares.is_empty() {
@@ -68,7 +71,11 @@ impl StepCosts {
         if prefill == 0 {
             blend(&mut self.decode_step, time);
         } else {
-            let alone = if answers > 0 { self.decode_step.unwrap_or(0.0) } else { 0.0 };
+            let alone = if answers > 0 {
+                self.decode_step.unwrap_or(0.0)
+            } else {
+                0.0
+            };
             blend(&mut self.prefill_token, (time - alone).max(0.0) / prefill as f64);
         }
     }
@@ -84,8 +91,10 @@ impl StepCosts {
     }
 }
 
+/// One slow step, when something else had the cores, must not change the picture: a value counts for
+/// at most twice the average.
 fn blend(average: &mut Option<f64>, value: f64) {
-    *average = Some(average.map_or(value, |old| old + SMOOTHING * (value - old)));
+    *average = Some(average.map_or(value, |old| old + SMOOTHING * (value.min(2.0 * old) - old)));
 }
 
 #[cfg(test)]
@@ -94,13 +103,23 @@ mod tests {
     use proptest::prelude::*;
 
     fn slots(wants: &[Want]) -> Vec<(SlotId, Want)> {
-        wants.iter().enumerate().map(|(index, want)| (SlotId(index as u32), *want)).collect()
+        wants
+            .iter()
+            .enumerate()
+            .map(|(index, want)| (SlotId(index as u32), *want))
+            .collect()
     }
 
     #[test]
     fn a_prompt_alone_fills_the_batch() {
         let shares = compose(&slots(&[Want::Prefill(1000)]), 512, &StepCosts::default());
-        assert_eq!(shares, [Share { slot: SlotId(0), tokens: 512 }]);
+        assert_eq!(
+            shares,
+            [Share {
+                slot: SlotId(0),
+                tokens: 512
+            }]
+        );
     }
 
     #[test]
@@ -111,9 +130,18 @@ mod tests {
             costs.record(0, 100, Duration::from_millis(100));
         }
         let shares = compose(&slots(&[Want::Decode, Want::Prefill(1000)]), 512, &costs);
-        assert_eq!(shares[0], Share { slot: SlotId(0), tokens: 1 });
+        assert_eq!(
+            shares[0],
+            Share {
+                slot: SlotId(0),
+                tokens: 1
+            }
+        );
         let added_ms = shares[1].tokens;
-        assert!((10..=20).contains(&added_ms), "{added_ms} ms of prefill in a step of 20 ms");
+        assert!(
+            (10..=20).contains(&added_ms),
+            "{added_ms} ms of prefill in a step of 20 ms"
+        );
     }
 
     #[test]
@@ -126,8 +154,24 @@ mod tests {
         assert!(costs.prefill_beside_answers() > 30);
     }
 
+    #[test]
+    fn one_slow_step_changes_little() {
+        let mut costs = StepCosts::default();
+        (0..20).for_each(|_| {
+            costs.record(1, 0, Duration::from_millis(20));
+            costs.record(0, 100, Duration::from_millis(100));
+        });
+        let before = costs.prefill_beside_answers();
+        costs.record(0, 100, Duration::from_secs(10));
+        assert!(costs.prefill_beside_answers() * 10 >= before * 8);
+    }
+
     fn any_want() -> impl Strategy<Value = Want> {
-        prop_oneof![Just(Want::Nothing), Just(Want::Decode), (1_usize..5000).prop_map(Want::Prefill)]
+        prop_oneof![
+            Just(Want::Nothing),
+            Just(Want::Decode),
+            (1_usize..5000).prop_map(Want::Prefill)
+        ]
     }
 
     proptest! {

@@ -101,7 +101,14 @@ impl Request {
         }));
         let assembler = Assembler::new(std::mem::take(&mut self.task.stop));
         let queued = self.since.elapsed();
-        Running { request: self, assembler, queued, begun: Instant::now(), first_token: None, prompt_logprobs: Vec::new() }
+        Running {
+            request: self,
+            assembler,
+            queued,
+            begun: Instant::now(),
+            first_token: None,
+            prompt_logprobs: Vec::new(),
+        }
     }
 }
 
@@ -138,7 +145,10 @@ impl Running {
 
     /// The most tokens of the answer.
     pub fn max_tokens(&self) -> usize {
-        self.request.task.max_tokens.map_or(usize::MAX, |most| most as usize)
+        self.request
+            .task
+            .max_tokens
+            .map_or(usize::MAX, |most| most as usize)
     }
 
     /// Chooses the next token from row `row` of the step in `context`, and sends its text.
@@ -193,7 +203,11 @@ impl Running {
             self.send(rest);
         }
         let first = self.first_token.unwrap_or_else(Instant::now);
-        let timings = Timings { queued: self.queued, prefill: first - self.begun, decode: first.elapsed() };
+        let timings = Timings {
+            queued: self.queued,
+            prefill: first - self.begun,
+            decode: first.elapsed(),
+        };
         self.request.tell(Event::Done(Finish {
             reason,
             completion_tokens: u32::try_from(completion_tokens).unwrap_or(u32::MAX),
@@ -211,9 +225,18 @@ impl Running {
 
 fn token_logprob(context: &mut Context, row: usize, token: Token, count: u32) -> Result<TokenLogprob, Error> {
     let model = context.model().clone();
-    let logits =
-        context.logits(row).ok_or_else(|| Error::Rejected(format!("row {row} of the step has no logits")))?;
+    let logits = context
+        .logits(row)
+        .ok_or_else(|| Error::Rejected(format!("row {row} of the step has no logits")))?;
     let (logprob, top) = log_probabilities(logits, token, count as usize);
-    let top = top.into_iter().map(|(token, logprob)| (token, model.piece(token, true), logprob)).collect();
-    Ok(TokenLogprob { token, bytes: model.piece(token, true), logprob, top })
+    let top = top
+        .into_iter()
+        .map(|(token, logprob)| (token, model.piece(token, true), logprob))
+        .collect();
+    Ok(TokenLogprob {
+        token,
+        bytes: model.piece(token, true),
+        logprob,
+        top,
+    })
 }

@@ -155,7 +155,11 @@ impl Runner {
         self.queue.retain(|request| !request.is_abandoned());
         let mut gone = waiting - self.queue.len();
         for index in 0..self.slots.len() {
-            if self.slots[index].running.as_ref().is_some_and(Running::is_abandoned) {
+            if self.slots[index]
+                .running
+                .as_ref()
+                .is_some_and(Running::is_abandoned)
+            {
                 gone += 1;
                 self.release(index);
             }
@@ -193,7 +197,9 @@ impl Runner {
     }
 
     fn oldest(&self, wanted: impl Fn(&Slot) -> bool) -> Option<usize> {
-        (0..self.slots.len()).filter(|index| wanted(&self.slots[*index])).min_by_key(|index| self.slots[*index].since)
+        (0..self.slots.len())
+            .filter(|index| wanted(&self.slots[*index]))
+            .min_by_key(|index| self.slots[*index].since)
     }
 
     /// Gives slots to waiting requests, first come, first served.
@@ -201,14 +207,19 @@ impl Runner {
         while let Some(request) = self.queue.front() {
             let parked = self.slots.iter().any(|slot| slot.parked);
             let busy = self.claimed();
-            if parked || (busy > 0 && busy + request.task.prompt.len() > self.limits.context) || !self.admit_one() {
+            if parked
+                || (busy > 0 && busy + request.task.prompt.len() > self.limits.context)
+                || !self.admit_one()
+            {
                 return;
             }
         }
     }
 
     fn admit_one(&mut self) -> bool {
-        let (Some(pipeline), Some(request)) = (&mut self.pipeline, self.queue.front()) else { return false };
+        let (Some(pipeline), Some(request)) = (&mut self.pipeline, self.queue.front()) else {
+            return false;
+        };
         let context = pipeline.context();
         let window = matches!(self.limits.cache, CacheKind::Window(_));
         let views: Vec<SlotView<'_>> = (0..)
@@ -218,14 +229,22 @@ impl Runner {
                 idle: slot.running.is_none(),
                 last_used: slot.since,
                 cached: slot.sequence.cached(),
-                first_position: if window { context.first_position(number as i32).unwrap_or(0) as usize } else { 0 },
+                first_position: if window {
+                    context.first_position(number as i32).unwrap_or(0) as usize
+                } else {
+                    0
+                },
             })
             .collect();
-        let Some(mut placement) = place(&request.task.prompt, &views, self.limits.cache) else { return false };
+        let Some(mut placement) = place(&request.task.prompt, &views, self.limits.cache) else {
+            return false;
+        };
         if request.task.prompt_logprobs {
             placement.reused = 0;
         }
-        let Some(mut request) = self.queue.pop_front() else { return false };
+        let Some(mut request) = self.queue.pop_front() else {
+            return false;
+        };
 
         let sequence = placement.slot.0 as i32;
         let kept = match placement.donor {
@@ -252,7 +271,9 @@ impl Runner {
     }
 
     fn embed_one(&mut self) {
-        let Some(embed) = self.embeds.pop_front() else { return };
+        let Some(embed) = self.embeds.pop_front() else {
+            return;
+        };
         if embed.reply.is_closed() {
             return;
         }
@@ -268,7 +289,10 @@ impl Runner {
     fn step(&mut self) {
         let has_room = self.pipeline.as_ref().is_some_and(Pipeline::has_room);
         let submitted = has_room && self.submit();
-        let must_take = self.pipeline.as_ref().is_some_and(|pipeline| !submitted || !pipeline.has_room());
+        let must_take = self
+            .pipeline
+            .as_ref()
+            .is_some_and(|pipeline| !submitted || !pipeline.has_room());
         if must_take && let Some(finished) = self.pipeline.as_mut().and_then(Pipeline::take) {
             self.apply(finished);
         }
@@ -281,13 +305,19 @@ impl Runner {
         let mut wants = Vec::with_capacity(order.len());
         for index in order {
             let slot = &self.slots[index];
-            let Some(running) = slot.running.as_ref().filter(|_| !slot.parked) else { continue };
+            let Some(running) = slot.running.as_ref().filter(|_| !slot.parked) else {
+                continue;
+            };
             let mut want = slot.sequence.want();
             if let Want::Prefill(pending) = want
                 && running.wants_prompt_logprobs()
             {
                 let free = std::mem::take(&mut prompt_rows_free);
-                want = if free { Want::Prefill(pending.min(PROMPT_ROWS as usize)) } else { Want::Nothing };
+                want = if free {
+                    Want::Prefill(pending.min(PROMPT_ROWS as usize))
+                } else {
+                    Want::Nothing
+                };
             }
             wants.push((SlotId(index as u32), want));
         }
@@ -301,7 +331,9 @@ impl Runner {
                 return false;
             }
             let step = self.fill(&shares);
-            let Some(pipeline) = &mut self.pipeline else { return false };
+            let Some(pipeline) = &mut self.pipeline else {
+                return false;
+            };
             match pipeline.submit(&mut self.batch, step) {
                 Submitted::InFlight => return true,
                 Submitted::NoRoom(step) => {
@@ -309,7 +341,10 @@ impl Runner {
                         self.slots[part.slot.0 as usize].sequence.take_back(part.tokens);
                     }
                     if !self.make_room() {
-                        self.fail_step(&step, &Error::Decode("the KV cache has no room for a request alone".into()));
+                        self.fail_step(
+                            &step,
+                            &Error::Decode("the KV cache has no room for a request alone".into()),
+                        );
                         return false;
                     }
                 }
@@ -324,15 +359,24 @@ impl Runner {
     /// Writes a step into the batch.
     fn fill(&mut self, shares: &[Share]) -> Step {
         self.batch.clear();
-        let mut step = Step { parts: Vec::with_capacity(shares.len()), answers: 0, prefill: 0 };
+        let mut step = Step {
+            parts: Vec::with_capacity(shares.len()),
+            answers: 0,
+            prefill: 0,
+        };
         for share in shares {
             let slot = &mut self.slots[share.slot.0 as usize];
             let answers = slot.sequence.want() == Want::Decode;
             let all_rows = slot.running.as_ref().is_some_and(Running::wants_prompt_logprobs)
                 && slot.sequence.generated() == 0;
             let length = slot.sequence.len();
-            let mut part =
-                Part { slot: share.slot, since: slot.since, tokens: share.tokens, choose: None, prompt: Vec::new() };
+            let mut part = Part {
+                slot: share.slot,
+                since: slot.since,
+                tokens: share.tokens,
+                choose: None,
+                prompt: Vec::new(),
+            };
             let mut previous_row = None;
             let tokens: Vec<(usize, Token)> = slot.sequence.submit(share.tokens).collect();
             for (position, token) in tokens {
@@ -341,7 +385,8 @@ impl Runner {
                     part.prompt.push((previous, token));
                 }
                 let last = position + 1 == length;
-                self.batch.push(token, position as u32, share.slot.0 as i32, last || all_rows);
+                self.batch
+                    .push(token, position as u32, share.slot.0 as i32, last || all_rows);
                 part.choose = last.then_some(row);
             }
             if all_rows && let (Some(row), Some(next)) = (previous_row, slot.sequence.next_pending()) {
@@ -361,10 +406,16 @@ impl Runner {
     /// of the youngest of several requests, which goes on when there is room again.
     fn make_room(&mut self) -> bool {
         let idle = self.oldest(|slot| slot.running.is_none() && !slot.sequence.cached().is_empty());
-        let active: Vec<usize> =
-            (0..self.slots.len()).filter(|index| self.slots[*index].running.is_some() && !self.slots[*index].parked).collect();
-        let youngest = active.iter().copied().max_by_key(|index| self.slots[*index].since);
-        let Some(pipeline) = &mut self.pipeline else { return false };
+        let active: Vec<usize> = (0..self.slots.len())
+            .filter(|index| self.slots[*index].running.is_some() && !self.slots[*index].parked)
+            .collect();
+        let youngest = active
+            .iter()
+            .copied()
+            .max_by_key(|index| self.slots[*index].since);
+        let Some(pipeline) = &mut self.pipeline else {
+            return false;
+        };
         let index = match (idle, youngest) {
             (Some(idle), _) => {
                 self.slots[idle].sequence.clear();
@@ -385,8 +436,11 @@ impl Runner {
         let Finished { step, time, outcome } = finished;
         self.state.steps_total += 1;
         self.costs.record(step.answers, step.prefill, time);
-        let seconds =
-            if step.prefill > 0 { &mut self.state.prefill_seconds_total } else { &mut self.state.decode_seconds_total };
+        let seconds = if step.prefill > 0 {
+            &mut self.state.prefill_seconds_total
+        } else {
+            &mut self.state.decode_seconds_total
+        };
         *seconds += time.as_secs_f64();
         if let Err(error) = outcome {
             self.fail_step(&step, &error);
@@ -401,15 +455,24 @@ impl Runner {
     }
 
     fn apply_part(&mut self, index: usize, part: &Part) {
-        let Slot { sequence, running, .. } = &mut self.slots[index];
-        let (Some(pipeline), Some(running)) = (&mut self.pipeline, running) else { return };
+        let Slot {
+            sequence, running, ..
+        } = &mut self.slots[index];
+        let (Some(pipeline), Some(running)) = (&mut self.pipeline, running) else {
+            return;
+        };
         let context = pipeline.context();
-        let noted = part.prompt.iter().try_for_each(|(row, token)| running.note_prompt(context, *row, *token));
+        let noted = part
+            .prompt
+            .iter()
+            .try_for_each(|(row, token)| running.note_prompt(context, *row, *token));
         let generated = sequence.generated();
         let progress = match (noted, part.choose) {
             (Err(error), _) => Err(error),
             (Ok(()), None) => return,
-            (Ok(()), Some(_)) if generated >= running.max_tokens() => Ok(Progress::Ended(FinishReason::Length)),
+            (Ok(()), Some(_)) if generated >= running.max_tokens() => {
+                Ok(Progress::Ended(FinishReason::Length))
+            }
             (Ok(()), Some(row)) => running.advance(context, row),
         };
         match progress {
@@ -431,7 +494,11 @@ impl Runner {
             let timings = running.finish(reason, generated);
             let seconds = (timings.prefill + timings.decode).as_secs_f64();
             let average = &mut self.state.request_seconds;
-            *average = if *average == 0.0 { seconds } else { 0.9 * *average + 0.1 * seconds };
+            *average = if *average == 0.0 {
+                seconds
+            } else {
+                0.9 * *average + 0.1 * seconds
+            };
         }
     }
 
@@ -460,7 +527,11 @@ impl Runner {
     fn publish(&mut self) {
         self.state.busy_slots = self.slots.iter().filter(|slot| slot.running.is_some()).count() as u32;
         self.state.waiting = self.queue.len() as u32;
-        self.state.tokens_cached = self.slots.iter().map(|slot| slot.sequence.cached().len() as u64).sum();
+        self.state.tokens_cached = self
+            .slots
+            .iter()
+            .map(|slot| slot.sequence.cached().len() as u64)
+            .sum();
         self.published.send_replace(self.state);
     }
 

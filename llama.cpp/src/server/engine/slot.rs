@@ -28,7 +28,10 @@ impl Sequence {
 
     /// Begins a request whose first `reused` tokens the cache has.
     pub fn begin(&mut self, prompt: Vec<Token>, reused: usize) {
-        debug_assert!(reused < prompt.len(), "the last token must be computed, for its logits");
+        debug_assert!(
+            reused < prompt.len(),
+            "the last token must be computed, for its logits"
+        );
         self.prompt_length = prompt.len();
         self.submitted = reused;
         self.tokens = prompt;

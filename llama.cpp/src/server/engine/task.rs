@@ -209,7 +209,9 @@ pub enum Failure {
         retry_after: Duration,
     },
     /// The prompt can never fit.
-    #[error("the prompt has {prompt_tokens} tokens, but the context holds {context} and the answer needs at least one")]
+    #[error(
+        "the prompt has {prompt_tokens} tokens, but the context holds {context} and the answer needs at least one"
+    )]
     TooLong {
         /// Length of the prompt.
         prompt_tokens: u32,

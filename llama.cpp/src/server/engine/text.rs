@@ -30,7 +30,10 @@ impl Assembler {
     /// An assembler for an answer that ends before any of `stops`. Empty ones are ignored.
     pub fn new(mut stops: Vec<String>) -> Self {
         stops.retain(|stop| !stop.is_empty());
-        Self { stops, ..Self::default() }
+        Self {
+            stops,
+            ..Self::default()
+        }
     }
 
     /// Adds a token's bytes, with its log probabilities if they are wanted.
@@ -59,27 +62,41 @@ impl Assembler {
     fn find_stop(&self, searched: usize) -> Option<(usize, String)> {
         let found = |stop: &String| {
             let from = (searched + 1).saturating_sub(stop.len());
-            let at = self.held[from..].windows(stop.len()).position(|window| window == stop.as_bytes())?;
+            let at = self.held[from..]
+                .windows(stop.len())
+                .position(|window| window == stop.as_bytes())?;
             Some((from + at, stop.clone()))
         };
-        self.stops.iter().filter_map(found).min_by_key(|(at, stop)| (*at, std::cmp::Reverse(stop.len())))
+        self.stops
+            .iter()
+            .filter_map(found)
+            .min_by_key(|(at, stop)| (*at, std::cmp::Reverse(stop.len())))
     }
 
     /// Bytes at the end that may be the beginning of a character or a stop text.
     fn withheld(&self) -> usize {
-        let stop = self.stops.iter().map(|stop| overlap(&self.held, stop.as_bytes())).max().unwrap_or(0);
+        let stop = self
+            .stops
+            .iter()
+            .map(|stop| overlap(&self.held, stop.as_bytes()))
+            .max()
+            .unwrap_or(0);
         stop.max(incomplete_character(&self.held))
     }
 
     fn release(&mut self, count: usize) -> Piece {
         // A cut inside a character can only come from a stop text that begins inside one.
-        let count = count - incomplete_character(&self.held[..count]).min(if count < self.held.len() { 3 } else { 0 });
+        let count = count
+            - incomplete_character(&self.held[..count]).min(if count < self.held.len() { 3 } else { 0 });
         let bytes: Vec<u8> = self.held.drain(..count).collect();
         self.released += count;
         let text = String::from_utf8(bytes)
             .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
         let mut tokens = Vec::new();
-        while let Some((_, token)) = self.tokens.pop_front_if(|(position, _)| *position < self.released) {
+        while let Some((_, token)) = self
+            .tokens
+            .pop_front_if(|(position, _)| *position < self.released)
+        {
             tokens.push(token);
         }
         Piece { text, tokens }
@@ -88,7 +105,10 @@ impl Assembler {
 
 /// Length of the longest end of `text` that is a beginning, but not all, of `stop`.
 fn overlap(text: &[u8], stop: &[u8]) -> usize {
-    (1..stop.len().min(text.len() + 1)).rev().find(|length| text.ends_with(&stop[..*length])).unwrap_or(0)
+    (1..stop.len().min(text.len() + 1))
+        .rev()
+        .find(|length| text.ends_with(&stop[..*length]))
+        .unwrap_or(0)
 }
 
 /// Bytes at the end of `text` that begin a character and do not complete it.
@@ -134,19 +154,31 @@ mod tests {
         assert_eq!(text_of(assembler.push(b"\nE", None)), "");
         assert_eq!(text_of(assembler.push(b"x", None)), "\n\nEx");
         assert_eq!(text_of(assembler.push(b"a#", None)), "a");
-        let Assembled::Stopped(piece, stop) = assembler.push(b"#b", None) else { panic!("not stopped") };
+        let Assembled::Stopped(piece, stop) = assembler.push(b"#b", None) else {
+            panic!("not stopped")
+        };
         assert_eq!((piece.text.as_str(), stop.as_str()), ("", "##"));
     }
 
     #[test]
     fn the_tokens_of_a_stop_text_are_not_reported() {
         let logprob = |token| {
-            Some(TokenLogprob { token, bytes: vec![], logprob: 0.0, top: vec![] })
+            Some(TokenLogprob {
+                token,
+                bytes: vec![],
+                logprob: 0.0,
+                top: vec![],
+            })
         };
         let mut assembler = Assembler::new(vec!["##".into()]);
         assembler.push(b"a", logprob(1));
-        assert_eq!(assembler.push(b"#", logprob(2)), Assembled::More(Piece::default()));
-        let Assembled::Stopped(piece, _) = assembler.push(b"#", logprob(3)) else { panic!("not stopped") };
+        assert_eq!(
+            assembler.push(b"#", logprob(2)),
+            Assembled::More(Piece::default())
+        );
+        let Assembled::Stopped(piece, _) = assembler.push(b"#", logprob(3)) else {
+            panic!("not stopped")
+        };
         assert!(piece.tokens.is_empty());
     }
 

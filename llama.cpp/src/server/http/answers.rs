@@ -16,7 +16,10 @@ pub(super) struct Answers {
 
 impl Answers {
     pub(super) fn new(running: Vec<Events>) -> Self {
-        Answers { running: running.into_iter().map(Some).collect(), turn: 0 }
+        Answers {
+            running: running.into_iter().map(Some).collect(),
+            turn: 0,
+        }
     }
 
     /// The next event of any answer; none when all are complete.
@@ -32,7 +35,9 @@ impl Answers {
         let count = self.running.len();
         for offset in 0..count {
             let index = (self.turn + offset) % count;
-            let Some(events) = &mut self.running[index] else { continue };
+            let Some(events) = &mut self.running[index] else {
+                continue;
+            };
             if let Ok(event) = events.try_recv() {
                 return Some(self.taken(index, event));
             }
@@ -44,7 +49,9 @@ impl Answers {
         let count = self.running.len();
         for offset in 0..count {
             let index = (self.turn + offset) % count;
-            let Some(events) = &mut self.running[index] else { continue };
+            let Some(events) = &mut self.running[index] else {
+                continue;
+            };
             if let Poll::Ready(event) = events.poll_recv(context) {
                 // Without its last event: the engine is gone.
                 let event = event.unwrap_or_else(|| {
@@ -73,7 +80,10 @@ mod tests {
     use crate::server::engine::task::{Finish, FinishReason, Piece, Timings};
 
     fn text(text: &str) -> Event {
-        Event::Text(Piece { text: text.into(), tokens: Vec::new() })
+        Event::Text(Piece {
+            text: text.into(),
+            tokens: Vec::new(),
+        })
     }
 
     fn done() -> Event {

@@ -14,7 +14,10 @@ use super::super::api::{ApiError, ErrorCode, Status};
 
 /// Lets a request pass that carries `Authorization: Bearer` with the secret.
 pub(super) async fn check(State(secret): State<Arc<str>>, request: Request, next: Next) -> Response {
-    let carried = request.headers().get(AUTHORIZATION).and_then(|value| bearer(value.as_bytes()));
+    let carried = request
+        .headers()
+        .get(AUTHORIZATION)
+        .and_then(|value| bearer(value.as_bytes()));
     if carried.is_some_and(|carried| carried.ct_eq(secret.as_bytes()).into()) {
         return next.run(request).await;
     }
@@ -28,7 +31,9 @@ pub(super) async fn check(State(secret): State<Arc<str>>, request: Request, next
 
 fn bearer(value: &[u8]) -> Option<&[u8]> {
     let (scheme, secret) = value.split_at_checked("Bearer ".len())?;
-    scheme.eq_ignore_ascii_case(b"Bearer ").then(|| secret.trim_ascii())
+    scheme
+        .eq_ignore_ascii_case(b"Bearer ")
+        .then(|| secret.trim_ascii())
 }
 
 #[cfg(test)]

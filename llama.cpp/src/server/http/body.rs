@@ -27,16 +27,19 @@ impl<S: Send + Sync> FromRequest<S> for JsonBody {
                 ),
             ));
         }
-        Bytes::from_request(request, state).await.map(JsonBody).map_err(|rejection| {
-            if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-                return ApiError::new(
-                    Status::TooLarge,
-                    ErrorCode::RequestTooLarge,
-                    format!("the body is larger than {} bytes", limits::BODY_BYTES),
-                );
-            }
-            ApiError::new(Status::BadRequest, ErrorCode::InvalidBody, rejection.body_text())
-        })
+        Bytes::from_request(request, state)
+            .await
+            .map(JsonBody)
+            .map_err(|rejection| {
+                if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+                    return ApiError::new(
+                        Status::TooLarge,
+                        ErrorCode::RequestTooLarge,
+                        format!("the body is larger than {} bytes", limits::BODY_BYTES),
+                    );
+                }
+                ApiError::new(Status::BadRequest, ErrorCode::InvalidBody, rejection.body_text())
+            })
     }
 }
 

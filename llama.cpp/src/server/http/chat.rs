@@ -47,7 +47,10 @@ pub(super) async fn completions(
                 [only] => only.timings(),
                 _ => None,
             };
-            let choices = answers.into_iter().enumerate().map(|(index, answer)| answer.choice(index));
+            let choices = answers
+                .into_iter()
+                .enumerate()
+                .map(|(index, answer)| answer.choice(index));
             let completion = ChatCompletion::new(&header, choices.collect(), usage, timings);
             Ok(Json(completion).into_response())
         }

@@ -7,8 +7,7 @@ use tokio::time::Instant;
 use super::super::{
     api::{
         chat::{
-            AssistantMessage, ChatChunk, Choice, ChunkChoice, ChunkDelta, Delta, FinishReason,
-            MessageBuilder,
+            AssistantMessage, ChatChunk, Choice, ChunkChoice, ChunkDelta, Delta, FinishReason, MessageBuilder,
         },
         generation::UsageReport,
         logprobs::{ChatLogprobs, TokenLogprob},
@@ -153,7 +152,12 @@ impl ChatAnswer {
             let delta = match delta {
                 ChatDelta::Reasoning(text) => Delta::Reasoning(text),
                 ChatDelta::Content(text) => Delta::Content(text),
-                ChatDelta::ToolCall { index, id, name, arguments } => Delta::ToolCall {
+                ChatDelta::ToolCall {
+                    index,
+                    id,
+                    name,
+                    arguments,
+                } => Delta::ToolCall {
                     index,
                     id: id.unwrap_or_default(),
                     name: name.unwrap_or_default(),
@@ -207,7 +211,11 @@ pub(super) struct ChatWriter {
 
 impl ChatWriter {
     pub(super) fn new(header: Header, answers: Vec<ChatAnswer>, usage: UsageReport) -> Self {
-        ChatWriter { header, answers, usage }
+        ChatWriter {
+            header,
+            answers,
+            usage,
+        }
     }
 
     fn write(&self, choices: &[ChunkChoice], timings: Option<Timings>, out: &mut Vec<u8>) {
@@ -222,7 +230,16 @@ impl ChatWriter {
         for delta in std::mem::take(&mut self.answers[index].deltas) {
             // With the first delta go the log probabilities of all tokens since the last one.
             let logprobs = self.answers[index].take_logprobs();
-            self.write(&[ChunkChoice { index, delta, logprobs, finish_reason: None }], None, out);
+            self.write(
+                &[ChunkChoice {
+                    index,
+                    delta,
+                    logprobs,
+                    finish_reason: None,
+                }],
+                None,
+                out,
+            );
         }
     }
 }
@@ -231,7 +248,16 @@ impl Writer for ChatWriter {
     fn started(&mut self, index: usize, started: Started, out: &mut Vec<u8>) {
         self.answers[index].started(started);
         let delta = ChunkDelta::role();
-        self.write(&[ChunkChoice { index, delta, logprobs: None, finish_reason: None }], None, out);
+        self.write(
+            &[ChunkChoice {
+                index,
+                delta,
+                logprobs: None,
+                finish_reason: None,
+            }],
+            None,
+            out,
+        );
     }
 
     fn text(&mut self, index: usize, piece: Piece) {
@@ -255,7 +281,16 @@ impl Writer for ChatWriter {
         let answer = &mut self.answers[index];
         let (logprobs, timings) = (answer.take_logprobs(), answer.timings());
         let (delta, finish_reason) = (ChunkDelta::default(), answer.finish);
-        self.write(&[ChunkChoice { index, delta, logprobs, finish_reason }], timings, out);
+        self.write(
+            &[ChunkChoice {
+                index,
+                delta,
+                logprobs,
+                finish_reason,
+            }],
+            timings,
+            out,
+        );
     }
 
     fn end(&mut self, out: &mut Vec<u8>) {

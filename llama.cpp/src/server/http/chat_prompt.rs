@@ -15,7 +15,8 @@ use super::super::{
 };
 use super::{answers::Answers, chat_answer::ChatAnswer, error::Blame, prompt};
 use crate::llama::{
-    self, ChatParser, ChatPrompt, ChatRequest, GrammarTrigger, Model, Token, ToolChoice, json_schema_to_grammar,
+    self, ChatParser, ChatPrompt, ChatRequest, GrammarTrigger, Model, Token, ToolChoice,
+    json_schema_to_grammar,
 };
 
 /// llama.cpp's kinds of a trigger.
@@ -37,10 +38,16 @@ pub(super) fn prepare(engine: &Engine, request: ChatCompletionRequest) -> Result
     let model = engine.model();
     let tools_active = request.tool_use != ToolUse::None;
     let template = template_request(engine, &request)?;
-    let rendered = engine.templates().apply(&template).map_err(|error| diagnose(&template, &request, error))?;
+    let rendered = engine
+        .templates()
+        .apply(&template)
+        .map_err(|error| diagnose(&template, &request, error))?;
 
-    let preserved: Vec<Token> =
-        rendered.preserved_tokens.iter().filter_map(|text| single_token(model, text)).collect();
+    let preserved: Vec<Token> = rendered
+        .preserved_tokens
+        .iter()
+        .filter_map(|text| single_token(model, text))
+        .collect();
     let mut sampling = prompt::sampling(model, &request.generation.sampling)?;
     let (grammar, grammar_param) = grammar(model, &rendered, &request, &preserved)?;
     sampling.grammar = grammar;
@@ -66,7 +73,10 @@ pub(super) fn prepare(engine: &Engine, request: ChatCompletionRequest) -> Result
         visible_tokens: preserved,
     };
 
-    let blame = Blame { prompt: "messages", grammar: grammar_param };
+    let blame = Blame {
+        prompt: "messages",
+        grammar: grammar_param,
+    };
     let mut events = Vec::new();
     let mut answers = Vec::new();
     for index in 0..request.generation.choices as usize {
@@ -83,7 +93,11 @@ pub(super) fn prepare(engine: &Engine, request: ChatCompletionRequest) -> Result
         task.sampling.seed = prompt::choice_seed(task.sampling.seed, index);
         events.push(engine.generate(task).map_err(|failure| blame.error(failure))?);
     }
-    Ok(Prepared { events: Answers::new(events), answers, blame })
+    Ok(Prepared {
+        events: Answers::new(events),
+        answers,
+        blame,
+    })
 }
 
 fn template_request(engine: &Engine, request: &ChatCompletionRequest) -> Result<ChatRequest, ApiError> {
@@ -132,7 +146,12 @@ fn grammar(
     request: &ChatCompletionRequest,
     preserved: &[Token],
 ) -> Result<(Option<Grammar>, Option<&'static str>), ApiError> {
-    let plain = |source, gbnf| Grammar { source, gbnf, lazy: false, triggers: Vec::new() };
+    let plain = |source, gbnf| Grammar {
+        source,
+        gbnf,
+        lazy: false,
+        triggers: Vec::new(),
+    };
     match &request.generation.constraint {
         Constraint::Grammar(gbnf) => {
             return Ok((Some(plain(GrammarSource::User, gbnf.clone())), Some("grammar")));
@@ -155,7 +174,11 @@ fn grammar(
         source,
         gbnf: rendered.grammar.clone(),
         lazy: rendered.grammar_lazy,
-        triggers: rendered.grammar_triggers.iter().map(|trigger| by_token(model, trigger, preserved)).collect(),
+        triggers: rendered
+            .grammar_triggers
+            .iter()
+            .map(|trigger| by_token(model, trigger, preserved))
+            .collect(),
     };
     Ok((Some(grammar), Some(param)))
 }
@@ -172,7 +195,11 @@ fn by_token(model: &Model, trigger: &GrammarTrigger, preserved: &[Token]) -> Gra
         && let Some(token) = single_token(model, &trigger.value)
         && preserved.contains(&token)
     {
-        return GrammarTrigger { kind: TRIGGER_TOKEN, value: trigger.value.clone(), token };
+        return GrammarTrigger {
+            kind: TRIGGER_TOKEN,
+            value: trigger.value.clone(),
+            token,
+        };
     }
     trigger.clone()
 }
@@ -205,12 +232,19 @@ fn diagnose(template: &ChatRequest, request: &ChatCompletionRequest, error: llam
             }
         }
     }
-    ApiError::value("messages", format!("the model's chat template does not take these messages: {error}"))
+    ApiError::value(
+        "messages",
+        format!("the model's chat template does not take these messages: {error}"),
+    )
 }
 
 fn to_value<T: serde::Serialize + ?Sized>(value: &T) -> Result<Value, ApiError> {
     serde_json::to_value(value).map_err(|error| {
-        ApiError::new(Status::Internal, ErrorCode::EngineError, format!("the request cannot be rendered: {error}"))
+        ApiError::new(
+            Status::Internal,
+            ErrorCode::EngineError,
+            format!("the request cannot be rendered: {error}"),
+        )
     })
 }
 

@@ -56,7 +56,10 @@ pub(super) async fn completions(
                 [only] => only.timings(),
                 _ => None,
             };
-            let choices = answers.into_iter().enumerate().map(|(index, answer)| answer.choice(index));
+            let choices = answers
+                .into_iter()
+                .enumerate()
+                .map(|(index, answer)| answer.choice(index));
             let completion = Completion::new(&header, choices.collect(), usage, timings);
             Ok(Json(completion).into_response())
         }
@@ -93,12 +96,22 @@ fn prepare(engine: &Engine, request: CompletionRequest) -> Result<Prepared, ApiE
     let (source, param, gbnf) = match &request.generation.constraint {
         Constraint::None => (GrammarSource::User, None, None),
         Constraint::Grammar(gbnf) => (GrammarSource::User, Some("grammar"), Some(gbnf.clone())),
-        Constraint::Schema { schema, param } => {
-            (GrammarSource::Schema, Some(*param), Some(schema_grammar(schema, param)?))
-        }
+        Constraint::Schema { schema, param } => (
+            GrammarSource::Schema,
+            Some(*param),
+            Some(schema_grammar(schema, param)?),
+        ),
     };
-    sampling.grammar = gbnf.map(|gbnf| Grammar { source, gbnf, lazy: false, triggers: Vec::new() });
-    let blame = Blame { prompt: "prompt", grammar: param };
+    sampling.grammar = gbnf.map(|gbnf| Grammar {
+        source,
+        gbnf,
+        lazy: false,
+        triggers: Vec::new(),
+    });
+    let blame = Blame {
+        prompt: "prompt",
+        grammar: param,
+    };
     let only_prompt = request.generation.max_tokens == Some(0);
     let prompt_logprobs = request.echo == Echo::Prompt && request.logprobs.is_some();
 
@@ -106,17 +119,26 @@ fn prepare(engine: &Engine, request: CompletionRequest) -> Result<Prepared, ApiE
     let mut answers = Vec::new();
     let several = request.prompts.len() > 1;
     for (number, input) in request.prompts.into_iter().enumerate() {
-        let param = if several { format!("prompt[{number}]") } else { "prompt".to_owned() };
+        let param = if several {
+            format!("prompt[{number}]")
+        } else {
+            "prompt".to_owned()
+        };
         let (tokens, echoed) = prompt_tokens(model, input, request.suffix.as_deref(), &param)?;
         for index in 0..choices {
             let echo = match request.echo {
                 Echo::No => Echoed::Nothing,
-                Echo::Prompt if prompt_logprobs => {
-                    Echoed::WithLogprobs { text: echoed.clone(), first: model.piece(tokens[0], false) }
-                }
+                Echo::Prompt if prompt_logprobs => Echoed::WithLogprobs {
+                    text: echoed.clone(),
+                    first: model.piece(tokens[0], false),
+                },
                 Echo::Prompt => Echoed::Text(echoed.clone()),
             };
-            answers.push(CompletionAnswer::new(echo, index == 0, request.logprobs.is_some()));
+            answers.push(CompletionAnswer::new(
+                echo,
+                index == 0,
+                request.logprobs.is_some(),
+            ));
             if only_prompt && !prompt_logprobs {
                 events.push(nothing(tokens.len()));
                 continue;
@@ -135,7 +157,11 @@ fn prepare(engine: &Engine, request: CompletionRequest) -> Result<Prepared, ApiE
             events.push(engine.generate(task).map_err(|failure| blame.error(failure))?);
         }
     }
-    Ok(Prepared { events: Answers::new(events), answers, blame })
+    Ok(Prepared {
+        events: Answers::new(events),
+        answers,
+        blame,
+    })
 }
 
 /// A prompt's tokens, and what `echo` repeats of it.
@@ -155,7 +181,10 @@ fn prompt_tokens(
         return Ok((tokens, echoed));
     };
     let infill = model.infill().ok_or_else(|| {
-        ApiError::unsupported("suffix", "suffix is not supported: the model cannot fill in text; leave it out")
+        ApiError::unsupported(
+            "suffix",
+            "suffix is not supported: the model cannot fill in text; leave it out",
+        )
     })?;
     let plain = |text: &str, param: &str| {
         model
@@ -183,7 +212,10 @@ fn prompt_tokens(
 /// An answer without a token, which needs no engine.
 fn nothing(prompt_tokens: usize) -> Events {
     let (sender, events) = mpsc::unbounded_channel();
-    let started = Started { prompt_tokens: u32::try_from(prompt_tokens).unwrap_or(u32::MAX), cached_tokens: 0 };
+    let started = Started {
+        prompt_tokens: u32::try_from(prompt_tokens).unwrap_or(u32::MAX),
+        cached_tokens: 0,
+    };
     let finish = Finish {
         reason: FinishReason::Length,
         completion_tokens: 0,

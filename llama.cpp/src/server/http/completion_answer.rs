@@ -137,7 +137,11 @@ pub(super) struct CompletionWriter {
 
 impl CompletionWriter {
     pub(super) fn new(header: Header, answers: Vec<CompletionAnswer>, usage: UsageReport) -> Self {
-        CompletionWriter { header, answers, usage }
+        CompletionWriter {
+            header,
+            answers,
+            usage,
+        }
     }
 
     fn write(&self, choice: Choice, timings: Option<Timings>, out: &mut Vec<u8>) {
@@ -145,7 +149,10 @@ impl CompletionWriter {
             UsageReport::Included => Some(None),
             UsageReport::Omitted => None,
         };
-        sse::write(out, &CompletionChunk::new(&self.header, &[choice], usage, timings));
+        sse::write(
+            out,
+            &CompletionChunk::new(&self.header, &[choice], usage, timings),
+        );
     }
 }
 
@@ -181,7 +188,10 @@ impl Writer for CompletionWriter {
     fn end(&mut self, out: &mut Vec<u8>) {
         if self.usage == UsageReport::Included {
             let usage = CompletionAnswer::usage(&self.answers);
-            sse::write(out, &CompletionChunk::new(&self.header, &[], Some(Some(usage)), None));
+            sse::write(
+                out,
+                &CompletionChunk::new(&self.header, &[], Some(Some(usage)), None),
+            );
         }
         out.extend_from_slice(sse::DONE);
     }

@@ -18,7 +18,10 @@ use super::super::{
 use super::{App, blocking, body::JsonBody, error::Blame, prompt};
 use crate::llama::Token;
 
-const BLAME: Blame = Blame { prompt: "input", grammar: None };
+const BLAME: Blame = Blame {
+    prompt: "input",
+    grammar: None,
+};
 
 /// Inputs of one request that the engine has at a time: the others wait here, and other requests'
 /// come between.
@@ -47,7 +50,10 @@ pub(super) async fn embeddings(
         .map_err(|failure| BLAME.error(failure))?;
     let vectors = match request.dimensions {
         None => vectors,
-        Some(dimensions) => vectors.into_iter().map(|v| embedding::shorten(v, dimensions)).collect(),
+        Some(dimensions) => vectors
+            .into_iter()
+            .map(|v| embedding::shorten(v, dimensions))
+            .collect(),
     };
     let response = EmbeddingResponse::new(engine.name(), vectors, request.encoding, prompt_tokens);
     Ok(Json(response).into_response())
@@ -76,13 +82,21 @@ fn tokens(engine: &Engine, inputs: Vec<Input>) -> Result<Vec<Vec<Token>>, ApiErr
         .into_iter()
         .enumerate()
         .map(|(index, input)| {
-            let param = if several { format!("input[{index}]") } else { "input".to_owned() };
+            let param = if several {
+                format!("input[{index}]")
+            } else {
+                "input".to_owned()
+            };
             let tokens = prompt::tokens(engine.model(), input, &param)?;
             // Before anything is computed, and with the name of the input.
             if tokens.len() > limit as usize {
                 let prompt_tokens = u32::try_from(tokens.len()).unwrap_or(u32::MAX);
-                let mut error = BLAME.error(Failure::TooLong { prompt_tokens, context: limit });
-                error.message = format!("{param} has {prompt_tokens} tokens, but at most {limit} can be embedded");
+                let mut error = BLAME.error(Failure::TooLong {
+                    prompt_tokens,
+                    context: limit,
+                });
+                error.message =
+                    format!("{param} has {prompt_tokens} tokens, but at most {limit} can be embedded");
                 return Err(error.with_param(param));
             }
             Ok(tokens)

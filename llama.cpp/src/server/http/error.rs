@@ -20,7 +20,9 @@ impl IntoResponse for ApiError {
         let status = StatusCode::from_u16(self.status.code()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = (status, Json(&self)).into_response();
         if let Some(seconds) = self.retry_after_seconds() {
-            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+            response
+                .headers_mut()
+                .insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
     }
@@ -40,9 +42,7 @@ impl Blame {
     pub(super) fn error(self, failure: Failure) -> ApiError {
         let message = failure.to_string();
         match failure {
-            Failure::TooLong { .. } => {
-                ApiError::bad(ErrorCode::ContextLengthExceeded, self.prompt, message)
-            }
+            Failure::TooLong { .. } => ApiError::bad(ErrorCode::ContextLengthExceeded, self.prompt, message),
             Failure::Invalid(_) => {
                 let error = ApiError::new(Status::BadRequest, ErrorCode::InvalidValue, message);
                 match self.grammar {
@@ -55,8 +55,7 @@ impl Blame {
                     .with_retry_after(retry_after)
             }
             Failure::ShuttingDown => {
-                ApiError::new(Status::Unavailable, ErrorCode::ShuttingDown, message)
-                    .with_retry_after(RESTART)
+                ApiError::new(Status::Unavailable, ErrorCode::ShuttingDown, message).with_retry_after(RESTART)
             }
             Failure::Engine(_) => {
                 tracing::error!(%message, "a request failed");
@@ -70,11 +69,17 @@ impl Blame {
 mod tests {
     use super::*;
 
-    const BLAME: Blame = Blame { prompt: "messages", grammar: Some("grammar") };
+    const BLAME: Blame = Blame {
+        prompt: "messages",
+        grammar: Some("grammar"),
+    };
 
     #[test]
     fn a_prompt_that_is_too_long_is_told_the_counts() {
-        let error = BLAME.error(Failure::TooLong { prompt_tokens: 9000, context: 4096 });
+        let error = BLAME.error(Failure::TooLong {
+            prompt_tokens: 9000,
+            context: 4096,
+        });
         assert_eq!(error.status, Status::BadRequest);
         assert_eq!(error.code, ErrorCode::ContextLengthExceeded);
         assert_eq!(error.param.as_deref(), Some("messages"));
@@ -83,7 +88,11 @@ mod tests {
 
     #[test]
     fn a_busy_engine_says_when_to_try_again() {
-        let failure = Failure::Busy { slots: 1, waiting: 2, retry_after: Duration::from_secs(3) };
+        let failure = Failure::Busy {
+            slots: 1,
+            waiting: 2,
+            retry_after: Duration::from_secs(3),
+        };
         let response = BLAME.error(failure).into_response();
         assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
         assert_eq!(response.headers()[RETRY_AFTER], "3");
@@ -95,8 +104,15 @@ mod tests {
     #[test]
     fn a_grammar_that_does_not_parse_is_named() {
         let error = BLAME.error(Failure::Invalid("no root".into()));
-        assert_eq!((error.status, error.param.as_deref()), (Status::BadRequest, Some("grammar")));
-        let error = Blame { prompt: "prompt", grammar: None }.error(Failure::Invalid("odd".into()));
+        assert_eq!(
+            (error.status, error.param.as_deref()),
+            (Status::BadRequest, Some("grammar"))
+        );
+        let error = Blame {
+            prompt: "prompt",
+            grammar: None,
+        }
+        .error(Failure::Invalid("odd".into()));
         assert_eq!(error.param, None);
     }
 

@@ -24,7 +24,10 @@ pub(super) async fn models(State(app): State<App>) -> Json<ModelList> {
 }
 
 /// `GET /v1/models/{id}`
-pub(super) async fn model(State(app): State<App>, Path(id): Path<String>) -> Result<Json<ModelInfo>, ApiError> {
+pub(super) async fn model(
+    State(app): State<App>,
+    Path(id): Path<String>,
+) -> Result<Json<ModelInfo>, ApiError> {
     model::check(Some(&id), app.engine.name())?;
     Ok(Json(info(&app)))
 }

@@ -48,9 +48,21 @@ impl Collector for Snapshot {
         for (name, help, value) in [
             ("slots", "Requests that are served at once", u64::from(self.slots)),
             ("slots_busy", "Slots with a request", state.busy_slots.into()),
-            ("requests_waiting", "Requests that wait for a slot", state.waiting.into()),
-            ("context_tokens", "Tokens that all slots share", self.context.into()),
-            ("cached_tokens", "Tokens that the KV cache has", state.tokens_cached),
+            (
+                "requests_waiting",
+                "Requests that wait for a slot",
+                state.waiting.into(),
+            ),
+            (
+                "context_tokens",
+                "Tokens that all slots share",
+                self.context.into(),
+            ),
+            (
+                "cached_tokens",
+                "Tokens that the KV cache has",
+                state.tokens_cached,
+            ),
         ] {
             let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
             gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
@@ -58,18 +70,42 @@ impl Collector for Snapshot {
         for (name, help, value) in [
             ("requests", "Requests so far", state.requests_total),
             ("requests_failed", "Requests that failed", state.failures_total),
-            ("requests_cancelled", "Requests whose client went away", state.cancelled_total),
-            ("prompt_tokens", "Tokens of all prompts", state.prompt_tokens_total),
-            ("prompt_tokens_cached", "Tokens of prompts that were found in the KV cache", state.cached_tokens_total),
-            ("completion_tokens", "Tokens of all answers", state.completion_tokens_total),
+            (
+                "requests_cancelled",
+                "Requests whose client went away",
+                state.cancelled_total,
+            ),
+            (
+                "prompt_tokens",
+                "Tokens of all prompts",
+                state.prompt_tokens_total,
+            ),
+            (
+                "prompt_tokens_cached",
+                "Tokens of prompts that were found in the KV cache",
+                state.cached_tokens_total,
+            ),
+            (
+                "completion_tokens",
+                "Tokens of all answers",
+                state.completion_tokens_total,
+            ),
             ("steps", "Steps of the engine", state.steps_total),
         ] {
             let counter = ConstCounter::new(value);
             counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)?;
         }
         for (name, help, value) in [
-            ("prefill", "Time in steps with prefill", state.prefill_seconds_total),
-            ("decode", "Time in steps with answers only", state.decode_seconds_total),
+            (
+                "prefill",
+                "Time in steps with prefill",
+                state.prefill_seconds_total,
+            ),
+            (
+                "decode",
+                "Time in steps with answers only",
+                state.decode_seconds_total,
+            ),
         ] {
             let counter = ConstCounter::new(value);
             counter.encode(encoder.encode_descriptor(name, help, seconds, counter.metric_type())?)?;
@@ -85,11 +121,25 @@ mod tests {
     #[test]
     fn counters_and_gauges_are_exposed_with_their_units() {
         let mut registry = Registry::with_prefix("mesh_llm");
-        let state = EngineState { busy_slots: 3, requests_total: 7, prefill_seconds_total: 1.5, ..EngineState::default() };
-        registry.register_collector(Box::new(Snapshot { state, slots: 8, context: 4096 }));
+        let state = EngineState {
+            busy_slots: 3,
+            requests_total: 7,
+            prefill_seconds_total: 1.5,
+            ..EngineState::default()
+        };
+        registry.register_collector(Box::new(Snapshot {
+            state,
+            slots: 8,
+            context: 4096,
+        }));
         let mut out = String::new();
         text::encode(&mut out, &registry).unwrap();
-        for line in ["mesh_llm_slots 8", "mesh_llm_slots_busy 3", "mesh_llm_requests_total 7", "mesh_llm_prefill_seconds_total 1.5"] {
+        for line in [
+            "mesh_llm_slots 8",
+            "mesh_llm_slots_busy 3",
+            "mesh_llm_requests_total 7",
+            "mesh_llm_prefill_seconds_total 1.5",
+        ] {
             assert!(out.lines().any(|other| other == line), "no {line} in:\n{out}");
         }
         assert!(out.ends_with("# EOF\n"));

@@ -45,7 +45,10 @@ struct App {
 
 /// The server's routes. With a secret, each request must carry it as `Authorization: Bearer`.
 pub fn router(engine: Engine, secret: Option<String>) -> Router {
-    let app = App { engine, started: unix_seconds() };
+    let app = App {
+        engine,
+        started: unix_seconds(),
+    };
     let mut router = Router::new()
         .route("/health", get(info::health))
         .route("/metrics", get(metrics::metrics))
@@ -90,13 +93,19 @@ async fn method_not_allowed(method: Method, uri: Uri) -> ApiError {
 }
 
 fn unix_seconds() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
 }
 
 /// The header of a new answer, with a random id.
 fn header(prefix: &str, engine: &Engine) -> Header {
     let id = Alphanumeric.sample_string(&mut rand::rng(), 24);
-    Header { id: format!("{prefix}-{id}"), created: unix_seconds(), model: engine.name().to_owned() }
+    Header {
+        id: format!("{prefix}-{id}"),
+        created: unix_seconds(),
+        model: engine.name().to_owned(),
+    }
 }
 
 /// Runs what blocks for long where that disturbs nobody.
@@ -105,6 +114,13 @@ async fn blocking<T: Send + 'static>(
 ) -> Result<T, ApiError> {
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|panic| {
         tracing::error!(%panic, "a request's preparation failed");
-        Err(ApiError::new(Status::Internal, ErrorCode::EngineError, "the server failed to prepare the request"))
+        Err(ApiError::new(
+            Status::Internal,
+            ErrorCode::EngineError,
+            "the server failed to prepare the request",
+        ))
     })
 }
+
+#[cfg(test)]
+mod tests;

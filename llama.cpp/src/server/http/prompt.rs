@@ -26,7 +26,10 @@ pub(super) fn tokens(model: &Model, input: Input, param: &str) -> Result<Vec<Tok
     // Where nothing begins a text, what ends one comes closest: another begins after it.
     match model.bos().or(model.eos()) {
         Some(token) => Ok(vec![token]),
-        None => Err(ApiError::value(param, format!("{param} is empty; send at least one token"))),
+        None => Err(ApiError::value(
+            param,
+            format!("{param} is empty; send at least one token"),
+        )),
     }
 }
 
@@ -105,7 +108,10 @@ pub(super) fn choice_seed(seed: u32, index: usize) -> u32 {
 /// The engine's log probability as the API's.
 pub(super) fn logprob(token: task::TokenLogprob) -> TokenLogprob {
     TokenLogprob {
-        chosen: Candidate { bytes: token.bytes, logprob: token.logprob },
+        chosen: Candidate {
+            bytes: token.bytes,
+            logprob: token.logprob,
+        },
         top: token
             .top
             .into_iter()

@@ -21,7 +21,10 @@ pub(super) async fn tokenize(
         Ok(Json(match request.report {
             Report::Ids => TokenizeResponse::Ids { tokens },
             Report::Pieces => TokenizeResponse::Pieces {
-                tokens: tokens.into_iter().map(|token| TokenPiece::new(token, model.piece(token, true))).collect(),
+                tokens: tokens
+                    .into_iter()
+                    .map(|token| TokenPiece::new(token, model.piece(token, true)))
+                    .collect(),
             },
         }))
     })
@@ -36,7 +39,9 @@ pub(super) async fn detokenize(
         let tokens = tokenize::parse_detokenize(&body)?;
         let model = app.engine.model();
         prompt::check(model, &tokens, "tokens")?;
-        Ok(Json(DetokenizeResponse { content: model.detokenize(&tokens, true) }))
+        Ok(Json(DetokenizeResponse {
+            content: model.detokenize(&tokens, true),
+        }))
     })
     .await
 }

@@ -14,17 +14,21 @@ pub(super) fn layer(path: &Path, user_home: Option<&Path>) -> Result<Layer, Erro
     let mut layer = parse(&text, path)?;
     let folder = path.parent().unwrap_or(Path::new(""));
     layer.bin_dir = layer.bin_dir.map(|path| anchored(path, folder, user_home));
-    layer.model = layer.model.map(|model| match is_path(&model) {
-        true => anchored(model, folder, user_home),
-        false => model,
+    layer.model = layer.model.map(|model| {
+        if is_path(&model) {
+            anchored(model, folder, user_home)
+        } else {
+            model
+        }
     });
     Ok(layer)
 }
 
 /// Reads the file, or nothing where it does not exist.
 pub(super) fn layer_if_there(path: &Path, user_home: Option<&Path>) -> Result<Layer, Error> {
+    let missing = [ErrorKind::NotFound, ErrorKind::NotADirectory];
     match layer(path, user_home) {
-        Err(Error::Unreadable { cause, .. }) if cause.kind() == ErrorKind::NotFound => Ok(Layer::default()),
+        Err(Error::Unreadable { cause, .. }) if missing.contains(&cause.kind()) => Ok(Layer::default()),
         result => result,
     }
 }

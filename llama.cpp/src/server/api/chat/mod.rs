@@ -157,10 +157,17 @@ fn thinking(
     let mut enable = enable.or(in_kwargs);
     match effort.as_deref() {
         None | Some("") => {}
-        Some("none") => enable = enable.or(Some(false)),
+        Some("none") => {
+            enable = enable.or(Some(false));
+            kwargs.shift_remove("reasoning_effort");
+        }
         Some(effort) => {
             kwargs.entry("reasoning_effort").or_insert_with(|| effort.into());
         }
+    }
+    // The template must not hear two answers.
+    if let (Some(kwarg), Some(enable)) = (kwargs.get_mut("enable_thinking"), enable) {
+        *kwarg = enable.into();
     }
     Ok(enable)
 }

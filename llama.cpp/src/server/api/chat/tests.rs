@@ -266,6 +266,8 @@ fn thinking_is_switched_in_several_ways() {
         (Some(false), None)
     );
     assert_eq!(thinking(json!({"reasoning_effort": "none"})), (Some(false), None));
+    let both = with(json!({"enable_thinking": true, "chat_template_kwargs": {"enable_thinking": false}}));
+    assert_eq!(both.unwrap().template_kwargs["enable_thinking"], true);
     assert_eq!(
         thinking(json!({"reasoning_effort": "low"})),
         (None, Some(json!("low")))

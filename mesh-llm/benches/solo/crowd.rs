@@ -1,0 +1,194 @@
+//! 64 clients on 8 slots, each asking again as soon as it is answered.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::prompts;
+use crate::support::arguments::Arguments;
+use crate::support::client::{Answered, Question, is_timeout};
+use crate::support::daemon::{Daemon, DaemonOptions};
+use crate::support::http::Endpoint;
+use crate::support::models::BenchModel;
+use crate::support::report::{Goal, Report};
+use crate::support::statistics::median;
+
+const CLIENTS: usize = 64;
+const SLOTS: u32 = 8;
+
+/// How much memory may grow from the first quarter of the time to the last: what a page here or there
+/// comes to, not what a leak does.
+const GOAL_GROWTH: Goal = Goal::AtMost(1.02);
+const GOAL_FAIRNESS: Goal = Goal::AtMost(1.3);
+const GOAL_ERRORS: Goal = Goal::AtMost(0.0);
+
+/// How often memory is looked at.
+const SAMPLE_EVERY: Duration = Duration::from_millis(250);
+
+/// Words of a prompt.
+const PROMPT_WORDS: usize = 24;
+
+/// Measures both models.
+///
+/// # Errors
+/// Where the daemon fails; what clients meet is a figure.
+pub fn measure(arguments: &Arguments, report: &mut Report) -> anyhow::Result<()> {
+    one(
+        arguments,
+        report,
+        BenchModel::HalfBillion,
+        arguments.amount(32, 64),
+    )?;
+    one(arguments, report, BenchModel::Tiny, 256)
+}
+
+fn one(arguments: &Arguments, report: &mut Report, model: BenchModel, tokens: usize) -> anyhow::Result<()> {
+    let mut case = report.case(format!("{CLIENTS} clients on {SLOTS} slots, {}", model.name()));
+    let daemon = Daemon::start(&DaemonOptions {
+        model: model.path()?,
+        context: 8192,
+        slots: SLOTS,
+        queue: CLIENTS as u32,
+        variables: Vec::new(),
+    })?;
+    let endpoint = daemon.endpoint();
+    // What a first use allocates is no leak.
+    run(&endpoint, model, 0, tokens, Duration::from_secs(2), || Ok(()))?;
+
+    let time = Duration::from_secs(arguments.amount(10, 60));
+    let mut memory = Vec::new();
+    let results = run(&endpoint, model, 1, tokens, time, || {
+        memory.push(daemon.memory()?);
+        Ok(())
+    })?;
+
+    let errors: Vec<&String> = results.iter().flat_map(|result| &result.errors).collect();
+    let rates: Vec<f64> = results.iter().flat_map(|result| &result.rates).copied().collect();
+    case.row_with_goal(
+        "mesh-llm",
+        "errors",
+        "requests",
+        &[errors.len() as f64],
+        GOAL_ERRORS,
+    );
+    case.row("mesh-llm", "answers", "requests", &[rates.len() as f64]);
+    let total: usize = results.iter().map(|result| result.tokens).sum();
+    case.row(
+        "mesh-llm",
+        "rate of all",
+        "tokens/s",
+        &[total as f64 / time.as_secs_f64()],
+    );
+    if !rates.is_empty() {
+        case.row("mesh-llm", "rate of a stream", "tokens/s", &rates);
+        let slowest = rates.iter().copied().fold(f64::INFINITY, f64::min);
+        let fastest = rates.iter().copied().fold(0.0, f64::max);
+        case.row_with_goal(
+            "fastest / slowest stream",
+            "rate",
+            "ratio",
+            &[fastest / slowest],
+            GOAL_FAIRNESS,
+        );
+    }
+    let of = |select: fn(&crate::support::daemon::Memory) -> u64| -> Vec<f64> {
+        memory.iter().map(|memory| select(memory) as f64 / 1e6).collect()
+    };
+    let (of_daemon, of_child) = (of(|memory| memory.daemon), of(|memory| memory.child));
+    for (variant, megabytes) in [("daemon", of_daemon), ("child", of_child)] {
+        let quarter = megabytes.len().div_ceil(4);
+        let growth = median(&megabytes[megabytes.len() - quarter..]) / median(&megabytes[..quarter]);
+        case.row(variant, "memory", "MB", &megabytes);
+        case.row_with_goal(
+            variant,
+            "memory, last / first quarter",
+            "ratio",
+            &[growth],
+            GOAL_GROWTH,
+        );
+    }
+    if let Some(first) = errors.first() {
+        report.remark(format!("the first of {} errors: {first}", errors.len()));
+    }
+    daemon.stop()
+}
+
+/// What one client met.
+#[derive(Debug, Default)]
+struct Met {
+    /// Tokens a second of each answer that came whole.
+    rates: Vec<f64>,
+    /// Tokens of all answers.
+    tokens: usize,
+    errors: Vec<String>,
+}
+
+/// Lets all clients ask for so long, calling `look` now and then.
+fn run(
+    endpoint: &Endpoint,
+    model: BenchModel,
+    seed: usize,
+    tokens: usize,
+    time: Duration,
+    mut look: impl FnMut() -> anyhow::Result<()>,
+) -> anyhow::Result<Vec<Met>> {
+    let deadline = Instant::now() + time;
+    thread::scope(|scope| {
+        let clients: Vec<_> = (0..CLIENTS)
+            .map(|client| {
+                scope.spawn(move || ask_until(endpoint, model, seed * CLIENTS + client, tokens, deadline))
+            })
+            .collect();
+        while Instant::now() < deadline {
+            look()?;
+            thread::sleep(SAMPLE_EVERY);
+        }
+        Ok(clients
+            .into_iter()
+            .map(|client| client.join().expect("a client panicked"))
+            .collect())
+    })
+}
+
+/// One client. What it waits for at the deadline it breaks off.
+fn ask_until(endpoint: &Endpoint, model: BenchModel, seed: usize, tokens: usize, deadline: Instant) -> Met {
+    let mut met = Met::default();
+    for turn in 0.. {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            break;
+        }
+        let question = Question::new(model, &prompts::text(seed + turn * 1000, PROMPT_WORDS), tokens);
+        match ask(&question, endpoint, left, deadline) {
+            Ok(Some(answered)) => {
+                met.tokens += answered.usage().completion_tokens;
+                met.rates.push(answered.rate());
+            }
+            Ok(None) => break,
+            Err(error) if is_timeout(&error) && Instant::now() >= deadline => break,
+            Err(error) => met.errors.push(format!("{error:#}")),
+        }
+    }
+    met
+}
+
+/// The answer, unless the deadline comes first.
+fn ask(
+    question: &Question,
+    endpoint: &Endpoint,
+    left: Duration,
+    deadline: Instant,
+) -> anyhow::Result<Option<Answered>> {
+    let mut stream = question.ask(endpoint, Some(left))?;
+    let mut events = Vec::with_capacity(512);
+    while let Some(event) = stream.next()? {
+        if Instant::now() >= deadline {
+            return Ok(None);
+        }
+        events.push(event);
+    }
+    let mut answered = Answered::new(stream.sent());
+    for event in &events {
+        answered.add(event)?;
+    }
+    Ok(Some(answered))
+}

@@ -1,0 +1,121 @@
+//! A second turn of a long chat: what is new of it should be all that is computed.
+
+use super::bare::{Bare, BareOptions, Work};
+use super::prompts;
+use crate::support::arguments::Arguments;
+use crate::support::client::Question;
+use crate::support::daemon::{Daemon, DaemonOptions};
+use crate::support::models::BenchModel;
+use crate::support::report::{Goal, Report};
+use crate::support::variants::in_turn;
+
+/// The first token's time against that of the new tokens alone.
+const GOAL: Goal = Goal::AtMost(1.1);
+
+/// Holds the chat and its next turn.
+const CONTEXT: u32 = 8192;
+
+/// Words of the first turn: 4,000 tokens with what the template adds.
+const FIRST_WORDS: usize = 3980;
+
+/// Words of each second turn.
+const SECOND_WORDS: usize = 64;
+
+/// The only model with room for such a chat.
+const MODEL: BenchModel = BenchModel::HalfBillion;
+
+#[derive(Debug, Clone, Copy)]
+enum Variant {
+    Ours,
+    Bare,
+}
+
+/// Measures several second turns after the same first one.
+///
+/// # Errors
+/// Where an answer fails.
+pub fn measure(arguments: &Arguments, report: &mut Report) -> anyhow::Result<()> {
+    let mut case = report.case("second turn of a chat, 0.5B");
+    let path = MODEL.path()?;
+    let daemon = Daemon::start(&DaemonOptions {
+        model: path.clone(),
+        context: CONTEXT,
+        slots: 8,
+        queue: 8,
+        variables: Vec::new(),
+    })?;
+    let mut bare = Bare::start(&BareOptions {
+        model: path,
+        context: CONTEXT,
+        streams: 8,
+    })?;
+
+    let first = prompts::text(0, FIRST_WORDS);
+    let answered = Question::new(MODEL, &first, 1).answer(&daemon.endpoint())?;
+    let first_tokens = answered.usage().prompt_tokens;
+    let reply = answered.text;
+    let second_turn = |seed: usize| {
+        let second = prompts::text(seed, SECOND_WORDS);
+        Question::of_chat(MODEL, &[&first, &reply, &second], 2).answer(&daemon.endpoint())
+    };
+    // All second turns are equally long: each begins with a number of two digits.
+    let usage = second_turn(10)?.usage();
+    let fresh = usage.prompt_tokens - first_tokens;
+    bare.run(Work::Continue {
+        cached: first_tokens,
+        fresh,
+    })?;
+
+    let mut computed_again = Vec::new();
+    let times = in_turn(
+        [Variant::Ours, Variant::Bare],
+        arguments.amount(5, 15),
+        |variant, repetition| {
+            Ok::<f64, anyhow::Error>(match variant {
+                Variant::Ours => {
+                    let answered = second_turn(11 + repetition)?;
+                    let cached = answered.usage().prompt_tokens_details.cached_tokens;
+                    computed_again.push(first_tokens as f64 - cached as f64);
+                    answered.time_to_first().as_secs_f64() * 1e3
+                }
+                Variant::Bare => {
+                    bare.run(Work::Continue {
+                        cached: first_tokens,
+                        fresh,
+                    })?
+                    .as_secs_f64()
+                        * 1e3
+                }
+            })
+        },
+    )?;
+    let of = |select: fn(&[f64; 2]) -> f64| times.iter().map(select).collect::<Vec<f64>>();
+    case.row("both", "length of the chat", "tokens", &[first_tokens as f64]);
+    case.row("both", "new in the second turn", "tokens", &[fresh as f64]);
+    case.row(
+        "bare prefill of the new",
+        "time to the first token",
+        "ms",
+        &of(|[_, bare]| *bare),
+    );
+    case.row(
+        "mesh-llm",
+        "time to the first token",
+        "ms",
+        &of(|[ours, _]| *ours),
+    );
+    case.row(
+        "mesh-llm",
+        "of the chat computed again",
+        "tokens",
+        &computed_again,
+    );
+    case.row_with_goal(
+        "mesh-llm / bare",
+        "time to the first token",
+        "ratio",
+        &of(|[ours, bare]| ours / bare),
+        GOAL,
+    );
+    daemon.stop()
+}

@@ -1,0 +1,35 @@
+//! The form that all benches have: `just bench-NAME [--quick] [--json FILE] [CASE]…`.
+
+use std::path::PathBuf;
+
+/// What every bench is told.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// Measures less of everything: the whole bench takes under three minutes
+    #[arg(long)]
+    pub quick: bool,
+
+    /// Writes the rows to this file, too, as JSON
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+
+    /// Measures only these cases, to look at one of them [default: all]
+    #[arg(value_name = "CASE")]
+    pub cases: Vec<String>,
+
+    /// Cargo says this to every bench.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+impl Arguments {
+    /// Whether the case is to be measured.
+    pub fn wants(&self, case: &str) -> bool {
+        self.cases.is_empty() || self.cases.iter().any(|wanted| wanted == case)
+    }
+
+    /// One of two numbers: how much is measured by `--quick`, and how much otherwise.
+    pub fn amount<T>(&self, quick: T, full: T) -> T {
+        if self.quick { quick } else { full }
+    }
+}

@@ -1,0 +1,284 @@
+//! A client of the chat API that takes note of when each piece of an answer came.
+
+use std::collections::VecDeque;
+use std::io;
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::clock::Moment;
+use super::http::{Answer, Endpoint, find};
+use super::models::BenchModel;
+
+const CHAT: &str = "/v1/chat/completions";
+
+/// A request: greedy, and answered with exactly so many tokens.
+#[derive(Debug, Clone)]
+pub struct Question {
+    body: String,
+}
+
+impl Question {
+    /// Asks `model` to go on after one message of the user.
+    pub fn new(model: BenchModel, message: &str, tokens: usize) -> Self {
+        Self::of_chat(model, &[message], tokens)
+    }
+
+    /// Asks `model` to go on after messages of the user and the assistant in turn.
+    pub fn of_chat(model: BenchModel, messages: &[&str], tokens: usize) -> Self {
+        let roles = ["user", "assistant"].into_iter().cycle();
+        let messages: Vec<_> = messages
+            .iter()
+            .zip(roles)
+            .map(|(content, role)| json!({"role": role, "content": content}))
+            .collect();
+        let mut body = json!({
+            "messages": messages,
+            "max_tokens": tokens,
+            "temperature": 0,
+            "stream": true,
+            "stream_options": {"include_usage": true},
+        });
+        if model.ends_answers() {
+            body["ignore_eos"] = true.into();
+        }
+        Self {
+            body: body.to_string(),
+        }
+    }
+
+    /// Asks, and waits for the answer to begin. No wait takes longer than `timeout`.
+    ///
+    /// # Errors
+    /// Where there is no answer, or one that refuses.
+    pub fn ask(&self, endpoint: &Endpoint, timeout: Option<Duration>) -> anyhow::Result<Stream> {
+        let mut answer = Answer::to_post(endpoint, CHAT, &self.body, timeout)?;
+        if answer.status() != 200 {
+            let body = answer.read_to_end()?;
+            bail!("status {}: {}", answer.status(), String::from_utf8_lossy(&body));
+        }
+        Ok(Stream {
+            answer,
+            body: Vec::new(),
+            events: VecDeque::new(),
+        })
+    }
+
+    /// Asks, and reads the whole answer.
+    ///
+    /// # Errors
+    /// Where it does not come whole.
+    pub fn answer(&self, endpoint: &Endpoint) -> anyhow::Result<Answered> {
+        let mut stream = self.ask(endpoint, None)?;
+        let mut answered = Answered::new(stream.sent());
+        while let Some(event) = stream.next()? {
+            answered.add(&event)?;
+        }
+        answered.check()?;
+        Ok(answered)
+    }
+}
+
+/// Whether an error says that a wait took longer than it was allowed to.
+pub fn is_timeout(error: &anyhow::Error) -> bool {
+    let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
+    matches!(kind, Some(io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut))
+}
+
+/// An event of a stream, not yet read: that can wait until nothing is measured.
+#[derive(Debug)]
+pub struct Event {
+    came: Moment,
+    data: Vec<u8>,
+}
+
+/// An answer that streams. Dropping it breaks it off.
+#[derive(Debug)]
+pub struct Stream {
+    answer: Answer,
+    body: Vec<u8>,
+    events: VecDeque<Event>,
+}
+
+impl Stream {
+    /// When the question was sent.
+    pub fn sent(&self) -> Moment {
+        self.answer.sent()
+    }
+
+    /// Waits for the next event; `None` at the end.
+    ///
+    /// # Errors
+    /// Where the connection breaks off or times out.
+    pub fn next(&mut self) -> anyhow::Result<Option<Event>> {
+        loop {
+            if let Some(event) = self.events.pop_front() {
+                return Ok(Some(event));
+            }
+            let Some(came) = self.answer.read(&mut self.body)? else {
+                return Ok(None);
+            };
+            while let Some(end) = find(&self.body, b"\n\n") {
+                let event: Vec<u8> = self.body.drain(..end + 2).take(end).collect();
+                if let Some(data) = event.strip_prefix(b"data: ")
+                    && data != b"[DONE]"
+                {
+                    self.events.push_back(Event {
+                        came,
+                        data: data.to_vec(),
+                    });
+                }
+            }
+        }
+    }
+}
+
+/// A part of an answer's text.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Piece {
+    /// When its bytes had come.
+    pub came: Moment,
+    /// When its tokens had been chosen, where the server was told to say so.
+    pub sampled: Vec<Moment>,
+}
+
+/// What came of an answer.
+#[derive(Debug, Clone)]
+pub struct Answered {
+    /// When the question was sent.
+    pub sent: Moment,
+    /// The text's parts.
+    pub pieces: Vec<Piece>,
+    /// The text.
+    pub text: String,
+    usage: Option<Usage>,
+}
+
+/// How many tokens there were.
+#[derive(Debug, Clone, Copy, Deserialize)]
+pub struct Usage {
+    /// In the prompt.
+    pub prompt_tokens: usize,
+    /// In the answer.
+    pub completion_tokens: usize,
+    /// Of the prompt's.
+    pub prompt_tokens_details: PromptDetails,
+}
+
+/// How many of a prompt's tokens needed no computation.
+#[derive(Debug, Clone, Copy, Deserialize)]
+pub struct PromptDetails {
+    /// Found in a cache.
+    pub cached_tokens: usize,
+}
+
+#[derive(Debug, Deserialize)]
+struct Chunk {
+    #[serde(default)]
+    choices: Vec<Choice>,
+    usage: Option<Usage>,
+    /// On the machine's monotonic clock; only where the server was told to.
+    #[serde(default)]
+    sampled_ns: Vec<u64>,
+    error: Option<serde_json::Value>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Choice {
+    #[serde(default)]
+    delta: Delta,
+    finish_reason: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Delta {
+    content: Option<String>,
+}
+
+impl Answered {
+    /// Nothing yet, to a question sent at that moment.
+    pub fn new(sent: Moment) -> Self {
+        Self {
+            sent,
+            pieces: Vec::new(),
+            text: String::new(),
+            usage: None,
+        }
+    }
+
+    /// Reads the next event.
+    ///
+    /// # Errors
+    /// Where it tells of an error, or of an end before all tokens were there.
+    pub fn add(&mut self, event: &Event) -> anyhow::Result<()> {
+        let chunk: Chunk = serde_json::from_slice(&event.data)
+            .with_context(|| format!("not a chunk of a chat: {}", String::from_utf8_lossy(&event.data)))?;
+        if let Some(error) = chunk.error {
+            bail!("the stream ended with an error: {error}");
+        }
+        self.usage = chunk.usage.or(self.usage);
+        for choice in chunk.choices {
+            if let Some(reason) = choice.finish_reason {
+                ensure!(reason == "length", "the answer ended by itself ({reason})");
+            }
+            let Some(content) = choice.delta.content.filter(|content| !content.is_empty()) else {
+                continue;
+            };
+            self.text.push_str(&content);
+            let sampled = chunk
+                .sampled_ns
+                .iter()
+                .map(|nanoseconds| Moment::from_nanoseconds(*nanoseconds))
+                .collect();
+            self.pieces.push(Piece {
+                came: event.came,
+                sampled,
+            });
+        }
+        Ok(())
+    }
+
+    fn check(&self) -> anyhow::Result<()> {
+        ensure!(self.usage.is_some(), "the stream did not tell its usage");
+        ensure!(!self.pieces.is_empty(), "the answer is empty");
+        Ok(())
+    }
+
+    /// How many tokens there were. An answer is read whole before it is asked.
+    pub fn usage(&self) -> Usage {
+        self.usage.expect("checked when the answer was read")
+    }
+
+    /// When its text began to come.
+    pub fn first(&self) -> Moment {
+        self.pieces.first().map_or(self.sent, |piece| piece.came)
+    }
+
+    /// When its text ended.
+    pub fn last(&self) -> Moment {
+        self.pieces.last().map_or(self.sent, |piece| piece.came)
+    }
+
+    /// From the question to the first of its text.
+    pub fn time_to_first(&self) -> Duration {
+        self.first().since(self.sent)
+    }
+
+    /// Tokens a second, from the first piece to the last.
+    pub fn rate(&self) -> f64 {
+        (self.usage().completion_tokens - 1) as f64 / self.last().since(self.first()).as_secs_f64()
+    }
+
+    /// Tokens that came after `from`, and not after `to`. Where pieces hold several tokens, all are
+    /// taken to hold equally many.
+    pub fn tokens_between(&self, from: Moment, to: Moment) -> f64 {
+        let pieces = self
+            .pieces
+            .iter()
+            .filter(|piece| piece.came > from && piece.came <= to)
+            .count();
+        pieces as f64 * self.usage().completion_tokens as f64 / self.pieces.len() as f64
+    }
+}

@@ -1,0 +1,63 @@
+//! The models that are measured.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use llama_engine::gguf::random;
+
+/// What all random weights are derived from.
+const SEED: u64 = 1;
+
+/// A model to measure with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BenchModel {
+    /// The shape of Qwen2.5-0.5B in Q8_0, with random weights: 430 MB. Its answers never end by
+    /// themselves.
+    HalfBillion,
+    /// The one inside the binary. Its answers end only as it likes, unless that is forbidden.
+    Tiny,
+}
+
+impl BenchModel {
+    /// Its name in cases.
+    pub fn name(self) -> &'static str {
+        match self {
+            BenchModel::HalfBillion => "0.5B",
+            BenchModel::Tiny => "tiny",
+        }
+    }
+
+    /// Whether requests must forbid the end of an answer, to get one of a length known before.
+    pub fn ends_answers(self) -> bool {
+        self == BenchModel::Tiny
+    }
+
+    /// Its file, made if it is not there yet.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    pub fn path(self) -> anyhow::Result<PathBuf> {
+        match self {
+            BenchModel::Tiny => Ok(Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/mesh-tiny.gguf")),
+            BenchModel::HalfBillion => half_billion(),
+        }
+    }
+}
+
+fn half_billion() -> anyhow::Result<PathBuf> {
+    // Cargo's folder for this is `target/tmp`; models are kept beside it, as it may be emptied.
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR"))
+        .parent()
+        .context("the target folder is not known")?;
+    let folder = target.join("bench-models");
+    let path = folder.join(format!("qwen2-0.5b-random-{SEED}.gguf"));
+    if !path.exists() {
+        eprintln!("making {}", path.display());
+        fs::create_dir_all(&folder)?;
+        let unfinished = path.with_extension("part");
+        random::qwen2_half_billion(SEED).write(&unfinished)?;
+        fs::rename(&unfinished, &path)?;
+    }
+    Ok(path)
+}

@@ -1,0 +1,182 @@
+//! The rows that a bench measured, as a table and as JSON.
+
+use std::fmt;
+use std::fs;
+use std::path::Path;
+
+use anyhow::Context;
+use comfy_table::presets::UTF8_BORDERS_ONLY;
+use comfy_table::{CellAlignment, Table};
+use serde::Serialize;
+
+use super::statistics::Summary;
+
+/// What a value should be.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Goal {
+    /// This or more.
+    AtLeast(f64),
+    /// This or less.
+    AtMost(f64),
+}
+
+impl Goal {
+    fn reached(self, value: f64) -> bool {
+        match self {
+            Goal::AtLeast(least) => value >= least,
+            Goal::AtMost(most) => value <= most,
+        }
+    }
+}
+
+impl fmt::Display for Goal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Goal::AtLeast(value) => write!(f, "≥ {value}"),
+            Goal::AtMost(value) => write!(f, "≤ {value}"),
+        }
+    }
+}
+
+/// A row. Its JSON has these fields but the goal.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+struct Row {
+    case: String,
+    variant: String,
+    metric: &'static str,
+    unit: &'static str,
+    #[serde(flatten)]
+    summary: Summary,
+    #[serde(skip)]
+    goal: Option<Goal>,
+}
+
+/// What a bench measured so far.
+#[derive(Debug, Default)]
+pub struct Report {
+    rows: Vec<Row>,
+    remarks: Vec<String>,
+}
+
+/// The rows of one case.
+#[derive(Debug)]
+pub struct Case<'a> {
+    report: &'a mut Report,
+    name: String,
+}
+
+impl Report {
+    /// Rows of this case follow.
+    pub fn case(&mut self, name: impl Into<String>) -> Case<'_> {
+        let name = name.into();
+        eprintln!("measuring {name}");
+        Case { report: self, name }
+    }
+
+    /// Something to know about the figures, printed below them.
+    pub fn remark(&mut self, remark: impl Into<String>) {
+        self.remarks.push(remark.into());
+    }
+
+    /// Prints the table. Goals are compared with medians.
+    pub fn print(&self) {
+        let mut table = Table::new();
+        table.load_style(UTF8_BORDERS_ONLY);
+        table.set_header([
+            "case", "variant", "metric", "unit", "min", "median", "max", "goal", "",
+        ]);
+        for row in &self.rows {
+            let Summary { min, median, max } = row.summary;
+            let reached = match row.goal.map(|goal| goal.reached(median)) {
+                Some(true) => "reached",
+                Some(false) => "MISSED",
+                None => "",
+            };
+            table.add_row([
+                row.case.clone(),
+                row.variant.clone(),
+                row.metric.to_owned(),
+                row.unit.to_owned(),
+                figures(min),
+                figures(median),
+                figures(max),
+                row.goal.map(|goal| goal.to_string()).unwrap_or_default(),
+                reached.to_owned(),
+            ]);
+        }
+        for column in table.column_iter_mut().skip(4).take(3) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+        println!("{table}");
+        for remark in &self.remarks {
+            println!("{remark}");
+        }
+    }
+
+    /// Writes the rows as a JSON array.
+    ///
+    /// # Errors
+    /// Where the file cannot be written.
+    pub fn write(&self, path: &Path) -> anyhow::Result<()> {
+        let mut json = serde_json::to_vec_pretty(&self.rows)?;
+        json.push(b'\n');
+        fs::write(path, json).with_context(|| format!("{} cannot be written", path.display()))
+    }
+}
+
+impl Case<'_> {
+    /// Adds a row of what was measured, a value for each repetition.
+    pub fn row(
+        &mut self,
+        variant: impl Into<String>,
+        metric: &'static str,
+        unit: &'static str,
+        values: &[f64],
+    ) {
+        self.add(variant.into(), metric, unit, values, None);
+    }
+
+    /// Adds a row that has a goal.
+    pub fn row_with_goal(
+        &mut self,
+        variant: impl Into<String>,
+        metric: &'static str,
+        unit: &'static str,
+        values: &[f64],
+        goal: Goal,
+    ) {
+        self.add(variant.into(), metric, unit, values, Some(goal));
+    }
+
+    fn add(
+        &mut self,
+        variant: String,
+        metric: &'static str,
+        unit: &'static str,
+        values: &[f64],
+        goal: Option<Goal>,
+    ) {
+        let summary = Summary::of(values);
+        eprintln!("  {variant}, {metric}: {} {unit}", figures(summary.median));
+        self.report.rows.push(Row {
+            case: self.name.clone(),
+            variant,
+            metric,
+            unit,
+            summary,
+            goal,
+        });
+    }
+}
+
+/// A number with as many figures as anyone compares.
+fn figures(value: f64) -> String {
+    let decimals = match value.abs() {
+        0.0 => 0,
+        size if size < 0.1 => 4,
+        size if size < 10.0 => 3,
+        size if size < 1000.0 => 1,
+        _ => 0,
+    };
+    format!("{value:.decimals$}")
+}

@@ -1,0 +1,235 @@
+//! Greedy answers are those of a bare llama.cpp loop, token by token.
+//!
+//! llama.cpp's sums depend a little on what else is in a batch. So where the batches are known, the
+//! bare loop computes the same ones and everything must be equal. Where they depend on timing, the
+//! answers are compared as far as the bare loop, alone, has a clear winner.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+
+use llama_engine::gguf::random::Architecture;
+use llama_engine::llama::{Model, Token};
+use llama_engine::server::engine::Engine;
+use llama_engine::server::engine::task::{Event, Generate, Sampling};
+use serde_json::{Value, json};
+
+use crate::harness::{Bare, Client, Daemon, Kind, Part, Start, bare, model};
+
+/// The embedded model's file.
+fn tiny() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/mesh-tiny.gguf")
+}
+
+/// A greedy completion of tokens, with what each token was and how likely.
+struct Completion {
+    tokens: Vec<String>,
+    logprobs: Vec<f32>,
+    cached: usize,
+}
+
+fn complete(client: &Client, prompt: &[Token], most: usize) -> Completion {
+    let request = json!({"prompt": prompt, "temperature": 0, "max_tokens": most, "logprobs": 0});
+    let answer = client.post("/v1/completions", &request).ok();
+    let logprobs = &answer["choices"][0]["logprobs"];
+    let read = |value: &Value| value.clone();
+    Completion {
+        tokens: serde_json::from_value(read(&logprobs["tokens"])).unwrap(),
+        logprobs: serde_json::from_value(read(&logprobs["token_logprobs"])).unwrap(),
+        cached: answer["usage"]["prompt_tokens_details"]["cached_tokens"]
+            .as_u64()
+            .unwrap() as usize,
+    }
+}
+
+fn text(model: &Model, token: Token) -> String {
+    String::from_utf8_lossy(&model.piece(token, false)).into_owned()
+}
+
+fn params(daemon: &Daemon) -> llama_engine::llama::ContextParams {
+    let props = daemon.get("/props").ok();
+    let context = props["default_generation_settings"]["n_ctx"].as_u64().unwrap();
+    let slots = props["total_slots"].as_u64().unwrap();
+    bare::context_params(context.try_into().unwrap(), slots.try_into().unwrap())
+}
+
+/// A prompt of so many tokens that no other seed shares.
+fn prompt(model: &Model, seed: usize, length: usize) -> Vec<Token> {
+    let vocabulary = model.vocab_size() as usize;
+    // Tokens from 300 on are words in all models of these tests.
+    (0..length)
+        .map(|at| (300 + (seed * 7919 + at * at * 31 + at * 17 + seed) % (vocabulary - 300)) as Token)
+        .collect()
+}
+
+/// One request after the other, the later ones beginning with what is in the cache.
+#[test]
+fn alone_a_daemon_s_tokens_are_those_of_a_bare_loop() {
+    for path in [tiny(), model(Kind::Endless)] {
+        let daemon = Start::model(&path).ready();
+        let model = bare::load(&path);
+        let mut loop_ = Bare::warmed_up(&model, params(&daemon));
+        let bos = model.bos().or(model.eos()).unwrap_or(0);
+        let mut prompt: Vec<Token> = vec![bos];
+        prompt.extend(
+            model
+                .tokenize("Once upon a time there was a dog. The dog", false, false)
+                .unwrap(),
+        );
+        for turn in 0..3 {
+            let completion = complete(&daemon, &prompt, 64);
+            assert!(completion.cached > 0, "turn {turn} begins with what the slot has");
+            loop_.truncate(0, completion.cached);
+            let choices = loop_.continue_alone(0, &prompt, completion.cached, 64);
+            let texts: Vec<String> = choices.iter().map(|choice| text(&model, choice.token)).collect();
+            assert_eq!(completion.tokens, texts, "turn {turn} of {}", path.display());
+            for (choice, logprob) in choices.iter().zip(&completion.logprobs) {
+                assert!((choice.logprob - logprob).abs() < 1e-4, "{choice:?} {logprob}");
+            }
+            prompt.extend(choices.iter().map(|choice| choice.token));
+            // Longer than a step, so that it is computed in several.
+            prompt.extend(self::prompt(&model, turn, 600));
+        }
+    }
+}
+
+/// A greedy request of the engine.
+fn generate(prompt: Vec<Token>, most: u32) -> Generate {
+    Generate {
+        prompt,
+        max_tokens: Some(most),
+        sampling: Sampling::greedy(),
+        stop: Vec::new(),
+        logprobs: Some(0),
+        prompt_logprobs: false,
+        visible_tokens: Vec::new(),
+    }
+}
+
+/// Eight requests, all of which are in every step; how many tokens each has, by whether an engine
+/// took all of them in at once.
+const SLOTS: usize = 8;
+const TOKENS: usize = 40;
+
+/// The tokens of eight requests that went in together, and the number of steps that they took.
+fn together(engine: &Engine, prompts: &[Vec<Token>]) -> (Vec<Vec<Token>>, u64) {
+    let before = engine.state().steps_total;
+    // While the engine computes this, the requests gather.
+    let busy = engine.embed(prompts.concat()[..200].to_vec()).unwrap();
+    let requests: Vec<_> = prompts
+        .iter()
+        .map(|prompt| engine.generate(generate(prompt.clone(), TOKENS as u32)).unwrap())
+        .collect();
+    busy.blocking_recv().unwrap().unwrap();
+    let mut answers = Vec::new();
+    for mut events in requests {
+        let mut tokens = Vec::new();
+        while let Some(event) = events.blocking_recv() {
+            match event {
+                Event::Text(piece) => tokens.extend(piece.tokens.iter().map(|token| token.token)),
+                Event::Failed(failure) => panic!("{failure}"),
+                Event::Started(_) | Event::Done(_) => {}
+            }
+        }
+        answers.push(tokens);
+    }
+    (answers, engine.state().steps_total - before)
+}
+
+/// What the bare loop makes of the same eight prompts in the same batches.
+fn bare_together(model: &Arc<Model>, prompts: &[Vec<Token>]) -> Vec<Vec<Token>> {
+    let mut bare = Bare::new(model, bare::context_params(4096, SLOTS as u32));
+    let mut answers = vec![Vec::new(); SLOTS];
+    let sequence = |slot: usize| slot as i32;
+    let mut parts: Vec<(usize, Vec<Token>)> = prompts.iter().map(|prompt| (0, prompt.clone())).collect();
+    for _ in 0..TOKENS {
+        let views: Vec<Part<'_>> = parts
+            .iter()
+            .enumerate()
+            .map(|(slot, (position, tokens))| Part {
+                sequence: sequence(slot),
+                position: *position,
+                tokens,
+            })
+            .collect();
+        for (slot, choice) in bare.step(&views).into_iter().enumerate() {
+            answers[slot].push(choice.token);
+            parts[slot] = (parts[slot].0 + parts[slot].1.len(), vec![choice.token]);
+        }
+    }
+    answers
+}
+
+#[test]
+fn within_full_batches_tokens_are_those_of_a_bare_loop_with_the_same_batches() {
+    for architecture in Architecture::ALL
+        .into_iter()
+        .filter(|architecture| !architecture.is_encoder())
+    {
+        let model = bare::load(&model(Kind::Of(architecture)));
+        let prompts: Vec<Vec<Token>> = (0..SLOTS)
+            .map(|slot| prompt(&model, slot, 20 + 5 * slot))
+            .collect();
+        let expected = bare_together(&model, &prompts);
+        // One step for all prompts, then one for each token. An engine that woke up before all
+        // requests were there took more: then another one is tried.
+        let answers = (0..50).find_map(|_| {
+            let engine = bare::engine(&model, bare::context_params(4096, SLOTS as u32), 0);
+            let (answers, steps) = together(&engine, &prompts);
+            (steps == TOKENS as u64).then_some(answers)
+        });
+        let answers = answers.expect("in 50 attempts, the requests never came together");
+        assert_eq!(answers, expected, "{architecture}");
+    }
+}
+
+/// Below this lead of the likeliest token's logit, what else is in a batch may decide.
+const CLEAR: f32 = 0.05;
+
+#[test]
+fn within_batches_of_any_shape_tokens_are_those_of_a_bare_loop_alone() {
+    let path = model(Kind::Endless);
+    let daemon = Start::model(&path)
+        .flag("--ctx-size", "2048")
+        .flag("--parallel", "8")
+        .ready();
+    let model = bare::load(&path);
+    let mut bare = Bare::new(&model, bare::context_params(2048, 1));
+    let requests: Vec<(Vec<Token>, usize)> = (0..40)
+        .map(|seed| {
+            (
+                prompt(&model, seed, 3 + seed * seed * 29 % 500),
+                10 + seed * 7 % 60,
+            )
+        })
+        .collect();
+    let completions: Vec<Completion> = thread::scope(|scope| {
+        let threads: Vec<_> = requests
+            .iter()
+            .map(|(prompt, most)| scope.spawn(|| complete(&daemon, prompt, *most)))
+            .collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    let (mut compared, mut all) = (0, 0);
+    for ((prompt, most), completion) in requests.iter().zip(&completions) {
+        bare.truncate(0, 0);
+        let choices = bare.continue_alone(0, prompt, 0, *most);
+        assert_eq!(choices.len(), completion.tokens.len());
+        let clear = choices.iter().take_while(|choice| choice.margin > CLEAR).count();
+        let texts: Vec<String> = choices[..clear]
+            .iter()
+            .map(|choice| text(&model, choice.token))
+            .collect();
+        assert_eq!(
+            completion.tokens[..clear],
+            texts,
+            "a prompt of {} tokens",
+            prompt.len()
+        );
+        (compared, all) = (compared + clear, all + choices.len());
+    }
+    assert!(
+        compared * 2 > all,
+        "only {compared} of {all} tokens had a clear winner"
+    );
+}

@@ -1,0 +1,128 @@
+//! Who may ask, and how much.
+
+use serde_json::{Value, json};
+use ureq::http::Request;
+
+use crate::harness::{Answer, Client, Daemon, Start};
+use crate::starting::chat;
+
+fn tiny() -> Daemon {
+    Start::model("tiny").ready()
+}
+
+fn get(client: &Client, path: &str, headers: &[(&str, &str)]) -> Answer {
+    let mut request = Request::get(format!("{}{path}", client.base));
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    client.try_send(request.body(()).unwrap()).unwrap()
+}
+
+#[test]
+fn pages_of_this_machine_may_read_answers_and_others_may_not() {
+    let daemon = tiny();
+    for origin in ["http://localhost:3000", "http://127.0.0.1:5173", "https://[::1]"] {
+        let answer = get(&daemon, "/v1/models", &[("origin", origin)]);
+        assert_eq!(
+            (answer.status, answer.header("access-control-allow-origin")),
+            (200, Some(origin))
+        );
+    }
+    for origin in ["https://example.com", "http://localhost.example.com", "null"] {
+        let answer = get(&daemon, "/v1/models", &[("origin", origin)]);
+        assert_eq!(answer.header("access-control-allow-origin"), None, "{origin}");
+    }
+}
+
+#[test]
+fn a_page_s_preflight_request_is_answered_by_origin() {
+    let daemon = tiny();
+    let preflight = |origin: &str| {
+        let request = Request::options(format!("{}/v1/chat/completions", daemon.base))
+            .header("origin", origin)
+            .header("access-control-request-method", "POST")
+            .header("access-control-request-headers", "content-type,authorization");
+        daemon.try_send(request.body(()).unwrap()).unwrap()
+    };
+    let answer = preflight("http://localhost:8080");
+    assert_eq!(
+        answer.header("access-control-allow-origin"),
+        Some("http://localhost:8080")
+    );
+    assert!(
+        answer
+            .header("access-control-allow-headers")
+            .unwrap()
+            .contains("content-type")
+    );
+    assert!(
+        answer
+            .header("access-control-allow-methods")
+            .unwrap()
+            .contains("POST")
+    );
+    assert_eq!(
+        preflight("https://example.com").header("access-control-allow-origin"),
+        None
+    );
+}
+
+#[test]
+fn a_foreign_name_for_this_machine_is_refused() {
+    let daemon = tiny();
+    for host in ["evil.example.com", "evil.example.com:9337", "127.0.0.1.nip.io"] {
+        let error = get(&daemon, "/v1/models", &[("host", host)]).error(403);
+        assert!(error["message"].as_str().unwrap().contains(host), "{error}");
+    }
+    for host in ["localhost", "127.0.0.1:1", "[::1]:9337"] {
+        assert_eq!(
+            get(&daemon, "/v1/models", &[("host", host)]).status,
+            200,
+            "{host}"
+        );
+    }
+}
+
+#[test]
+fn a_body_beyond_the_limit_is_refused_and_the_connection_s_answer_arrives() {
+    let daemon = tiny();
+    let request = json!({"messages": [{"role": "user", "content": "x".repeat(33 << 20)}]});
+    let error = daemon.post("/v1/chat/completions", &request).error(413);
+    assert!(error["message"].as_str().unwrap().contains("bytes"), "{error}");
+    daemon.post("/v1/chat/completions", &chat("Hello!")).ok();
+}
+
+fn error(daemon: &Daemon, request: &Value, status: u16, param: &str) {
+    let error = daemon.post("/v1/chat/completions", request).error(status);
+    assert_eq!(error["param"], param, "{error}");
+    assert_eq!(error["type"], "invalid_request_error");
+}
+
+#[test]
+fn what_is_wrong_with_a_request_is_named() {
+    let daemon = tiny();
+    let with = |name: &str, value: Value| {
+        let mut request = chat("Hello!");
+        request[name] = value;
+        request
+    };
+    error(&daemon, &with("model", json!("gpt-5")), 404, "model");
+    error(&daemon, &with("temperature", json!("hot")), 400, "temperature");
+    error(&daemon, &with("n", json!(0)), 400, "n");
+    error(&daemon, &with("messages", json!("Hello!")), 400, "messages");
+    error(&daemon, &with("grammar", json!("root ::= (")), 400, "grammar");
+    assert_eq!(
+        daemon
+            .post("/v1/chat/completions", &with("no_such_thing", json!(1)))
+            .status,
+        200
+    );
+    daemon.get("/v1/no/such/path").error(404);
+    daemon.get("/v1/chat/completions").error(405);
+    let request = Request::post(format!("{}/v1/chat/completions", daemon.base))
+        .header("content-type", "application/json");
+    let answer = daemon
+        .try_send(request.body("{\"messages\": [").unwrap())
+        .unwrap();
+    answer.error(400);
+}

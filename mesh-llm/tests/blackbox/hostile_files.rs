@@ -1,0 +1,173 @@
+//! Model files that are cut or damaged.
+
+use std::fs;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use llama_engine::gguf;
+use llama_engine::status::{Refusal, Status};
+use rand::{RngExt, SeedableRng};
+use rand_xoshiro::Xoshiro256PlusPlus;
+
+use crate::harness::{BINARY, DEADLINE, Kind, Process, model};
+
+/// What became of a llama-server.
+#[derive(Debug)]
+enum Fate {
+    /// It answered requests.
+    Served,
+    /// It said why not.
+    Refused(Refusal, String),
+    /// It died.
+    Died(String),
+}
+
+/// Starts the child as the daemon does, and ends it once it is ready.
+fn serve(file: &Path, socket: &Path) -> Fate {
+    let mut command = Command::new(BINARY);
+    command
+        .arg("llama-server")
+        .arg("--listen")
+        .arg(format!("unix:{}", socket.display()));
+    command
+        .arg("--model")
+        .arg(file)
+        .args(["--model-name", "damaged", "--threads", "1", "--ctx-size", "64"]);
+    let mut process = Process::start(command.stdin(Stdio::piped()));
+    let input = process.take_input();
+    let decided = |lines: &[String]| {
+        let decided = |status: &Status| matches!(status, Status::Ready(_) | Status::Refused { .. });
+        lines
+            .iter()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .find(decided)
+    };
+    let status = process.out.find(DEADLINE, decided);
+    drop(input);
+    let ended = process.end(DEADLINE);
+    match status {
+        // Its input is closed: the parent is gone.
+        Some(Status::Ready(_)) => Fate::Served,
+        Some(Status::Refused { reason, message }) => {
+            assert_eq!(ended.code(), Some(reason.exit_code().into()), "{message}");
+            assert!(!message.is_empty() && !message.contains('\n'), "{message:?}");
+            Fate::Refused(reason, message)
+        }
+        _ => {
+            let lines = process.err.so_far();
+            let last = lines
+                .iter()
+                .rev()
+                .take(12)
+                .rev()
+                .cloned()
+                .collect::<Vec<_>>()
+                .join("\n");
+            Fate::Died(format!(
+                "signal {:?}, code {:?}\n{last}",
+                ended.signal(),
+                ended.code()
+            ))
+        }
+    }
+}
+
+/// Calls `test` for so many numbers, on as many threads as there are cores, each with a folder.
+fn on_all_cores(count: usize, test: impl Fn(usize, &Path) + Sync) {
+    let next = AtomicUsize::new(0);
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                let folder = tempfile::tempdir().unwrap();
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    if number >= count {
+                        return;
+                    }
+                    test(number, folder.path());
+                }
+            });
+        }
+    });
+}
+
+/// Random numbers that are the same in every run.
+fn random(seed: usize) -> Xoshiro256PlusPlus {
+    Xoshiro256PlusPlus::seed_from_u64(seed as u64)
+}
+
+#[test]
+fn a_file_cut_at_any_of_500_places_is_refused_and_the_file_named() {
+    let whole = fs::read(model(Kind::Least)).unwrap();
+    on_all_cores(500, |number, folder| {
+        let file = folder.join("cut.gguf");
+        // Half of the places are in the header, where there is most to get wrong.
+        let end = if number % 2 == 0 {
+            whole.len()
+        } else {
+            whole.len().min(20_000)
+        };
+        let length = random(number).random_range(0..end);
+        fs::write(&file, &whole[..length]).unwrap();
+        let ours = gguf::Model::open(&file).unwrap_err().to_string();
+        match serve(&file, &folder.join("s")) {
+            Fate::Refused(Refusal::Model, message) => {
+                assert_eq!(message, ours);
+                assert!(message.contains("cut.gguf"), "{message}");
+            }
+            other => panic!("cut to {length} bytes: {other:?}"),
+        }
+    });
+}
+
+#[test]
+fn a_file_with_flipped_bytes_is_refused_or_served() {
+    let whole = fs::read(model(Kind::Least)).unwrap();
+    let header = gguf::Gguf::open(model(Kind::Least))
+        .unwrap()
+        .tensors()
+        .iter()
+        .map(|tensor| tensor.offset)
+        .min();
+    let header = usize::try_from(header.unwrap()).unwrap();
+    let (served, refused) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let died = std::sync::Mutex::new(Vec::new());
+    on_all_cores(FLIPPED, |number, folder| {
+        let mut random = random(1_000_000 + number);
+        let mut bytes = whole.clone();
+        let mut flipped = Vec::new();
+        for _ in 0..random.random_range(1..=4) {
+            let end = if random.random_bool(0.75) {
+                header
+            } else {
+                whole.len()
+            };
+            let place = random.random_range(0..end);
+            bytes[place] ^= random.random_range(1..=255_u8);
+            flipped.push((place, whole[place], bytes[place]));
+        }
+        let file = folder.join("flipped.gguf");
+        fs::write(&file, bytes).unwrap();
+        match serve(&file, &folder.join("s")) {
+            Fate::Served => drop(served.fetch_add(1, Ordering::Relaxed)),
+            Fate::Refused(_, message) => {
+                assert!(
+                    message.contains("flipped.gguf") || message.contains("damaged"),
+                    "{message}"
+                );
+                refused.fetch_add(1, Ordering::Relaxed);
+            }
+            Fate::Died(how) => died.lock().unwrap().push(format!("{number} {flipped:?}: {how}")),
+        }
+    });
+    let died = died.into_inner().unwrap();
+    eprintln!("{served:?} served, {refused:?} refused, {} died", died.len());
+    assert!(died.is_empty(), "{} died:\n{}", died.len(), died.join("\n\n"));
+}
+
+/// How many damaged files are tried.
+const FLIPPED: usize = 200;

@@ -1,0 +1,1 @@
+"""What the tests share: servers, models, and ways to look at answers."""
