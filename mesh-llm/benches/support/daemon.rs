@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
@@ -23,6 +24,9 @@ pub const TRACE_SAMPLED: &str = "MESH_LLM_TRACE_SAMPLED";
 
 /// Lines of log that are kept, to say why a daemon did not start.
 const LOG_LINES: usize = 20;
+
+/// How long the daemon may take to start.
+const START_WITHIN: Duration = Duration::from_secs(60);
 
 /// How the daemon is started.
 #[derive(Debug, Clone)]
@@ -94,7 +98,7 @@ impl Daemon {
             .take()
             .context("its standard error is not a pipe")?;
         let (log, port) = follow(stderr);
-        match port.recv() {
+        match port.recv_timeout(START_WITHIN) {
             Ok(Ok(port)) => {
                 let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
                 Ok(Self {
@@ -108,7 +112,7 @@ impl Daemon {
                 let status = process.wait()?;
                 bail!("the daemon did not start ({status}): {}", last_lines.join("\n"))
             }
-            Err(_) => bail!("the daemon's log cannot be read"),
+            Err(_) => bail!("the daemon did not say within {START_WITHIN:?} that it is ready"),
         }
     }
 
@@ -226,10 +230,9 @@ fn follow(stderr: ChildStderr) -> (thread::JoinHandle<()>, Receiver<Result<u16, 
 /// The port, if this is the line of log that tells it.
 fn served_port(line: &str) -> Option<u16> {
     let line: serde_json::Value = serde_json::from_str(line).ok()?;
-    let fields = line.get("fields")?;
-    if fields.get("message")? != "ready" {
+    if line.get("message")? != "ready" {
         return None;
     }
-    let url = fields.get("url")?.as_str()?;
+    let url = line.get("url")?.as_str()?;
     url.trim_end_matches("/v1").rsplit(':').next()?.parse().ok()
 }

@@ -45,17 +45,21 @@ fn several_choices_of_one_prompt_differ_and_are_counted_together() {
 #[test]
 fn a_stop_text_ends_an_answer_and_is_not_part_of_it() {
     let daemon = Start::model("tiny").ready();
-    let request = json!({"prompt": "Once upon a time", "max_tokens": 60, "temperature": 0});
-    let whole = daemon.post("/v1/completions", &request).ok();
-    let whole = whole["choices"][0]["text"].as_str().unwrap();
+    let request = with(
+        chat("Tell me a story."),
+        json!({"temperature": 0, "max_tokens": 60}),
+    );
+    let whole = daemon.post("/v1/chat/completions", &request).ok();
+    let whole = whole["choices"][0]["message"]["content"].as_str().unwrap();
+    assert!(whole.chars().count() > 40, "{whole}");
     // From the middle of a word to the middle of another.
     let middle: String = whole.chars().skip(20).take(9).collect();
     let stopped = with(request, json!({"stop": [middle, "never to be seen"]}));
     let expected = whole.split_once(&middle).unwrap().0;
-    let answer = daemon.post("/v1/completions", &stopped).ok();
-    assert_eq!(answer["choices"][0]["text"], expected);
+    let answer = daemon.post("/v1/chat/completions", &stopped).ok();
+    assert_eq!(answer["choices"][0]["message"]["content"], expected);
     assert_eq!(answer["choices"][0]["finish_reason"], "stop");
-    let streamed = daemon.stream("/v1/completions", &stopped).outcome();
+    let streamed = daemon.stream("/v1/chat/completions", &stopped).outcome();
     assert_eq!(
         (streamed.text.as_str(), streamed.finish_reason.as_deref()),
         (expected, Some("stop"))

@@ -6,11 +6,11 @@ use std::thread;
 use serde_json::json;
 
 use crate::crashes::endless;
-use crate::harness::{DEADLINE, Kind, Start, eventually, model};
+use crate::harness::{Kind, Start, model};
 
 #[test]
 fn a_running_stream_keeps_getting_tokens_while_a_long_prompt_is_computed() {
-    const PROMPT: usize = 8000;
+    const PROMPT: usize = 2000;
     let daemon = Start::model(model(Kind::Endless)).flag("--parallel", "2").ready();
     let mut stream = daemon.stream("/v1/completions", &endless("Once"));
     let tokens = AtomicUsize::new(0);
@@ -37,37 +37,23 @@ fn a_running_stream_keeps_getting_tokens_while_a_long_prompt_is_computed() {
             during > 2 * PROMPT / 512,
             "{during} tokens beside a prompt of {PROMPT}"
         );
+        // And the prompt does not starve.
+        assert!(during < PROMPT / 2, "{during} tokens beside a prompt of {PROMPT}");
     });
 }
 
 #[test]
-fn eight_streams_advance_together() {
+fn eight_answers_take_hardly_more_steps_than_one() {
+    const TOKENS: usize = 600;
     let daemon = Start::model(model(Kind::Endless)).flag("--parallel", "8").ready();
-    let counts: Vec<AtomicUsize> = (0..8).map(|_| AtomicUsize::new(0)).collect();
-    const TOKENS: usize = 400;
     thread::scope(|scope| {
-        for (number, count) in counts.iter().enumerate() {
+        for number in 0..8 {
+            let request = json!({"prompt": format!("Story {number}:"), "max_tokens": TOKENS});
             let daemon = &daemon;
-            scope.spawn(move || {
-                let mut stream = daemon.stream("/v1/completions", &endless(&format!("Story {number}:")));
-                // The clients meet before they count: the first began alone.
-                stream.next_text();
-                daemon.until_metric("slots_busy", 8.0);
-                for _ in 0..TOKENS {
-                    stream.next_text();
-                    count.fetch_add(1, Ordering::SeqCst);
-                }
-            });
+            scope.spawn(move || daemon.post("/v1/completions", &request).ok());
         }
-        eventually("all streams have their tokens", DEADLINE, || {
-            counts
-                .iter()
-                .all(|count| count.load(Ordering::SeqCst) == TOKENS)
-                .then_some(())
-        });
     });
-    // A step has a token for each of them: had one been left out, it would have taken more steps.
-    let steps = daemon.metric("steps_total");
-    let tokens = daemon.metric("completion_tokens_total");
-    assert!(tokens >= 1.0 && steps > TOKENS as f64, "{tokens} {steps}");
+    // One after the other they would take 8 × 600. Some come a little later than others.
+    let steps = daemon.metric("steps_total") as usize;
+    assert!((TOKENS..2 * TOKENS).contains(&steps), "{steps} steps");
 }

@@ -46,10 +46,11 @@ fn serve(file: &Path, socket: &Path) -> Fate {
             .find(decided)
     };
     let status = process.out.find(DEADLINE, decided);
-    drop(input);
+    // Without input its parent is gone, and it ends. One that refuses does so by itself.
+    let input = input.filter(|_| !matches!(status, Some(Status::Ready(_))));
     let ended = process.end(DEADLINE);
+    drop(input);
     match status {
-        // Its input is closed: the parent is gone.
         Some(Status::Ready(_)) => Fate::Served,
         Some(Status::Refused { reason, message }) => {
             assert_eq!(ended.code(), Some(reason.exit_code().into()), "{message}");

@@ -151,9 +151,8 @@ fn a_device_that_this_machine_does_not_have() {
     );
 }
 
-#[test]
-fn a_context_that_memory_does_not_hold() {
-    let start = Start::model("tiny").flag("--ctx-size", "1000000000");
+fn more_context_than_memory_holds(tokens: u32) {
+    let start = Start::model("tiny").flag("--ctx-size", tokens.to_string());
     let (code, line) = refused(&start);
     assert_eq!(code, 71, "{line}");
     assert!(line.contains("--ctx-size"), "the remedy is told: {line}");
@@ -171,6 +170,16 @@ fn a_context_that_memory_does_not_hold() {
         gigabytes("needs ", " GB,") > gigabytes(" GB, ", " GB free"),
         "{line}"
     );
+}
+
+#[test]
+fn a_context_that_memory_does_not_hold() {
+    more_context_than_memory_holds(100_000_000);
+}
+
+#[test]
+fn a_context_that_no_machine_holds() {
+    more_context_than_memory_holds(u32::MAX);
 }
 
 #[test]

@@ -17,6 +17,11 @@ pub fn write<T: Serialize>(buffer: &mut Vec<u8>, value: &T) {
     buffer.extend_from_slice(b"\n\n");
 }
 
+/// Appends a comment of one line.
+pub fn comment(buffer: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
+    buffer.extend_from_slice(format!(": {text}\n").as_bytes());
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

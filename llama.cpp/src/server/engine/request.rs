@@ -107,6 +107,7 @@ impl Request {
             queued,
             begun: Instant::now(),
             first_token: None,
+            chosen_at_ns: 0,
             prompt_logprobs: Vec::new(),
         }
     }
@@ -120,6 +121,7 @@ pub struct Running {
     queued: Duration,
     begun: Instant,
     first_token: Option<Instant>,
+    chosen_at_ns: u64,
     prompt_logprobs: Vec<TokenLogprob>,
 }
 
@@ -157,6 +159,7 @@ impl Running {
     /// Where llama.cpp's sampler fails.
     pub fn advance(&mut self, context: &mut Context, row: usize) -> Result<Progress, Error> {
         let token = self.request.chooser.choose(context, row)?;
+        self.chosen_at_ns = monotonic_ns();
         self.first_token.get_or_insert_with(Instant::now);
         let model = context.model().clone();
         if model.is_end(token) {
@@ -190,8 +193,9 @@ impl Running {
         Ok(())
     }
 
-    fn send(&self, piece: Piece) {
-        if piece != Piece::default() {
+    fn send(&self, mut piece: Piece) {
+        if !piece.text.is_empty() || !piece.tokens.is_empty() {
+            piece.chosen_at_ns = self.chosen_at_ns;
             self.request.tell(Event::Text(piece));
         }
     }
@@ -239,4 +243,10 @@ fn token_logprob(context: &mut Context, row: usize, token: Token, count: u32) ->
         logprob,
         top,
     })
+}
+
+fn monotonic_ns() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    // The clock starts with the machine: neither part is negative.
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }

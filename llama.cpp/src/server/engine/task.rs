@@ -145,6 +145,9 @@ pub struct Piece {
     pub text: String,
     /// The tokens that it came from, if log probabilities were asked for.
     pub tokens: Vec<TokenLogprob>,
+    /// When its last token was chosen, in nanoseconds of the system's monotonic clock, which all
+    /// processes share.
+    pub chosen_at_ns: u64,
 }
 
 /// A token and how likely it was.

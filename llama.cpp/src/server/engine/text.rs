@@ -99,7 +99,7 @@ impl Assembler {
         {
             tokens.push(token);
         }
-        Piece { text, tokens }
+        Piece { text, tokens, chosen_at_ns: 0 }
     }
 }
 

@@ -82,7 +82,7 @@ mod tests {
     fn text(text: &str) -> Event {
         Event::Text(Piece {
             text: text.into(),
-            tokens: Vec::new(),
+            ..Piece::default()
         })
     }
 

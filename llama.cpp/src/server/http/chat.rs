@@ -20,11 +20,13 @@ use super::{
     body::JsonBody,
     chat_answer::{ChatAnswer, ChatWriter},
     chat_prompt::{self, Prepared},
-    header, stream,
+    header,
+    stream::{self, Trace},
 };
 
 pub(super) async fn completions(
     State(app): State<App>,
+    trace: Trace,
     JsonBody(body): JsonBody,
 ) -> Result<Response, ApiError> {
     let engine = app.engine;
@@ -39,7 +41,7 @@ pub(super) async fn completions(
     match delivery {
         Delivery::Stream(usage) => {
             let writer = ChatWriter::new(header, prepared.answers, usage);
-            stream::respond(prepared.events, prepared.blame, writer).await
+            stream::respond(prepared.events, prepared.blame, trace, writer).await
         }
         Delivery::Whole => {
             let (answers, usage) = collect(prepared).await?;

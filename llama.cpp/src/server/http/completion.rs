@@ -29,12 +29,14 @@ use super::{
     chat_prompt::schema_grammar,
     completion_answer::{CompletionAnswer, CompletionWriter, Echoed},
     error::Blame,
-    header, prompt, stream,
+    header, prompt,
+    stream::{self, Trace},
 };
 use crate::llama::{Model, Token};
 
 pub(super) async fn completions(
     State(app): State<App>,
+    trace: Trace,
     JsonBody(body): JsonBody,
 ) -> Result<Response, ApiError> {
     let engine = app.engine;
@@ -48,7 +50,7 @@ pub(super) async fn completions(
     match delivery {
         Delivery::Stream(usage) => {
             let writer = CompletionWriter::new(header, prepared.answers, usage);
-            stream::respond(prepared.events, prepared.blame, writer).await
+            stream::respond(prepared.events, prepared.blame, trace, writer).await
         }
         Delivery::Whole => {
             let (answers, usage) = collect(prepared).await?;

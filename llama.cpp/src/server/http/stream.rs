@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use axum::{
     body::{Body, Bytes},
+    extract::FromRequestParts,
     http::{
         HeaderValue,
         header::{CACHE_CONTROL, CONTENT_TYPE},
+        request::Parts,
     },
     response::{IntoResponse, Response},
 };
@@ -25,6 +27,27 @@ const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
 /// Events that are waiting are sent together, up to about this many bytes.
 const FRAME_BYTES: usize = 32 << 10;
+
+/// The request header that asks for [`Trace::Chosen`].
+const TRACE: &str = "x-mesh-llm-trace";
+
+/// Whether a stream says, in comments, when its tokens were chosen: benches measure latency by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Trace {
+    /// It does not.
+    Off,
+    /// Before a token's event comes `: chosen N`, in nanoseconds of the system's monotonic clock.
+    Chosen,
+}
+
+impl<S: Sync> FromRequestParts<S> for Trace {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        let chosen = parts.headers.get(TRACE).is_some_and(|value| value.as_bytes() == b"chosen");
+        Ok(if chosen { Trace::Chosen } else { Trace::Off })
+    }
+}
 
 /// Writes the events of one kind of API.
 pub(super) trait Writer: Send + 'static {
@@ -47,15 +70,17 @@ pub(super) trait Writer: Send + 'static {
 pub(super) async fn respond(
     answers: Answers,
     blame: Blame,
+    trace: Trace,
     writer: impl Writer,
 ) -> Result<Response, ApiError> {
-    respond_within(KEEP_ALIVE, answers, blame, writer).await
+    respond_within(KEEP_ALIVE, answers, blame, trace, writer).await
 }
 
 async fn respond_within(
     keep_alive: Duration,
     mut answers: Answers,
     blame: Blame,
+    trace: Trace,
     writer: impl Writer,
 ) -> Result<Response, ApiError> {
     let (first, greeting) = match timeout(keep_alive, answers.next()).await {
@@ -68,6 +93,7 @@ async fn respond_within(
         answers,
         writer,
         blame,
+        trace,
         keep_alive,
         greeting,
         first,
@@ -91,6 +117,7 @@ struct Stream<W> {
     answers: Answers,
     writer: W,
     blame: Blame,
+    trace: Trace,
     keep_alive: Duration,
     /// Sent before anything else.
     greeting: Vec<u8>,
@@ -156,7 +183,12 @@ impl<W: Writer> Stream<W> {
     fn take(&mut self, index: usize, event: Event, out: &mut Vec<u8>) {
         match event {
             Event::Started(started) => self.writer.started(index, started, out),
-            Event::Text(piece) => self.writer.text(index, piece),
+            Event::Text(piece) => {
+                if self.trace == Trace::Chosen {
+                    sse::comment(out, format_args!("chosen {}", piece.chosen_at_ns));
+                }
+                self.writer.text(index, piece);
+            }
             Event::Done(finish) => self.writer.done(index, finish, out),
             Event::Failed(failure) => {
                 sse::write(out, &self.blame.error(failure));
@@ -216,7 +248,7 @@ mod tests {
     fn text(text: &str) -> Event {
         Event::Text(Piece {
             text: text.into(),
-            tokens: Vec::new(),
+            ..Piece::default()
         })
     }
 
@@ -239,7 +271,7 @@ mod tests {
             sender.send(event).unwrap();
         }
         drop(sender);
-        let response = respond(Answers::new(vec![receiver]), BLAME, Plain::default()).await?;
+        let response = respond(Answers::new(vec![receiver]), BLAME, Trace::Off, Plain::default()).await?;
         let bytes = body::to_bytes(response.into_body(), usize::MAX).await.unwrap();
         Ok(String::from_utf8(bytes.to_vec()).unwrap())
     }
@@ -278,7 +310,7 @@ mod tests {
     async fn a_long_wait_is_filled_with_comments() {
         let (sender, receiver) = mpsc::unbounded_channel();
         let answers = Answers::new(vec![receiver]);
-        let response = respond_within(Duration::from_millis(1), answers, BLAME, Plain::default())
+        let response = respond_within(Duration::from_millis(1), answers, BLAME, Trace::Off, Plain::default())
             .await
             .unwrap();
         let mut frames = response.into_body().into_data_stream();
@@ -302,7 +334,7 @@ mod tests {
     async fn a_dropped_response_closes_the_channel() {
         let (sender, receiver) = mpsc::unbounded_channel();
         sender.send(started()).unwrap();
-        let response = respond(Answers::new(vec![receiver]), BLAME, Plain::default())
+        let response = respond(Answers::new(vec![receiver]), BLAME, Trace::Off, Plain::default())
             .await
             .unwrap();
         assert!(!sender.is_closed());

@@ -66,37 +66,26 @@ pub struct Part<'a> {
     pub tokens: &'a [Token],
 }
 
-/// The likeliest token after a part.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Choice {
-    /// The token.
-    pub token: Token,
-    /// By how much its logit is above the next.
-    pub margin: f32,
-    /// The logarithm of its probability.
-    pub logprob: f32,
-}
+/// What the model says comes next: a logit for each token.
+#[derive(Debug, Clone)]
+pub struct Row(Vec<f32>);
 
-impl Choice {
-    fn of(logits: &[f32]) -> Self {
-        let (mut best, mut second) = (0, f32::NEG_INFINITY);
-        for (token, logit) in logits.iter().enumerate().skip(1) {
-            if *logit > logits[best] {
-                second = logits[best];
-                best = token;
-            } else {
-                second = second.max(*logit);
-            }
-        }
-        let sum: f64 = logits
-            .iter()
-            .map(|logit| f64::from(logit - logits[best]).exp())
-            .sum();
-        Self {
-            token: best as Token,
-            margin: logits[best] - second,
-            logprob: -(sum.ln() as f32),
-        }
+impl Row {
+    /// The likeliest token; the first of several.
+    pub fn likeliest(&self) -> Token {
+        let better = |best, (token, logit): (usize, &f32)| if *logit > self.0[best] { token } else { best };
+        self.0.iter().enumerate().fold(0, better) as Token
+    }
+
+    /// The logarithm of a token's probability.
+    pub fn logprob(&self, token: Token) -> f32 {
+        let sum: f64 = self.0.iter().map(|logit| f64::from(*logit).exp()).sum();
+        self.0[token as usize] - sum.ln() as f32
+    }
+
+    /// How far a token's logit is below that of the likeliest: 0 for the greedy choice.
+    pub fn shortfall(&self, token: Token) -> f32 {
+        self.0[self.likeliest() as usize] - self.0[token as usize]
     }
 }
 
@@ -122,7 +111,7 @@ impl Bare {
     }
 
     /// Computes one step.
-    pub fn step(&mut self, parts: &[Part<'_>]) -> Vec<Choice> {
+    pub fn step(&mut self, parts: &[Part<'_>]) -> Vec<Row> {
         self.batch.clear();
         let mut rows = Vec::new();
         for part in parts {
@@ -135,7 +124,7 @@ impl Bare {
         }
         assert_eq!(self.context.decode(&mut self.batch).unwrap(), Decoded::Done);
         rows.into_iter()
-            .map(|row| Choice::of(self.context.logits(row).unwrap()))
+            .map(|row| Row(self.context.logits(row).unwrap().to_vec()))
             .collect()
     }
 
@@ -144,44 +133,72 @@ impl Bare {
         assert!(self.context.truncate(sequence, position as u32));
     }
 
-    /// Continues `prompt`, of which the context has the first `known` tokens, alone, up to `most`
-    /// tokens or the end of the text.
-    pub fn continue_alone(
+    /// Computes `tokens` of a sequence, as a daemon does that has nothing else to do.
+    fn extend(&mut self, sequence: SequenceId, position: usize, tokens: &[Token]) -> Row {
+        let mut row = None;
+        for (number, tokens) in tokens.chunks(STEP).enumerate() {
+            row = self
+                .step(&[Part {
+                    sequence,
+                    position: position + number * STEP,
+                    tokens,
+                }])
+                .pop();
+        }
+        row.expect("at least one token")
+    }
+
+    /// The greedy continuation of `prompt`, of which the context has the first `known` tokens, alone,
+    /// up to `most` tokens or the end of the text; each with the row that it was chosen from.
+    pub fn greedy(
         &mut self,
         sequence: SequenceId,
         prompt: &[Token],
         known: usize,
         most: usize,
-    ) -> Vec<Choice> {
-        let mut position = known;
-        let mut last = None;
-        for tokens in prompt[known..].chunks(STEP) {
-            last = self
-                .step(&[Part {
-                    sequence,
-                    position,
-                    tokens,
-                }])
-                .pop();
-            position += tokens.len();
-        }
-        let mut choices = Vec::new();
-        while let Some(choice) = last.take() {
-            if self.context.model().is_end(choice.token) {
-                break;
+    ) -> Vec<(Token, Row)> {
+        let mut row = self.extend(sequence, known, &prompt[known..]);
+        let mut chosen = Vec::new();
+        loop {
+            let token = row.likeliest();
+            if self.context.model().is_end(token) {
+                return chosen;
             }
-            choices.push(choice);
-            if choices.len() < most {
-                last = self
-                    .step(&[Part {
-                        sequence,
-                        position,
-                        tokens: &[choice.token],
-                    }])
-                    .pop();
-                position += 1;
+            chosen.push((token, row));
+            if chosen.len() == most {
+                return chosen;
             }
+            row = self.extend(sequence, prompt.len() + chosen.len() - 1, &[token]);
         }
-        choices
     }
+
+    /// Of each token of `answer`, how far it is from what comes likeliest after `prompt` and the
+    /// tokens before it: 0 where a greedy loop agrees.
+    pub fn shortfalls(&mut self, prompt: &[Token], answer: &[Token]) -> Vec<f32> {
+        self.truncate(0, 0);
+        let mut row = self.extend(0, 0, prompt);
+        let mut shortfalls = Vec::new();
+        for (at, token) in answer.iter().enumerate() {
+            shortfalls.push(row.shortfall(*token));
+            row = self.extend(0, prompt.len() + at, &[*token]);
+        }
+        shortfalls
+    }
+}
+
+/// Asserts that an answer is greedy: what llama.cpp computes depends a little on what else is in a
+/// batch, which may decide where two tokens are as good as equally likely, and nowhere else.
+pub fn assert_greedy(bare: &mut Bare, prompt: &[Token], answer: &[Token]) {
+    let shortfalls = bare.shortfalls(prompt, answer);
+    let others: Vec<_> = shortfalls.iter().filter(|shortfall| **shortfall > 0.0).collect();
+    assert!(
+        others.iter().all(|shortfall| **shortfall < 0.05),
+        "tokens that nobody would choose: {others:?}"
+    );
+    assert!(
+        others.len() <= 1 + answer.len() / 50,
+        "{} of {} differ: {others:?}",
+        others.len(),
+        answer.len()
+    );
 }

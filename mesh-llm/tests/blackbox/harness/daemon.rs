@@ -57,8 +57,11 @@ impl Start {
             .flag("--threads", "1")
     }
 
-    /// Adds a flag with its value.
-    pub fn flag(self, name: &str, value: impl AsRef<OsStr>) -> Self {
+    /// Adds a flag with its value, in place of one that is there.
+    pub fn flag(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        if let Some(at) = self.arguments.iter().position(|word| word == name) {
+            self.arguments.drain(at..at + 2);
+        }
         self.word(name).word(value)
     }
 
@@ -213,13 +216,6 @@ impl Daemon {
     pub fn until_idle(&self) {
         eventually("all slots are free", DEADLINE, || {
             (self.metric("slots_busy") == 0.0 && self.metric("requests_waiting") == 0.0).then_some(())
-        });
-    }
-
-    /// Waits until the engine answers, as it does once it was started again.
-    pub fn until_healthy(&self) {
-        eventually("the engine answers", DEADLINE, || {
-            (self.get("/health").status == 200).then_some(())
         });
     }
 }

@@ -143,11 +143,6 @@ impl Process {
     pub fn end(&mut self, within: Duration) -> ExitStatus {
         eventually("the process ends", within, || self.child.try_wait().unwrap())
     }
-
-    /// How it ended, if it did.
-    pub fn ended(&mut self) -> Option<ExitStatus> {
-        self.child.try_wait().unwrap()
-    }
 }
 
 impl Drop for Process {
