@@ -139,7 +139,7 @@ impl Batch {
         let mut sequences: Vec<*mut SequenceId> = self
             .sequences
             .iter_mut()
-            .map(|sequence| std::ptr::from_mut(sequence))
+            .map(std::ptr::from_mut)
             .collect();
         body(sys::llama_batch {
             n_tokens: i32::try_from(self.tokens.len()).unwrap_or(i32::MAX),

@@ -151,20 +151,15 @@ fn a_device_that_this_machine_does_not_have() {
     );
 }
 
-fn more_context_than_memory_holds(tokens: u32) {
-    let start = Start::model("tiny").flag("--ctx-size", tokens.to_string());
+#[test]
+fn a_context_that_memory_does_not_hold() {
+    let start = Start::model(model(Kind::Forgetless)).flag("--ctx-size", "16000000");
     let (code, line) = refused(&start);
     assert_eq!(code, 71, "{line}");
     assert!(line.contains("--ctx-size"), "the remedy is told: {line}");
     let gigabytes = |after: &str, before: &str| -> f64 {
-        let (_, rest) = line
-            .split_once(after)
-            .unwrap_or_else(|| panic!("no `{after}` in: {line}"));
-        rest.split_once(before)
-            .unwrap_or_else(|| panic!("no `{before}` in: {line}"))
-            .0
-            .parse()
-            .unwrap()
+        let (_, rest) = line.split_once(after).expect(&line);
+        rest.split_once(before).expect(&line).0.parse().unwrap()
     };
     assert!(
         gigabytes("needs ", " GB,") > gigabytes(" GB, ", " GB free"),
@@ -173,13 +168,13 @@ fn more_context_than_memory_holds(tokens: u32) {
 }
 
 #[test]
-fn a_context_that_memory_does_not_hold() {
-    more_context_than_memory_holds(100_000_000);
-}
-
-#[test]
-fn a_context_that_no_machine_holds() {
-    more_context_than_memory_holds(u32::MAX);
+fn a_context_that_no_model_has() {
+    let context = u32::MAX.to_string();
+    refused_with(
+        &Start::model("tiny").flag("--ctx-size", &context),
+        64,
+        &[&context, "--ctx-size", "16777216"],
+    );
 }
 
 #[test]

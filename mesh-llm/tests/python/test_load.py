@@ -17,6 +17,20 @@ from support.waiting import eventually
 HELLO = [{"role": "user", "content": "Hello"}]
 
 
+@pytest.fixture(scope="module")
+def roomy(models: Path) -> Iterator[Server]:
+    """Four slots, and more context than a test could fill."""
+    with serve(random_model(models, "llama"), "--parallel", "4", "--ctx-size", "32768") as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def cramped(models: Path) -> Iterator[Server]:
+    """One slot, and room for one request to wait."""
+    with serve(random_model(models, "llama"), "--parallel", "1", "--queue", "1", "--ctx-size", "32768") as server:
+        yield server
+
+
 def endless_stream(server: Server) -> Stream[ChatCompletionChunk]:
     """A stream that goes on until it is closed, once its first text has come."""
     stream = server.client().chat.completions.create(model=server.model, messages=HELLO, stream=True)
@@ -55,31 +69,24 @@ def test_answers_at_once_are_not_mixed_up(tiny: Server) -> None:
         assert list(pool.map(repeat, words)) == [f"{word} {word}" for word in words]
 
 
-def test_a_client_that_goes_away_frees_its_slot(endless: Server) -> None:
-    cancelled = endless.metric("requests_cancelled_total")
-    streams = [endless_stream(endless) for _ in range(4)]
-    assert endless.metric("slots_busy") == 4
+def test_a_client_that_goes_away_frees_its_slot(roomy: Server) -> None:
+    cancelled = roomy.metric("requests_cancelled_total")
+    streams = [endless_stream(roomy) for _ in range(4)]
+    assert roomy.metric("slots_busy") == 4
     for left, stream in enumerate(reversed(streams)):
         stream.close()
-        eventually("one more slot is free", lambda: endless.metric("slots_busy") == 3 - left, seconds=2)
-    assert endless.metric("requests_cancelled_total") == cancelled + 4
+        eventually("one more slot is free", lambda: roomy.metric("slots_busy") == 3 - left, seconds=2)
+    assert roomy.metric("requests_cancelled_total") == cancelled + 4
 
 
-def test_a_client_that_goes_away_while_it_waits_is_forgotten(endless: Server) -> None:
-    running = [endless_stream(endless) for _ in range(4)]
+def test_a_client_that_goes_away_while_it_waits_is_forgotten(roomy: Server) -> None:
+    running = [endless_stream(roomy) for _ in range(4)]
     with pytest.raises(openai.APITimeoutError):
-        endless.client().with_options(timeout=0.2).chat.completions.create(model=endless.model, messages=HELLO)
-    eventually("nobody waits", lambda: endless.metric("requests_waiting") == 0)
+        roomy.client().with_options(timeout=0.2).chat.completions.create(model=roomy.model, messages=HELLO)
+    eventually("nobody waits", lambda: roomy.metric("requests_waiting") == 0)
     for stream in running:
         stream.close()
-    eventually("all slots are free", endless.is_idle)
-
-
-@pytest.fixture(scope="module")
-def cramped(models: Path) -> Iterator[Server]:
-    """One slot, and room for one request to wait."""
-    with serve(random_model(models, "llama"), "--parallel", "1", "--queue", "1", "--ctx-size", "512") as server:
-        yield server
+    eventually("all slots are free", roomy.is_idle)
 
 
 def test_one_more_than_there_is_room_for_is_told_when_to_come_back(cramped: Server) -> None:

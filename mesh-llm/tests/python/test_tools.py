@@ -26,6 +26,11 @@ WEATHER = [{"role": "user", "content": "What is the weather in Paris?"}]
 CALL = Call("get_weather", '{"city": "Paris"}')
 
 
+@pytest.fixture(scope="module")
+def client(single: Server) -> OpenAI:
+    return single.client()
+
+
 def named(name: str) -> dict:
     return {"type": "function", "function": {"name": name}}
 
@@ -77,8 +82,7 @@ def test_a_named_tool_is_called_instead_of_the_fitting_one(client: OpenAI) -> No
 
 
 @pytest.mark.parametrize("question", ["Hello", "What is a mesh?", "Tell me a story.", "Count to 12."])
-def test_required_calls_a_tool_though_the_model_would_rather_talk(single: Server, question: str) -> None:
-    client = single.client()
+def test_required_calls_a_tool_though_the_model_would_rather_talk(client: OpenAI, question: str) -> None:
     answer = both_ways(client, [{"role": "user", "content": question}], tool_choice="required")
     assert answer.finish_reason == "tool_calls" and answer.calls
     known = {each["function"]["name"]: set(each["function"]["parameters"]["required"]) for each in TOOLS}

@@ -33,6 +33,8 @@ pub(super) struct ChatAnswer {
     builder: MessageBuilder,
     /// All of the text, or for a parser that finds nothing but content, what was not yet taken.
     text: String,
+    /// What of it is reasoning.
+    reasoning: String,
     fresh: Fresh,
     /// When the parser may run again.
     parse_at: Option<Instant>,
@@ -55,6 +57,7 @@ impl ChatAnswer {
             parser,
             builder,
             text: String::new(),
+            reasoning: String::new(),
             fresh: Fresh::Parsed,
             parse_at: None,
             logprobs: logprobs.then(Vec::new),
@@ -124,18 +127,17 @@ impl ChatAnswer {
         }
         // An answer that was cut off is not whole, and what is there of it counts.
         let partial = *reason == task::FinishReason::Length;
-        let parsed = self.parser.update(&self.text, partial).or_else(|error| {
-            tracing::debug!(%error, "the answer is not as its template says");
-            self.parser.update(&self.text, true)
-        });
-        match parsed {
-            Ok(found) => self.push(found),
-            Err(error) => {
-                tracing::warn!(%error, "the answer cannot be parsed");
-                if self.deltas.is_empty() && !self.builder.has_tool_calls() {
-                    self.take_plain();
-                }
-            }
+        match self.parser.update(&self.text, partial) {
+            Ok(found) => return self.push(found),
+            Err(error) => tracing::warn!(%error, "an answer is not as its template says"),
+        }
+        if let Ok(found) = self.parser.update(&self.text, true) {
+            self.push(found);
+        }
+        // Better a text with the model's marks in it than none.
+        if !self.builder.has_answer() {
+            self.text = unexplained(&self.text, &self.reasoning).to_owned();
+            self.take_plain();
         }
     }
 
@@ -150,7 +152,10 @@ impl ChatAnswer {
     fn push(&mut self, found: Vec<ChatDelta>) {
         for delta in found {
             let delta = match delta {
-                ChatDelta::Reasoning(text) => Delta::Reasoning(text),
+                ChatDelta::Reasoning(text) => {
+                    self.reasoning.push_str(&text);
+                    Delta::Reasoning(text)
+                }
                 ChatDelta::Content(text) => Delta::Content(text),
                 ChatDelta::ToolCall {
                     index,
@@ -199,6 +204,15 @@ impl ChatAnswer {
     fn take_logprobs(&mut self) -> Option<ChatLogprobs> {
         let fresh = self.logprobs.as_mut().map(std::mem::take)?;
         (!fresh.is_empty()).then(|| ChatLogprobs::new(fresh))
+    }
+}
+
+/// What comes after the reasoning.
+fn unexplained<'a>(text: &'a str, reasoning: &str) -> &'a str {
+    let reasoning = reasoning.trim();
+    match text.find(reasoning) {
+        Some(at) => &text[at + reasoning.len()..],
+        None => text,
     }
 }
 
@@ -299,5 +313,17 @@ impl Writer for ChatWriter {
             sse::write(out, &ChatChunk::new(&self.header, &[], Some(Some(usage)), None));
         }
         out.extend_from_slice(sse::DONE);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_understood_is_not_repeated() {
+        assert_eq!(unexplained("<think>hm</think><call>f", "hm\n"), "</think><call>f");
+        assert_eq!(unexplained("<call>f", ""), "<call>f");
+        assert_eq!(unexplained("<call>f", "other"), "<call>f");
     }
 }

@@ -1,6 +1,6 @@
 //! From a chat request to prompts that the engine runs.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::super::{
     api::{
@@ -8,20 +8,16 @@ use super::super::{
         chat::{ChatCompletionRequest, MessageBuilder, Reasoning, ToolUse},
         constraint::Constraint,
     },
-    engine::{
-        Engine,
-        task::{Generate, Grammar, GrammarSource},
-    },
+    engine::{Engine, task::Generate},
 };
-use super::{answers::Answers, chat_answer::ChatAnswer, error::Blame, prompt};
-use crate::llama::{
-    self, ChatParser, ChatPrompt, ChatRequest, GrammarTrigger, Model, Token, ToolChoice,
-    json_schema_to_grammar,
+use super::{
+    answers::Answers,
+    chat_answer::ChatAnswer,
+    chat_grammar::{self, schema_grammar, some_schema},
+    error::Blame,
+    prompt::{self, plain_tokens, single_token},
 };
-
-/// llama.cpp's kinds of a trigger.
-const TRIGGER_TOKEN: u8 = 0;
-const TRIGGER_WORD: u8 = 1;
+use crate::llama::{self, ChatParser, ChatRequest, Token, ToolChoice};
 
 /// A request that the engine works on.
 pub(super) struct Prepared {
@@ -49,7 +45,7 @@ pub(super) fn prepare(engine: &Engine, request: ChatCompletionRequest) -> Result
         .filter_map(|text| single_token(model, text))
         .collect();
     let mut sampling = prompt::sampling(model, &request.generation.sampling)?;
-    let (grammar, grammar_param) = grammar(model, &rendered, &request, &preserved)?;
+    let (grammar, grammar_param) = chat_grammar::choose(engine, &template, &rendered, &request, &preserved)?;
     sampling.grammar = grammar;
     sampling.generation_prompt = rendered.generation_prompt.clone();
     sampling.preserved_tokens = preserved.clone();
@@ -81,13 +77,16 @@ pub(super) fn prepare(engine: &Engine, request: ChatCompletionRequest) -> Result
     let mut answers = Vec::new();
     for index in 0..request.generation.choices as usize {
         let parser = ChatParser::new(&rendered.format, tools_active).map_err(internal)?;
-        let builder = match request.reasoning {
-            Reasoning::Split => MessageBuilder::new(),
-            Reasoning::Inline => MessageBuilder::inline(
+        let mut builder = MessageBuilder::new();
+        if request.reasoning == Reasoning::Inline {
+            builder = builder.with_inline_reasoning(
                 rendered.thinking_start_tag.clone(),
                 rendered.thinking_end_tags.first().cloned().unwrap_or_default(),
-            ),
-        };
+            );
+        }
+        if request.parallel_tool_calls == Some(false) {
+            builder = builder.with_one_call();
+        }
         answers.push(ChatAnswer::new(parser, builder, request.logprobs.is_some()));
         let mut task = task.clone();
         task.sampling.seed = prompt::choice_seed(task.sampling.seed, index);
@@ -101,9 +100,10 @@ pub(super) fn prepare(engine: &Engine, request: ChatCompletionRequest) -> Result
 }
 
 fn template_request(engine: &Engine, request: &ChatCompletionRequest) -> Result<ChatRequest, ApiError> {
-    let tools = match &request.tools[..] {
-        [] => None,
-        tools => Some(to_value(tools)?),
+    // A model that is not to call tools does not see them: it might call one all the same.
+    let tools = match request.tool_use {
+        ToolUse::None => None,
+        ToolUse::Auto | ToolUse::Required => Some(to_value(&request.tools)?),
     };
     let parallel_tool_calls = request.parallel_tool_calls.unwrap_or_else(|| {
         tools.is_some() && engine.templates().capabilities()["supports_parallel_tool_calls"] == true
@@ -127,92 +127,6 @@ fn template_request(engine: &Engine, request: &ChatCompletionRequest) -> Result<
         template_kwargs: request.template_kwargs.clone(),
         add_generation_prompt: request.add_generation_prompt,
     })
-}
-
-/// llama.cpp takes an empty schema for none; it allows any JSON.
-pub(super) fn some_schema(schema: &Value) -> Value {
-    match schema.as_object() {
-        Some(object) if object.is_empty() => {
-            json!({"type": ["object", "array", "string", "number", "boolean", "null"]})
-        }
-        _ => schema.clone(),
-    }
-}
-
-/// The grammar, and the parameter that it comes from.
-fn grammar(
-    model: &Model,
-    rendered: &ChatPrompt,
-    request: &ChatCompletionRequest,
-    preserved: &[Token],
-) -> Result<(Option<Grammar>, Option<&'static str>), ApiError> {
-    let plain = |source, gbnf| Grammar {
-        source,
-        gbnf,
-        lazy: false,
-        triggers: Vec::new(),
-    };
-    match &request.generation.constraint {
-        Constraint::Grammar(gbnf) => {
-            return Ok((Some(plain(GrammarSource::User, gbnf.clone())), Some("grammar")));
-        }
-        // A template may have no notion of a schema.
-        Constraint::Schema { schema, param } if rendered.grammar.is_empty() => {
-            let gbnf = schema_grammar(schema, param)?;
-            return Ok((Some(plain(GrammarSource::Schema, gbnf)), Some(param)));
-        }
-        Constraint::Schema { .. } | Constraint::None => {}
-    }
-    if rendered.grammar.is_empty() {
-        return Ok((None, None));
-    }
-    let (source, param) = match &request.generation.constraint {
-        Constraint::Schema { param, .. } => (GrammarSource::Schema, *param),
-        Constraint::Grammar(_) | Constraint::None => (GrammarSource::ToolCalls, "tools"),
-    };
-    let grammar = Grammar {
-        source,
-        gbnf: rendered.grammar.clone(),
-        lazy: rendered.grammar_lazy,
-        triggers: rendered
-            .grammar_triggers
-            .iter()
-            .map(|trigger| by_token(model, trigger, preserved))
-            .collect(),
-    };
-    Ok((Some(grammar), Some(param)))
-}
-
-/// The grammar of a schema that came in `param`.
-pub(super) fn schema_grammar(schema: &Value, param: &str) -> Result<String, ApiError> {
-    json_schema_to_grammar(&some_schema(schema))
-        .map_err(|error| ApiError::value(param, format!("{param} is not supported: {error}")))
-}
-
-/// A word that is a token of its own triggers as that token: as text it would never be seen.
-fn by_token(model: &Model, trigger: &GrammarTrigger, preserved: &[Token]) -> GrammarTrigger {
-    if trigger.kind == TRIGGER_WORD
-        && let Some(token) = single_token(model, &trigger.value)
-        && preserved.contains(&token)
-    {
-        return GrammarTrigger {
-            kind: TRIGGER_TOKEN,
-            value: trigger.value.clone(),
-            token,
-        };
-    }
-    trigger.clone()
-}
-
-fn plain_tokens(model: &Model, text: &str) -> Vec<Token> {
-    model.tokenize(text, false, true).unwrap_or_default()
-}
-
-fn single_token(model: &Model, text: &str) -> Option<Token> {
-    match plain_tokens(model, text)[..] {
-        [token] => Some(token),
-        _ => None,
-    }
 }
 
 /// Why a template was not applied: llama.cpp does not say which of its inputs it is about.

@@ -26,7 +26,7 @@ use super::{
     answers::Answers,
     blocking,
     body::JsonBody,
-    chat_prompt::schema_grammar,
+    chat_grammar::schema_grammar,
     completion_answer::{CompletionAnswer, CompletionWriter, Echoed},
     error::Blame,
     header, prompt,

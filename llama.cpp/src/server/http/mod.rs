@@ -9,6 +9,7 @@ mod auth;
 mod body;
 mod chat;
 mod chat_answer;
+mod chat_grammar;
 mod chat_prompt;
 mod completion;
 mod completion_answer;

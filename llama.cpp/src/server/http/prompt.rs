@@ -40,6 +40,19 @@ pub(super) fn tokenize(model: &Model, text: &str, param: &str) -> Result<Vec<Tok
         .map_err(|error| ApiError::value(param, format!("{param} cannot be tokenised: {error}")))
 }
 
+/// A text's tokens and no others; none where it cannot be tokenised.
+pub(super) fn plain_tokens(model: &Model, text: &str) -> Vec<Token> {
+    model.tokenize(text, false, true).unwrap_or_default()
+}
+
+/// The token that a text is, if it is one.
+pub(super) fn single_token(model: &Model, text: &str) -> Option<Token> {
+    match plain_tokens(model, text)[..] {
+        [token] => Some(token),
+        _ => None,
+    }
+}
+
 /// Whether all tokens exist.
 pub(super) fn check(model: &Model, tokens: &[Token], param: &str) -> Result<(), ApiError> {
     let exists = |&token: &Token| u32::try_from(token).is_ok_and(|token| token < model.vocab_size());

@@ -44,7 +44,10 @@ impl<S: Sync> FromRequestParts<S> for Trace {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        let chosen = parts.headers.get(TRACE).is_some_and(|value| value.as_bytes() == b"chosen");
+        let chosen = parts
+            .headers
+            .get(TRACE)
+            .is_some_and(|value| value.as_bytes() == b"chosen");
         Ok(if chosen { Trace::Chosen } else { Trace::Off })
     }
 }
@@ -310,9 +313,15 @@ mod tests {
     async fn a_long_wait_is_filled_with_comments() {
         let (sender, receiver) = mpsc::unbounded_channel();
         let answers = Answers::new(vec![receiver]);
-        let response = respond_within(Duration::from_millis(1), answers, BLAME, Trace::Off, Plain::default())
-            .await
-            .unwrap();
+        let response = respond_within(
+            Duration::from_millis(1),
+            answers,
+            BLAME,
+            Trace::Off,
+            Plain::default(),
+        )
+        .await
+        .unwrap();
         let mut frames = response.into_body().into_data_stream();
         let mut next = async || {
             let frame = futures_util::StreamExt::next(&mut frames).await;

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{LazyLock, Mutex};
 
-use llama_engine::gguf::random::{self, Architecture, Spec};
+use llama_engine::gguf::random::{self, Architecture, Spec, WeightType};
 
 /// A model with random weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -14,6 +14,8 @@ pub enum Kind {
     Endless,
     /// As small as one can be.
     Least,
+    /// Takes 131 kB of cache for each token, so that no machine holds a long context.
+    Forgetless,
     /// Of this architecture.
     Of(Architecture),
 }
@@ -31,6 +33,15 @@ fn spec(kind: Kind) -> Spec {
             vocabulary_size: 484,
             ..random::small(Architecture::Llama, 1)
         },
+        Kind::Forgetless => Spec {
+            embedding_length: 32,
+            head_count: 64,
+            head_count_kv: 64,
+            head_length: 128,
+            feed_forward_length: 32,
+            weight_type: WeightType::F16,
+            ..random::small(Architecture::Llama, 1)
+        },
         Kind::Of(architecture) => random::small(architecture, 3),
     }
 }
@@ -46,6 +57,7 @@ pub fn model(kind: Kind) -> PathBuf {
         let name = match kind {
             Kind::Endless => "endless".to_owned(),
             Kind::Least => "least".to_owned(),
+            Kind::Forgetless => "forgetless".to_owned(),
             Kind::Of(architecture) => architecture.to_string(),
         };
         // Another run of these tests may read the file: it changes all at once.

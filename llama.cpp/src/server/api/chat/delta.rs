@@ -32,11 +32,22 @@ pub enum Reasoning {
 }
 
 /// Turns what a parser finds into the deltas of a stream, in which a tool call's id and name come
-/// whole, once, and first, and arguments are appended.
-#[derive(Debug)]
+/// whole, once, and first, and arguments are appended. No two calls have the same id.
+#[derive(Debug, Default)]
 pub struct MessageBuilder {
     inline: Option<Inline>,
+    most_calls: Option<usize>,
     calls: Vec<Call>,
+    ids: Vec<String>,
+    content: Content,
+}
+
+/// Whether there is content in the answer.
+#[derive(Debug, Default, PartialEq, Eq)]
+enum Content {
+    #[default]
+    None,
+    Some,
 }
 
 #[derive(Debug)]
@@ -64,30 +75,35 @@ enum CallState {
 }
 
 impl MessageBuilder {
-    /// With reasoning apart from the content.
+    /// With reasoning apart from the content, and any number of calls.
     pub fn new() -> Self {
-        MessageBuilder {
-            inline: None,
-            calls: Vec::new(),
-        }
+        MessageBuilder::default()
     }
 
     /// With reasoning in the content, between these tags.
-    pub fn inline(start: impl Into<String>, end: impl Into<String>) -> Self {
-        let inline = Inline {
+    pub fn with_inline_reasoning(mut self, start: impl Into<String>, end: impl Into<String>) -> Self {
+        self.inline = Some(Inline {
             start: start.into(),
             end: end.into(),
             open: false,
-        };
-        MessageBuilder {
-            inline: Some(inline),
-            calls: Vec::new(),
-        }
+        });
+        self
+    }
+
+    /// With the first call only.
+    pub fn with_one_call(mut self) -> Self {
+        self.most_calls = Some(1);
+        self
     }
 
     /// Whether there is a tool call in the answer.
     pub fn has_tool_calls(&self) -> bool {
         !self.calls.is_empty()
+    }
+
+    /// Whether there is content or a tool call in the answer.
+    pub fn has_answer(&self) -> bool {
+        self.content == Content::Some || self.has_tool_calls()
     }
 
     /// Adds what a parser found; appends to `out` what can be sent now.
@@ -107,8 +123,10 @@ impl MessageBuilder {
             Delta::Content(text) => {
                 self.release_calls(None, out);
                 self.close_reasoning(out);
+                self.content = Content::Some;
                 out.push(ChunkDelta::content(text));
             }
+            Delta::ToolCall { index, .. } if self.most_calls.is_some_and(|most| index >= most) => {}
             Delta::ToolCall {
                 index,
                 id,
@@ -173,43 +191,53 @@ impl MessageBuilder {
         call.arguments.push_str(&arguments);
         // A name is whole once arguments follow it.
         if !call.name.is_empty() && !call.arguments.is_empty() {
-            out.push(call.release(index));
+            out.push(self.release(index));
         }
     }
 
     /// Something else follows: the names of all calls but this one are whole.
     fn release_calls(&mut self, but: Option<usize>, out: &mut Vec<ChunkDelta>) {
-        for (index, call) in self.calls.iter_mut().enumerate() {
+        for index in 0..self.calls.len() {
+            let call = &self.calls[index];
             if Some(index) != but && call.state == CallState::Held && !call.name.is_empty() {
-                out.push(call.release(index));
+                out.push(self.release(index));
             }
         }
     }
-}
 
-impl Default for MessageBuilder {
-    fn default() -> Self {
-        MessageBuilder::new()
-    }
-}
-
-impl Call {
+    /// The first delta of a call.
     fn release(&mut self, index: usize) -> ChunkDelta {
-        self.state = CallState::Sent;
-        let id = std::mem::take(&mut self.id);
+        let call = &mut self.calls[index];
+        call.state = CallState::Sent;
+        let given = std::mem::take(&mut call.id);
+        let function = FunctionDelta {
+            name: Some(std::mem::take(&mut call.name)),
+            arguments: std::mem::take(&mut call.arguments),
+        };
+        let id = self.unique_id(given, index);
         ChunkDelta::tool_call(ToolCallDelta {
             index,
-            id: Some(if id.is_empty() {
-                format!("call_{index}")
-            } else {
-                id
-            }),
+            id: Some(id),
             r#type: Some(FunctionKind::Function),
-            function: FunctionDelta {
-                name: Some(std::mem::take(&mut self.name)),
-                arguments: std::mem::take(&mut self.arguments),
-            },
+            function,
         })
+    }
+
+    /// The id that the model gave a call, unless it gave none or gave it to another one, too.
+    fn unique_id(&mut self, given: String, index: usize) -> String {
+        let given = if given.is_empty() {
+            format!("call_{index}")
+        } else {
+            given
+        };
+        let mut id = given.clone();
+        let mut number = index;
+        while self.ids.contains(&id) {
+            id = format!("{given}-{number}");
+            number += 1;
+        }
+        self.ids.push(id.clone());
+        id
     }
 }
 
@@ -275,6 +303,31 @@ mod tests {
     }
 
     #[test]
+    fn an_id_that_is_given_twice_is_told_apart() {
+        let deltas = (0..4)
+            .map(|index| call(index, ["a", "a", "a-1", "a"][index], "f", "{}"))
+            .collect();
+        let message = AssistantMessage::from_deltas(stream(MessageBuilder::new(), deltas));
+        let mut ids: Vec<_> = message.tool_calls.into_iter().map(|call| call.id).collect();
+        assert_eq!(ids[0], "a");
+        ids.sort_unstable();
+        ids.dedup();
+        assert_eq!(ids.len(), 4);
+    }
+
+    #[test]
+    fn all_but_the_first_call_are_left_out_on_request() {
+        let deltas = vec![call(0, "a", "f", "{}"), call(1, "b", "g", "{}")];
+        let message = AssistantMessage::from_deltas(stream(MessageBuilder::new().with_one_call(), deltas));
+        let names: Vec<_> = message
+            .tool_calls
+            .into_iter()
+            .map(|call| call.function.name)
+            .collect();
+        assert_eq!(names, ["f"]);
+    }
+
+    #[test]
     fn reasoning_is_apart_or_inline() {
         let deltas = || {
             vec![
@@ -287,7 +340,7 @@ mod tests {
         let split = whole(MessageBuilder::new());
         assert_eq!(split.reasoning_content.as_deref(), Some("hmm"));
         assert_eq!(split.content.as_deref(), Some("yes"));
-        let inline = whole(MessageBuilder::inline("<think>", "</think>"));
+        let inline = whole(MessageBuilder::new().with_inline_reasoning("<think>", "</think>"));
         assert_eq!(inline.reasoning_content, None);
         assert_eq!(inline.content.as_deref(), Some("<think>hmm</think>yes"));
     }
@@ -295,7 +348,10 @@ mod tests {
     #[test]
     fn reasoning_that_never_ends_is_closed() {
         let deltas = vec![Delta::Reasoning("hm".into())];
-        let message = AssistantMessage::from_deltas(stream(MessageBuilder::inline("<t>", "</t>"), deltas));
+        let message = AssistantMessage::from_deltas(stream(
+            MessageBuilder::new().with_inline_reasoning("<t>", "</t>"),
+            deltas,
+        ));
         assert_eq!(message.content.as_deref(), Some("<t>hm</t>"));
     }
 
@@ -347,7 +403,7 @@ mod tests {
             (any::<usize>(), "[a-z]?", "[a-z]?", "[a-z]?")
                 .prop_map(|(index, id, name, arguments)| Delta::ToolCall { index, id, name, arguments }),
         ], 0..20)) {
-            AssistantMessage::from_deltas(stream(MessageBuilder::inline("<", ">"), deltas));
+            AssistantMessage::from_deltas(stream(MessageBuilder::new().with_inline_reasoning("<", ">"), deltas));
         }
     }
 }
