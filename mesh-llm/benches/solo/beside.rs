@@ -13,7 +13,7 @@ use crate::support::clock::Moment;
 use crate::support::daemon::{Daemon, DaemonOptions};
 use crate::support::http::Endpoint;
 use crate::support::models::BenchModel;
-use crate::support::report::{Goal, Report};
+use crate::support::report::{Goal, Metric, Report};
 
 const GOAL: Goal = Goal::AtLeast(0.5);
 
@@ -47,7 +47,6 @@ pub fn measure(arguments: &Arguments, report: &mut Report) -> anyhow::Result<()>
         context: 16384,
         slots: 4,
         queue: 4,
-        variables: Vec::new(),
     })?;
     let endpoint = daemon.endpoint();
     let alone = Question::new(MODEL, &prompts::text(999, words), 1).answer(&endpoint)?;
@@ -57,26 +56,31 @@ pub fn measure(arguments: &Arguments, report: &mut Report) -> anyhow::Result<()>
         effects.push(one(&endpoint, words, arguments.amount(32, 96), repetition)?);
     }
     let of = |select: fn(&Effect) -> f64| effects.iter().map(select).collect::<Vec<f64>>();
-    case.row("stream", "rate before", "tokens/s", &of(|effect| effect.before));
-    case.row("stream", "rate during", "tokens/s", &of(|effect| effect.during));
+    case.row(
+        "stream",
+        Metric::new("rate before", "tokens/s"),
+        &of(|effect| effect.before),
+    );
+    case.row(
+        "stream",
+        Metric::new("rate during", "tokens/s"),
+        &of(|effect| effect.during),
+    );
     case.row_with_goal(
         "stream",
-        "rate during / before",
-        "ratio",
+        Metric::new("rate during / before", "ratio"),
         &of(|effect| effect.during / effect.before),
         GOAL,
     );
     case.row(
         "stream",
-        "longest pause during",
-        "ms",
+        Metric::new("longest pause during", "ms"),
         &of(|effect| effect.longest_pause),
     );
-    case.row("prompt", "rate alone", "tokens/s", &[alone_rate]);
+    case.row("prompt", Metric::new("rate alone", "tokens/s"), &[alone_rate]);
     case.row(
         "prompt",
-        "rate beside the stream",
-        "tokens/s",
+        Metric::new("rate beside the stream", "tokens/s"),
         &of(|effect| effect.prefill),
     );
     daemon.stop()

@@ -9,8 +9,11 @@ use crate::support::client::{Answered, Question, is_timeout};
 use crate::support::daemon::{Daemon, DaemonOptions};
 use crate::support::http::Endpoint;
 use crate::support::models::BenchModel;
-use crate::support::report::{Goal, Report};
+use crate::support::report::{Goal, Metric, Report};
 use crate::support::statistics::median;
+
+const MEMORY: Metric = Metric::new("memory", "MB");
+const GROWTH: Metric = Metric::new("memory, last / first quarter", "ratio");
 
 const CLIENTS: usize = 64;
 const SLOTS: u32 = 8;
@@ -48,7 +51,6 @@ fn one(arguments: &Arguments, report: &mut Report, model: BenchModel, tokens: us
         context: 8192,
         slots: SLOTS,
         queue: CLIENTS as u32,
-        variables: Vec::new(),
     })?;
     let endpoint = daemon.endpoint();
     // What a first use allocates is no leak.
@@ -65,27 +67,28 @@ fn one(arguments: &Arguments, report: &mut Report, model: BenchModel, tokens: us
     let rates: Vec<f64> = results.iter().flat_map(|result| &result.rates).copied().collect();
     case.row_with_goal(
         "mesh-llm",
-        "errors",
-        "requests",
+        Metric::new("errors", "requests"),
         &[errors.len() as f64],
         GOAL_ERRORS,
     );
-    case.row("mesh-llm", "answers", "requests", &[rates.len() as f64]);
+    case.row(
+        "mesh-llm",
+        Metric::new("answers", "requests"),
+        &[rates.len() as f64],
+    );
     let total: usize = results.iter().map(|result| result.tokens).sum();
     case.row(
         "mesh-llm",
-        "rate of all",
-        "tokens/s",
+        Metric::new("rate of all", "tokens/s"),
         &[total as f64 / time.as_secs_f64()],
     );
     if !rates.is_empty() {
-        case.row("mesh-llm", "rate of a stream", "tokens/s", &rates);
+        case.row("mesh-llm", Metric::new("rate of a stream", "tokens/s"), &rates);
         let slowest = rates.iter().copied().fold(f64::INFINITY, f64::min);
         let fastest = rates.iter().copied().fold(0.0, f64::max);
         case.row_with_goal(
             "fastest / slowest stream",
-            "rate",
-            "ratio",
+            Metric::new("rate", "ratio"),
             &[fastest / slowest],
             GOAL_FAIRNESS,
         );
@@ -97,14 +100,8 @@ fn one(arguments: &Arguments, report: &mut Report, model: BenchModel, tokens: us
     for (variant, megabytes) in [("daemon", of_daemon), ("child", of_child)] {
         let quarter = megabytes.len().div_ceil(4);
         let growth = median(&megabytes[megabytes.len() - quarter..]) / median(&megabytes[..quarter]);
-        case.row(variant, "memory", "MB", &megabytes);
-        case.row_with_goal(
-            variant,
-            "memory, last / first quarter",
-            "ratio",
-            &[growth],
-            GOAL_GROWTH,
-        );
+        case.row(variant, MEMORY, &megabytes);
+        case.row_with_goal(variant, GROWTH, &[growth], GOAL_GROWTH);
     }
     if let Some(first) = errors.first() {
         report.remark(format!("the first of {} errors: {first}", errors.len()));

@@ -1,16 +1,22 @@
 //! Decoding, against the bare loop: clients that stream from the daemon, and as many sequences in
 //! a loop without clients.
 
+use std::thread;
+
+use anyhow::{Context, ensure};
+
 use super::bare::{Bare, BareOptions, Work};
 use super::prompts;
 use crate::support::arguments::Arguments;
 use crate::support::client::{Answered, Question};
-use crate::support::clock::Moment;
 use crate::support::daemon::{Daemon, DaemonOptions};
 use crate::support::http::Endpoint;
 use crate::support::models::BenchModel;
-use crate::support::report::{Goal, Report};
+use crate::support::report::{Goal, Metric, Report};
 use crate::support::variants::in_turn;
+
+const RATE: Metric = Metric::new("rate", "tokens/s");
+const RATIO: Metric = Metric::new("rate", "ratio");
 
 /// The share of the bare loop's speed that is to be left.
 const GOAL: Goal = Goal::AtLeast(0.97);
@@ -58,7 +64,6 @@ fn one(
         context: CONTEXT,
         slots,
         queue: slots,
-        variables: Vec::new(),
     })?;
     let mut bare = Bare::start(&BareOptions {
         model: path,
@@ -66,7 +71,7 @@ fn one(
         streams: slots,
     })?;
 
-    let warm = together(&daemon.endpoint(), model, streams, 0, tokens / 4)?;
+    let warm = together(&daemon.endpoint(), &questions(model, streams, 0, tokens / 4))?;
     let prompt_tokens = warm[0].usage().prompt_tokens;
     bare.run(Work::Decode {
         streams,
@@ -80,8 +85,11 @@ fn one(
         repetitions,
         |variant, repetition| match variant {
             Variant::Ours => {
-                let answers = together(&daemon.endpoint(), model, streams, repetition + 1, tokens)?;
-                Ok::<f64, anyhow::Error>(rate(&answers))
+                let answers = together(
+                    &daemon.endpoint(),
+                    &questions(model, streams, repetition + 1, tokens),
+                )?;
+                rate(&answers)
             }
             Variant::Bare => {
                 let time = bare.run(Work::Decode {
@@ -94,44 +102,29 @@ fn one(
         },
     )?;
     let of = |select: fn(&[f64; 2]) -> f64| rates.iter().map(select).collect::<Vec<f64>>();
-    case.row(
-        "bare llama_decode loop",
-        "rate",
-        "tokens/s",
-        &of(|[_, bare]| *bare),
-    );
-    case.row("mesh-llm", "rate", "tokens/s", &of(|[ours, _]| *ours));
-    case.row_with_goal(
-        "mesh-llm / bare",
-        "rate",
-        "ratio",
-        &of(|[ours, bare]| ours / bare),
-        GOAL,
-    );
+    case.row("bare llama_decode loop", RATE, &of(|[_, bare]| *bare));
+    case.row("mesh-llm", RATE, &of(|[ours, _]| *ours));
+    case.row_with_goal("mesh-llm / bare", RATIO, &of(|[ours, bare]| ours / bare), GOAL);
     daemon.stop()
 }
 
-/// Asks in so many threads at once.
+/// So many questions, other ones for each seed.
+pub fn questions(model: BenchModel, streams: usize, seed: usize, tokens: usize) -> Vec<Question> {
+    let text = |stream| prompts::text(seed * streams + stream, PROMPT_WORDS);
+    (0..streams)
+        .map(|stream| Question::new(model, &text(stream), tokens))
+        .collect()
+}
+
+/// Asks all at once, each in a thread of its own.
 ///
 /// # Errors
 /// The first that a thread met.
-pub fn together(
-    endpoint: &Endpoint,
-    model: BenchModel,
-    streams: usize,
-    seed: usize,
-    tokens: usize,
-) -> anyhow::Result<Vec<Answered>> {
-    std::thread::scope(|scope| {
-        let clients: Vec<_> = (0..streams)
-            .map(|stream| {
-                let question = Question::new(
-                    model,
-                    &prompts::text(seed * streams + stream, PROMPT_WORDS),
-                    tokens,
-                );
-                scope.spawn(move || question.answer(endpoint))
-            })
+pub fn together(endpoint: &Endpoint, questions: &[Question]) -> anyhow::Result<Vec<Answered>> {
+    thread::scope(|scope| {
+        let clients: Vec<_> = questions
+            .iter()
+            .map(|question| scope.spawn(move || question.answer(endpoint)))
             .collect();
         clients
             .into_iter()
@@ -141,16 +134,21 @@ pub fn together(
 }
 
 /// Tokens a second of all answers, while all of them ran.
-fn rate(answers: &[Answered]) -> f64 {
+fn rate(answers: &[Answered]) -> anyhow::Result<f64> {
     let all_began = answers
         .iter()
         .map(Answered::first)
         .max()
-        .unwrap_or_else(Moment::now);
-    let one_ended = answers.iter().map(Answered::last).min().unwrap_or(all_began);
+        .context("there are no answers")?;
+    let one_ended = answers
+        .iter()
+        .map(Answered::last)
+        .min()
+        .context("there are no answers")?;
+    ensure!(all_began < one_ended, "an answer ended before another began");
     let tokens: f64 = answers
         .iter()
         .map(|answer| answer.tokens_between(all_began, one_ended))
         .sum();
-    tokens / one_ended.since(all_began).as_secs_f64()
+    Ok(tokens / one_ended.since(all_began).as_secs_f64())
 }

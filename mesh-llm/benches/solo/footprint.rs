@@ -8,7 +8,10 @@ use crate::support::arguments::Arguments;
 use crate::support::client::Question;
 use crate::support::daemon::{BINARY, Daemon};
 use crate::support::models::BenchModel;
-use crate::support::report::{Goal, Report};
+use crate::support::report::{Goal, Metric, Report};
+
+const MEMORY: Metric = Metric::new("memory", "MB");
+const SIZE: Metric = Metric::new("size", "MB");
 
 const GOAL_START_MS: Goal = Goal::AtMost(1000.0);
 const GOAL_MEMORY_MB: Goal = Goal::AtMost(40.0);
@@ -33,25 +36,18 @@ pub fn measure(arguments: &Arguments, report: &mut Report) -> anyhow::Result<()>
     }
     case.row_with_goal(
         "mesh-llm --model tiny",
-        "start to first answer",
-        "ms",
+        Metric::new("start to first answer", "ms"),
         &starts,
         GOAL_START_MS,
     );
-    case.row_with_goal("daemon, idle", "memory", "MB", &daemons, GOAL_MEMORY_MB);
-    case.row("child with tiny, idle", "memory", "MB", &children);
-    case.row(
-        "binary as built here",
-        "size",
-        "MB",
-        &[megabytes(Path::new(BINARY))?],
-    );
+    case.row_with_goal("daemon, idle", MEMORY, &daemons, GOAL_MEMORY_MB);
+    case.row("child with tiny, idle", MEMORY, &children);
+    case.row("binary as built here", SIZE, &[megabytes(Path::new(BINARY))?]);
     let released = released();
     if released.exists() {
         case.row_with_goal(
             "binary of `just dist`",
-            "size",
-            "MB",
+            SIZE,
             &[megabytes(&released)?],
             GOAL_BINARY_MB,
         );

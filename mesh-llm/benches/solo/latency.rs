@@ -1,14 +1,19 @@
 //! From the moment that the child has chosen a token to its bytes at a client: through the daemon,
 //! and directly from the child's socket. The difference is the daemon's share.
 
-use super::decode::together;
+use anyhow::ensure;
+
+use super::decode::{questions, together};
 use crate::support::arguments::Arguments;
-use crate::support::client::Answered;
-use crate::support::daemon::{Daemon, DaemonOptions, TRACE_SAMPLED};
+use crate::support::client::{Answered, Question};
+use crate::support::daemon::{Daemon, DaemonOptions};
 use crate::support::models::BenchModel;
-use crate::support::report::{Goal, Report};
+use crate::support::report::{Goal, Metric, Report};
 use crate::support::statistics::percentile;
 use crate::support::variants::in_turn;
+
+const P50: Metric = Metric::new("p50", "ms");
+const P99: Metric = Metric::new("p99", "ms");
 
 const GOAL_MEDIAN_MS: Goal = Goal::AtMost(0.3);
 const GOAL_P99_MS: Goal = Goal::AtMost(2.0);
@@ -41,7 +46,6 @@ pub fn measure(arguments: &Arguments, report: &mut Report) -> anyhow::Result<()>
             context: 16384,
             slots: 8,
             queue: 8,
-            variables: vec![(TRACE_SAMPLED, "1")],
         })?;
         for streams in [1, 8] {
             one(arguments, report, &daemon, model, streams, tokens)?;
@@ -61,44 +65,35 @@ fn one(
 ) -> anyhow::Result<()> {
     let mut case = report.case(format!("latency {}, {streams} streams", model.name()));
     let (direct, through) = (daemon.child_endpoint()?, daemon.endpoint());
-    together(&through, model, streams, 0, tokens / 4)?;
+    together(&through, &questions(model, streams, 0, tokens / 4))?;
     let variants = [Variant::Direct, Variant::Daemon];
     let measured = in_turn(variants, arguments.amount(2, 5), |variant, repetition| {
         let (endpoint, seed) = match variant {
             Variant::Direct => (&direct, 2 * repetition + 1),
             Variant::Daemon => (&through, 2 * repetition + 2),
         };
-        latency(&together(endpoint, model, streams, seed, tokens)?)
+        let questions = questions(model, streams, seed, tokens)
+            .into_iter()
+            .map(Question::traced);
+        latency(&together(endpoint, &questions.collect::<Vec<_>>())?)
     })?;
     let of = |select: fn(&[Latency; 2]) -> f64| measured.iter().map(select).collect::<Vec<f64>>();
-    case.row(
-        "direct from the child",
-        "p50",
-        "ms",
-        &of(|[direct, _]| direct.median),
-    );
-    case.row(
-        "direct from the child",
-        "p99",
-        "ms",
-        &of(|[direct, _]| direct.p99),
-    );
+    case.row("direct from the child", P50, &of(|[direct, _]| direct.median));
+    case.row("direct from the child", P99, &of(|[direct, _]| direct.p99));
     case.row_with_goal(
         "through the daemon",
-        "p50",
-        "ms",
+        P50,
         &of(|[_, through]| through.median),
         GOAL_MEDIAN_MS,
     );
     case.row_with_goal(
         "through the daemon",
-        "p99",
-        "ms",
+        P99,
         &of(|[_, through]| through.p99),
         GOAL_P99_MS,
     );
     let share = of(|[direct, through]| through.median - direct.median);
-    case.row_with_goal("the daemon's share", "p50", "ms", &share, GOAL_SHARE_MS);
+    case.row_with_goal("the daemon's share", P50, &share, GOAL_SHARE_MS);
     Ok(())
 }
 
@@ -107,14 +102,14 @@ fn latency(answers: &[Answered]) -> anyhow::Result<Latency> {
     let milliseconds: Vec<f64> = pieces
         .flat_map(|piece| {
             piece
-                .sampled
+                .chosen
                 .iter()
-                .map(|sampled| piece.came.since(*sampled).as_secs_f64() * 1e3)
+                .map(|chosen| piece.came.since(*chosen).as_secs_f64() * 1e3)
         })
         .collect();
-    anyhow::ensure!(
+    ensure!(
         !milliseconds.is_empty(),
-        "with {TRACE_SAMPLED}=1 the child's chunks must hold `sampled_ns`, the moments at which their tokens were chosen"
+        "the child does not tell when it chose its tokens"
     );
     Ok(Latency {
         median: percentile(&milliseconds, 0.5),

@@ -6,8 +6,11 @@ use crate::support::arguments::Arguments;
 use crate::support::client::Question;
 use crate::support::daemon::{Daemon, DaemonOptions};
 use crate::support::models::BenchModel;
-use crate::support::report::{Goal, Report};
+use crate::support::report::{Goal, Metric, Report};
 use crate::support::variants::in_turn;
+
+const FIRST_TOKEN: Metric = Metric::new("time to the first token", "ms");
+const RATIO: Metric = Metric::new("time to the first token", "ratio");
 
 /// The first token's time against that of the new tokens alone.
 const GOAL: Goal = Goal::AtMost(1.1);
@@ -42,7 +45,6 @@ pub fn measure(arguments: &Arguments, report: &mut Report) -> anyhow::Result<()>
         context: CONTEXT,
         slots: 8,
         queue: 8,
-        variables: Vec::new(),
     })?;
     let mut bare = Bare::start(&BareOptions {
         model: path,
@@ -90,32 +92,23 @@ pub fn measure(arguments: &Arguments, report: &mut Report) -> anyhow::Result<()>
         },
     )?;
     let of = |select: fn(&[f64; 2]) -> f64| times.iter().map(select).collect::<Vec<f64>>();
-    case.row("both", "length of the chat", "tokens", &[first_tokens as f64]);
-    case.row("both", "new in the second turn", "tokens", &[fresh as f64]);
     case.row(
-        "bare prefill of the new",
-        "time to the first token",
-        "ms",
-        &of(|[_, bare]| *bare),
+        "both",
+        Metric::new("length of the chat", "tokens"),
+        &[first_tokens as f64],
     );
     case.row(
-        "mesh-llm",
-        "time to the first token",
-        "ms",
-        &of(|[ours, _]| *ours),
+        "both",
+        Metric::new("new in the second turn", "tokens"),
+        &[fresh as f64],
     );
+    case.row("bare prefill of the new", FIRST_TOKEN, &of(|[_, bare]| *bare));
+    case.row("mesh-llm", FIRST_TOKEN, &of(|[ours, _]| *ours));
     case.row(
         "mesh-llm",
-        "of the chat computed again",
-        "tokens",
+        Metric::new("of the chat computed again", "tokens"),
         &computed_again,
     );
-    case.row_with_goal(
-        "mesh-llm / bare",
-        "time to the first token",
-        "ratio",
-        &of(|[ours, bare]| ours / bare),
-        GOAL,
-    );
+    case.row_with_goal("mesh-llm / bare", RATIO, &of(|[ours, bare]| ours / bare), GOAL);
     daemon.stop()
 }

@@ -14,10 +14,17 @@ use super::models::BenchModel;
 
 const CHAT: &str = "/v1/chat/completions";
 
+/// The header that makes a stream tell when its tokens were chosen, in comments before each event.
+const TRACE: (&str, &str) = ("x-mesh-llm-trace", "chosen");
+
+/// How such a comment begins; nanoseconds of the system's monotonic clock follow.
+const CHOSEN: &str = ": chosen ";
+
 /// A request: greedy, and answered with exactly so many tokens.
 #[derive(Debug, Clone)]
 pub struct Question {
     body: String,
+    header: Option<(&'static str, &'static str)>,
 }
 
 impl Question {
@@ -46,6 +53,15 @@ impl Question {
         }
         Self {
             body: body.to_string(),
+            header: None,
+        }
+    }
+
+    /// Asks to be told, too, when tokens were chosen: [`Piece::chosen`].
+    pub fn traced(self) -> Self {
+        Self {
+            header: Some(TRACE),
+            ..self
         }
     }
 
@@ -54,7 +70,7 @@ impl Question {
     /// # Errors
     /// Where there is no answer, or one that refuses.
     pub fn ask(&self, endpoint: &Endpoint, timeout: Option<Duration>) -> anyhow::Result<Stream> {
-        let mut answer = Answer::to_post(endpoint, CHAT, &self.body, timeout)?;
+        let mut answer = Answer::to_post(endpoint, CHAT, self.header, &self.body, timeout)?;
         if answer.status() != 200 {
             let body = answer.read_to_end()?;
             bail!("status {}: {}", answer.status(), String::from_utf8_lossy(&body));
@@ -91,7 +107,7 @@ pub fn is_timeout(error: &anyhow::Error) -> bool {
 #[derive(Debug)]
 pub struct Event {
     came: Moment,
-    data: Vec<u8>,
+    lines: Vec<u8>,
 }
 
 /// An answer that streams. Dropping it breaks it off.
@@ -121,14 +137,10 @@ impl Stream {
                 return Ok(None);
             };
             while let Some(end) = find(&self.body, b"\n\n") {
-                let event: Vec<u8> = self.body.drain(..end + 2).take(end).collect();
-                if let Some(data) = event.strip_prefix(b"data: ")
-                    && data != b"[DONE]"
-                {
-                    self.events.push_back(Event {
-                        came,
-                        data: data.to_vec(),
-                    });
+                let lines: Vec<u8> = self.body.drain(..end + 2).take(end).collect();
+                // Comments alone keep the connection open and mean nothing.
+                if find(&lines, b"data: {").is_some() {
+                    self.events.push_back(Event { came, lines });
                 }
             }
         }
@@ -140,8 +152,8 @@ impl Stream {
 pub struct Piece {
     /// When its bytes had come.
     pub came: Moment,
-    /// When its tokens had been chosen, where the server was told to say so.
-    pub sampled: Vec<Moment>,
+    /// When its tokens had been chosen, where the question was [`Question::traced`].
+    pub chosen: Vec<Moment>,
 }
 
 /// What came of an answer.
@@ -179,9 +191,6 @@ struct Chunk {
     #[serde(default)]
     choices: Vec<Choice>,
     usage: Option<Usage>,
-    /// On the machine's monotonic clock; only where the server was told to.
-    #[serde(default)]
-    sampled_ns: Vec<u64>,
     error: Option<serde_json::Value>,
 }
 
@@ -213,8 +222,18 @@ impl Answered {
     /// # Errors
     /// Where it tells of an error, or of an end before all tokens were there.
     pub fn add(&mut self, event: &Event) -> anyhow::Result<()> {
-        let chunk: Chunk = serde_json::from_slice(&event.data)
-            .with_context(|| format!("not a chunk of a chat: {}", String::from_utf8_lossy(&event.data)))?;
+        let lines = std::str::from_utf8(&event.lines)?;
+        let data: String = lines
+            .lines()
+            .filter_map(|line| line.strip_prefix("data: "))
+            .collect();
+        let chosen: Vec<Moment> = lines
+            .lines()
+            .filter_map(|line| line.strip_prefix(CHOSEN)?.parse().ok())
+            .map(Moment::from_nanoseconds)
+            .collect();
+        let chunk: Chunk =
+            serde_json::from_str(&data).with_context(|| format!("not a chunk of a chat: {data}"))?;
         if let Some(error) = chunk.error {
             bail!("the stream ended with an error: {error}");
         }
@@ -227,14 +246,9 @@ impl Answered {
                 continue;
             };
             self.text.push_str(&content);
-            let sampled = chunk
-                .sampled_ns
-                .iter()
-                .map(|nanoseconds| Moment::from_nanoseconds(*nanoseconds))
-                .collect();
             self.pieces.push(Piece {
                 came: event.came,
-                sampled,
+                chosen: chosen.clone(),
             });
         }
         Ok(())

@@ -19,9 +19,6 @@ use super::http::Endpoint;
 /// The binary.
 pub const BINARY: &str = env!("CARGO_BIN_EXE_mesh-llm");
 
-/// Makes the child tell when it chose each token.
-pub const TRACE_SAMPLED: &str = "MESH_LLM_TRACE_SAMPLED";
-
 /// Lines of log that are kept, to say why a daemon did not start.
 const LOG_LINES: usize = 20;
 
@@ -39,14 +36,12 @@ pub struct DaemonOptions {
     pub slots: u32,
     /// `--queue`
     pub queue: u32,
-    /// Variables of its environment.
-    pub variables: Vec<(&'static str, &'static str)>,
 }
 
-/// A running daemon, killed when it is dropped; its child ends with it.
+/// A running daemon; its child ends with it.
 #[derive(Debug)]
 pub struct Daemon {
-    process: Child,
+    process: Process,
     address: SocketAddr,
     home: TempDir,
     /// Ended when it is dropped, and the process with it.
@@ -76,8 +71,7 @@ impl Daemon {
         let mut command = command(options.model.as_os_str())?;
         command
             .0
-            .args(arguments.iter().flat_map(|(flag, value)| [*flag, value]))
-            .envs(options.variables.iter().copied());
+            .args(arguments.iter().flat_map(|(flag, value)| [*flag, value]));
         Self::run(command)
     }
 
@@ -90,10 +84,12 @@ impl Daemon {
     }
 
     fn run((mut command, home): (Command, TempDir)) -> anyhow::Result<Self> {
-        let mut process = command
+        let process = command
             .spawn()
             .with_context(|| format!("{BINARY} cannot be started"))?;
+        let mut process = Process(process);
         let stderr = process
+            .0
             .stderr
             .take()
             .context("its standard error is not a pipe")?;
@@ -109,7 +105,7 @@ impl Daemon {
                 })
             }
             Ok(Err(last_lines)) => {
-                let status = process.wait()?;
+                let status = process.0.wait()?;
                 bail!("the daemon did not start ({status}): {}", last_lines.join("\n"))
             }
             Err(_) => bail!("the daemon did not say within {START_WITHIN:?} that it is ready"),
@@ -150,7 +146,7 @@ impl Daemon {
             true,
             ProcessRefreshKind::nothing().with_memory(),
         );
-        let daemon = sysinfo::Pid::from_u32(self.process.id());
+        let daemon = sysinfo::Pid::from_u32(self.process.0.id());
         // Threads have entries of their own, with the memory of their process.
         let children = system
             .processes()
@@ -170,19 +166,23 @@ impl Daemon {
     /// # Errors
     /// Where it ended in disorder.
     pub fn stop(mut self) -> anyhow::Result<()> {
-        let pid = Pid::from_raw(self.process.id().try_into()?).context("it has no number")?;
+        let pid = Pid::from_raw(self.process.0.id().try_into()?).context("it has no number")?;
         kill_process(pid, Signal::TERM)?;
-        let status = self.process.wait()?;
+        let status = self.process.0.wait()?;
         ensure!(status.success(), "the daemon ended with {status}");
         Ok(())
     }
 }
 
-impl Drop for Daemon {
+/// Killed when it is dropped.
+#[derive(Debug)]
+struct Process(Child);
+
+impl Drop for Process {
     fn drop(&mut self) {
         // One that has been stopped is neither there to kill nor to wait for.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 

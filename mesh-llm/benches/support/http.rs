@@ -98,12 +98,16 @@ impl Answer {
     pub fn to_post(
         endpoint: &Endpoint,
         path: &str,
+        header: Option<(&str, &str)>,
         body: &str,
         timeout: Option<Duration>,
     ) -> anyhow::Result<Self> {
         let mut socket = Socket::open(endpoint, timeout).context("no connection")?;
+        let header = header
+            .map(|(name, value)| format!("{name}: {value}\r\n"))
+            .unwrap_or_default();
         let request = format!(
-            "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            "POST {path} HTTP/1.1\r\nHost: localhost\r\n{header}Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
         );
         let sent = Moment::now();

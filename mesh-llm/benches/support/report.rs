@@ -38,6 +38,22 @@ impl fmt::Display for Goal {
     }
 }
 
+/// What values say.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Metric {
+    /// In words.
+    pub name: &'static str,
+    /// Their unit.
+    pub unit: &'static str,
+}
+
+impl Metric {
+    /// A metric.
+    pub const fn new(name: &'static str, unit: &'static str) -> Self {
+        Self { name, unit }
+    }
+}
+
 /// A row. Its JSON has these fields but the goal.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 struct Row {
@@ -126,42 +142,24 @@ impl Report {
 
 impl Case<'_> {
     /// Adds a row of what was measured, a value for each repetition.
-    pub fn row(
-        &mut self,
-        variant: impl Into<String>,
-        metric: &'static str,
-        unit: &'static str,
-        values: &[f64],
-    ) {
-        self.add(variant.into(), metric, unit, values, None);
+    pub fn row(&mut self, variant: impl Into<String>, metric: Metric, values: &[f64]) {
+        self.add(variant.into(), metric, values, None);
     }
 
     /// Adds a row that has a goal.
-    pub fn row_with_goal(
-        &mut self,
-        variant: impl Into<String>,
-        metric: &'static str,
-        unit: &'static str,
-        values: &[f64],
-        goal: Goal,
-    ) {
-        self.add(variant.into(), metric, unit, values, Some(goal));
+    pub fn row_with_goal(&mut self, variant: impl Into<String>, metric: Metric, values: &[f64], goal: Goal) {
+        self.add(variant.into(), metric, values, Some(goal));
     }
 
-    fn add(
-        &mut self,
-        variant: String,
-        metric: &'static str,
-        unit: &'static str,
-        values: &[f64],
-        goal: Option<Goal>,
-    ) {
+    fn add(&mut self, variant: String, metric: Metric, values: &[f64], goal: Option<Goal>) {
+        let Metric { name, unit } = metric;
         let summary = Summary::of(values);
-        eprintln!("  {variant}, {metric}: {} {unit}", figures(summary.median));
+        eprintln!("  {variant}, {name}: {} {unit}", figures(summary.median));
+        let case = self.name.clone();
         self.report.rows.push(Row {
-            case: self.name.clone(),
+            case,
             variant,
-            metric,
+            metric: name,
             unit,
             summary,
             goal,

@@ -78,6 +78,7 @@ fn a_second_turn_computes_only_what_is_new() {
         second.cached < second.tokens,
         "the last token of a prompt is always computed"
     );
+    daemon.until_idle();
     assert_eq!(
         daemon.metric("prompt_tokens_cached_total"),
         (first.cached + second.cached) as f64

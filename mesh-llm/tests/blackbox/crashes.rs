@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::harness::{DEADLINE, Daemon, Kind, Known, Outcome, Signal, Start, eventually, model, run_folders};
+use crate::harness::{
+    DEADLINE, Daemon, Kind, Known, Outcome, Signal, Start, eventually, model, pipes, run_folders,
+};
 use crate::starting::chat;
 
 /// How soon a child must be gone after its daemon was killed.
@@ -39,6 +41,7 @@ fn nothing_but_one_engine(daemon: &Daemon) {
 fn an_engine_killed_during_eight_streams_ends_each_with_an_error_and_answers_the_next_request() {
     let daemon = endless_model();
     let first = daemon.engine();
+    let pipes_before = pipes(daemon.process.id());
     let all_run = Barrier::new(9);
     let outcomes: Vec<Outcome> = thread::scope(|scope| {
         let streams: Vec<_> = (0..8)
@@ -80,6 +83,28 @@ fn an_engine_killed_during_eight_streams_ends_each_with_an_error_and_answers_the
     });
     assert!(!first.runs() && daemon.engine() != first);
     nothing_but_one_engine(&daemon);
+    assert_eq!(
+        pipes(daemon.process.id()),
+        pipes_before,
+        "the dead engine's are closed"
+    );
+}
+
+#[test]
+fn an_engine_killed_before_the_first_token_is_an_error_too() {
+    let daemon = endless_model();
+    thread::scope(|scope| {
+        let request = json!({"prompt": vec![400; 20_000]});
+        let daemon = &daemon;
+        let stream = scope.spawn(move || daemon.try_stream("/v1/completions", &request));
+        daemon.until_metric("slots_busy", 1.0);
+        daemon.engine().signal(Signal::KILL);
+        let error = match stream.join().unwrap() {
+            Ok(stream) => stream.outcome().error.expect("an event with the error"),
+            Err(answer) => answer.error(503),
+        };
+        assert_eq!(error["code"], "engine_crashed");
+    });
 }
 
 #[test]

@@ -15,7 +15,7 @@ use llama_engine::server::engine::Engine;
 use llama_engine::server::engine::task::{Event, Generate, Sampling};
 use serde_json::json;
 
-use crate::harness::{Bare, Client, Daemon, Kind, Part, Start, bare, model};
+use crate::harness::{Bare, Client, DEADLINE, Daemon, Kind, Part, Start, bare, eventually, model};
 
 /// The embedded model's file.
 fn tiny() -> PathBuf {
@@ -156,7 +156,11 @@ fn together(engine: &Engine, prompts: &[Vec<Token>]) -> (Vec<Vec<Token>>, u64) {
         }
         answers.push(tokens);
     }
-    (answers, engine.state().steps_total - before)
+    // What the last step changed is told a moment after its tokens.
+    let after = eventually("the engine is at rest", DEADLINE, || {
+        Some(engine.state()).filter(|state| state.busy_slots == 0)
+    });
+    (answers, after.steps_total - before)
 }
 
 /// What the bare loop makes of the same eight prompts in the same batches.
@@ -207,6 +211,50 @@ fn within_full_batches_tokens_are_those_of_a_bare_loop_with_the_same_batches() {
     }
 }
 
+/// The tokens of a greedy answer, and how many tokens of the prompt were in the cache.
+fn answer(engine: &Engine, prompt: &[Token]) -> (Vec<Token>, usize) {
+    let mut events = engine.generate(generate(prompt.to_vec(), 24)).unwrap();
+    let (mut tokens, mut cached) = (Vec::new(), 0);
+    while let Some(event) = events.blocking_recv() {
+        match event {
+            Event::Started(started) => cached = started.cached_tokens as usize,
+            Event::Text(piece) => tokens.extend(piece.tokens.iter().map(|token| token.token)),
+            Event::Done(_) => {}
+            Event::Failed(failure) => panic!("{failure}"),
+        }
+    }
+    (tokens, cached)
+}
+
+/// A conversation that goes on, is taken back, is shared, and goes on again: whatever of a cache is
+/// used, the tokens are those of a loop without one.
+#[test]
+fn what_is_reused_of_a_cache_changes_no_token() {
+    for architecture in Architecture::ALL
+        .into_iter()
+        .filter(|architecture| !architecture.is_encoder())
+    {
+        let model = bare::load(&model(Kind::Of(architecture)));
+        let engine = bare::engine(&model, bare::context_params(4096, 3), 0);
+        let mut bare = Bare::new(&model, bare::context_params(4096, 1));
+        let mut reused = 0;
+        let mut check = |prompt: &[Token]| {
+            let (tokens, cached) = answer(&engine, prompt);
+            bare::assert_greedy(&mut bare, prompt, &tokens);
+            reused += cached;
+            [prompt, &tokens].concat()
+        };
+        let more = |tokens: &[Token], seed| [tokens, &prompt(&model, seed, 150)].concat();
+        let begin = prompt(&model, 1, 700);
+        let first = check(&begin);
+        let second = check(&more(&first, 2));
+        check(&more(&begin, 3));
+        check(&more(&first[..400], 4));
+        check(&more(&second, 5));
+        assert!(reused > 0, "{architecture} reused nothing");
+    }
+}
+
 #[test]
 fn within_batches_of_any_shape_each_token_is_the_likeliest_of_a_bare_loop_alone() {
     let path = model(Kind::Endless);
@@ -215,14 +263,14 @@ fn within_batches_of_any_shape_each_token_is_the_likeliest_of_a_bare_loop_alone(
         .flag("--parallel", "8")
         .ready();
     let model = bare::load(&path);
-    let requests: Vec<(Vec<Token>, usize)> = (0..40)
-        .map(|seed| {
-            (
-                prompt(&model, seed, 3 + seed * seed * 29 % 500),
-                10 + seed * 7 % 60,
-            )
-        })
-        .collect();
+    // A third of them begin alike, so that cells are shared while they are in use.
+    let alike = prompt(&model, 99, 100);
+    let request = |seed: usize| {
+        let own = prompt(&model, seed, 3 + seed * seed * 29 % 500);
+        let begin: &[Token] = if seed % 3 == 0 { &alike } else { &[] };
+        ([begin, &own].concat(), 10 + seed * 7 % 60)
+    };
+    let requests: Vec<(Vec<Token>, usize)> = (0..40).map(request).collect();
     let completions: Vec<Completion> = thread::scope(|scope| {
         let complete = |(prompt, most): &(Vec<Token>, usize)| complete(&daemon, prompt, *most);
         let threads: Vec<_> = requests

@@ -1,5 +1,8 @@
 //! Who may ask, and how much.
 
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpStream;
+
 use serde_json::{Value, json};
 use ureq::http::Request;
 
@@ -81,6 +84,41 @@ fn a_foreign_name_for_this_machine_is_refused() {
             "{host}"
         );
     }
+}
+
+#[test]
+fn a_server_that_is_open_to_others_may_be_called_by_any_name() {
+    let daemon = Start::model("tiny").flag("--host", "0.0.0.0").ready();
+    assert_eq!(
+        get(&daemon, "/v1/models", &[("host", "pool.example.com")]).status,
+        200
+    );
+    assert_eq!(
+        get(&daemon, "/v1/models", &[("origin", "https://example.com")])
+            .header("access-control-allow-origin"),
+        None
+    );
+}
+
+#[test]
+fn a_client_that_asks_first_may_send_its_body() {
+    let daemon = tiny();
+    let address = daemon.base.trim_start_matches("http://");
+    let body = chat("Hello!").to_string();
+    let mut connection = BufReader::new(TcpStream::connect(address).unwrap());
+    let head = format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: {address}\r\ncontent-length: {}\r\nexpect: 100-continue\r\n\r\n",
+        body.len()
+    );
+    connection.get_mut().write_all(head.as_bytes()).unwrap();
+    let mut line = String::new();
+    connection.read_line(&mut line).unwrap();
+    assert_eq!(line, "HTTP/1.1 100 Continue\r\n");
+    connection.read_line(&mut line).unwrap();
+    connection.get_mut().write_all(body.as_bytes()).unwrap();
+    line.clear();
+    connection.read_line(&mut line).unwrap();
+    assert_eq!(line, "HTTP/1.1 200 OK\r\n");
 }
 
 #[test]

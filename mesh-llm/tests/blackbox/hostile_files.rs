@@ -8,13 +8,13 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use llama_engine::gguf;
 use llama_engine::gguf::random::Architecture;
+use llama_engine::gguf::{self, Array};
 use llama_engine::status::{Refusal, Status};
 use rand::{RngExt, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 
-use crate::harness::{BINARY, DEADLINE, Kind, Process, model};
+use crate::harness::{BINARY, DEADLINE, Kind, Process, Start, model};
 
 /// What became of a llama-server.
 #[derive(Debug)]
@@ -136,7 +136,7 @@ struct Original {
 impl Original {
     fn new(kind: Kind) -> Self {
         let gguf = gguf::Gguf::open(model(kind)).unwrap();
-        let header = gguf.tensors().iter().map(|tensor| tensor.offset).min().unwrap();
+        let header = gguf.data_offset();
         Self {
             bytes: fs::read(model(kind)).unwrap(),
             header: header.try_into().unwrap(),
@@ -162,13 +162,16 @@ impl Original {
     }
 }
 
+/// How many damaged files are tried.
+const FLIPPED: usize = 400;
+
 #[test]
 fn a_file_with_flipped_bytes_is_refused_or_served() {
     let kinds = Architecture::ALL.into_iter().map(Kind::Of).chain([Kind::Least]);
     let originals: Vec<Original> = kinds.map(Original::new).collect();
-    let served = AtomicUsize::new(0);
+    let (served, asserted) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let died = Mutex::new(Vec::new());
-    on_all_cores(flipped(), |number, folder| {
+    on_all_cores(FLIPPED, |number, folder| {
         let original = &originals[number % originals.len()];
         let (bytes, places) = original.damaged(&mut random(1_000_000 + number));
         let file = folder.join("flipped.gguf");
@@ -179,6 +182,8 @@ fn a_file_with_flipped_bytes_is_refused_or_served() {
                 let named = message.contains("flipped.gguf") || message.contains("damaged");
                 assert!(named, "whose fault is it? {message}");
             }
+            // llama.cpp's own assertions end the process: that is what it is a process for.
+            Fate::Died(how) if how.contains("GGML_ASSERT") => drop(asserted.fetch_add(1, Ordering::Relaxed)),
             Fate::Died(how) => died
                 .lock()
                 .unwrap()
@@ -192,15 +197,74 @@ fn a_file_with_flipped_bytes_is_refused_or_served() {
         died.len(),
         died.join("\n\n")
     );
-    let served = served.into_inner();
+    let (served, asserted) = (served.into_inner(), asserted.into_inner());
+    assert!(
+        asserted <= FLIPPED / 50,
+        "llama.cpp gave up on {asserted} of {FLIPPED}"
+    );
     assert!(
         (1..FLIPPED).contains(&served),
         "{served} of {FLIPPED} were served"
     );
 }
 
-/// How many damaged files are tried.
-const FLIPPED: usize = 200;
-fn flipped() -> usize {
-    std::env::var("FLIPPED").map_or(FLIPPED, |n| n.parse().unwrap())
+/// A model file with the word `from` of its vocabulary, wherever it stands, written over by `to`.
+fn with_word(bytes: &[u8], from: &str, to: &str) -> Vec<u8> {
+    let stored = |word: &str| [&(word.len() as u64).to_le_bytes(), word.as_bytes()].concat();
+    let (from, to) = (stored(from), stored(to));
+    let mut bytes = bytes.to_vec();
+    let place = bytes
+        .windows(from.len())
+        .position(|window| window == from)
+        .unwrap();
+    bytes[place..place + to.len()].copy_from_slice(&to);
+    bytes
+}
+
+/// llama.cpp ends the process for these; whoever downloaded them should be told what is wrong.
+#[test]
+fn a_vocabulary_with_a_word_twice_is_refused() {
+    let gguf = gguf::Gguf::open(model(Kind::Least)).unwrap();
+    let words: &Array = gguf.require("tokenizer.ggml.tokens").unwrap();
+    let words = words
+        .strings()
+        .unwrap()
+        .map(|word| std::str::from_utf8(word).unwrap());
+    let long: Vec<&str> = words.filter(|word| word.len() == 5).collect();
+    let (first, second) = (long[0], long[1]);
+    let start = Start::bare().flag("--port", "0");
+    let file = start.folder().join("twice.gguf");
+    fs::write(
+        &file,
+        with_word(&fs::read(model(Kind::Least)).unwrap(), first, second),
+    )
+    .unwrap();
+    let ended = start.flag("--model", &file).ended();
+    assert_eq!(ended.code, Some(65), "{:#?}", ended.err);
+    assert_eq!(ended.err.len(), 1, "{:#?}", ended.err);
+    assert!(ended.err[0].contains(second), "{}", ended.err[0]);
+}
+
+/// What only llama.cpp itself finds out is told in its own words, and not in those of a debugger.
+#[test]
+fn a_model_that_llama_cpp_gives_up_on_is_given_up_with_its_last_words() {
+    let key = b"llama.attention.layer_norm_rms_epsilon";
+    let mut bytes = fs::read(model(Kind::Least)).unwrap();
+    let place = bytes.windows(key.len()).position(|window| window == key).unwrap();
+    // Behind the key stand the type and the number, whose sign is in its last byte.
+    bytes[place + key.len() + 7] ^= 0x80;
+    let start = Start::bare().flag("--port", "0");
+    let file = start.folder().join("negative.gguf");
+    fs::write(&file, bytes).unwrap();
+    let ended = start.flag("--model", &file).ended();
+    assert_eq!(ended.code, Some(70), "{:#?}", ended.err);
+    let told = ended.err.join("\n");
+    let last = told.split_once("last lines").map_or("", |(_, last)| last);
+    assert!(
+        last.contains("GGML_ASSERT(eps >= 0") && last.contains("SIGABRT"),
+        "{told}"
+    );
+    for word in ["gdb", "libthread_db", "unknown"] {
+        assert!(!told.contains(word), "{told}");
+    }
 }

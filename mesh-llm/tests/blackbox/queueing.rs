@@ -1,12 +1,14 @@
 //! Slots and the queue before them.
 
+use std::io::Write;
+use std::net::TcpStream;
 use std::thread;
 
 use llama_engine::server::engine::task::{Event, Generate, Sampling};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::crashes::endless;
-use crate::harness::{DEADLINE, Daemon, Kind, Start, bare, eventually, model};
+use crate::harness::{Client, DEADLINE, Daemon, Kind, Start, bare, eventually, model};
 
 fn endless_model(slots: u32, queue: u32) -> Daemon {
     let start = Start::model(model(Kind::Endless)).flag("--parallel", slots.to_string());
@@ -81,9 +83,24 @@ fn more_requests_than_slots_are_all_served_in_the_end() {
             scope.spawn(move || daemon.post("/v1/completions", &request).ok());
         }
     });
+    let several = json!({"prompt": "Stories:", "max_tokens": 8, "n": 5});
+    let answer = daemon.post("/v1/completions", &several).ok();
+    assert_eq!(answer["choices"].as_array().unwrap().len(), 5);
     // One more is the token that went round before the daemon was ready.
-    assert_eq!(daemon.metric("requests_total"), 25.0);
+    daemon.until_metric("requests_total", 30.0);
     assert_eq!(daemon.metric("requests_failed_total"), 0.0);
+}
+
+/// A connection with a request whose answer nobody has read yet.
+fn sent(client: &Client, request: &Value) -> TcpStream {
+    let address = client.base.trim_start_matches("http://");
+    let body = request.to_string();
+    let length = body.len();
+    let head =
+        format!("POST /v1/completions HTTP/1.1\r\nhost: {address}\r\ncontent-length: {length}\r\n\r\n");
+    let mut connection = TcpStream::connect(address).unwrap();
+    connection.write_all((head + &body).as_bytes()).unwrap();
+    connection
 }
 
 #[test]
@@ -91,15 +108,8 @@ fn clients_that_go_away_free_their_places() {
     let daemon = endless_model(1, 1);
     let mut running = daemon.stream("/v1/completions", &endless("One"));
     running.next_text();
-    // The second waits in the queue; it is a raw connection, as its answer does not begin.
-    let address = daemon.base.trim_start_matches("http://");
-    let body = endless("Two").to_string();
-    let mut waiting = std::net::TcpStream::connect(address).unwrap();
-    let head = format!(
-        "POST /v1/completions HTTP/1.1\r\nhost: {address}\r\ncontent-length: {}\r\n\r\n",
-        body.len()
-    );
-    std::io::Write::write_all(&mut waiting, (head + &body).as_bytes()).unwrap();
+    // The second waits in the queue.
+    let waiting = sent(&daemon, &endless("Two"));
     daemon.until_metric("requests_waiting", 1.0);
     drop(waiting);
     daemon.until_metric("requests_waiting", 0.0);
@@ -108,10 +118,20 @@ fn clients_that_go_away_free_their_places() {
     drop(running);
     daemon.until_metric("slots_busy", 0.0);
     assert_eq!(daemon.metric("requests_cancelled_total"), 2.0);
-    let steps = daemon.metric("steps_total");
+    // So does one that waits for a whole answer.
+    let whole = sent(&daemon, &endless("Three"));
+    daemon.until_metric("slots_busy", 1.0);
+    drop(whole);
+    daemon.until_metric("slots_busy", 0.0);
+    assert_eq!(daemon.metric("requests_cancelled_total"), 3.0);
+    let (steps, tokens) = (
+        daemon.metric("steps_total"),
+        daemon.metric("completion_tokens_total"),
+    );
     daemon
         .post("/v1/completions", &json!({"prompt": "Three", "max_tokens": 1}))
         .ok();
+    daemon.until_metric("completion_tokens_total", tokens + 1.0);
     assert_eq!(
         daemon.metric("steps_total"),
         steps + 1.0,

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Client, DEADLINE, Kind, Signal, Start, eventually, model};
+use crate::harness::{Client, DEADLINE, Daemon, Kind, Signal, Start, eventually, model};
 
 /// A conversation that every model can have.
 pub fn chat(text: &str) -> Value {
@@ -16,6 +16,7 @@ pub fn chat(text: &str) -> Value {
 #[test]
 fn a_user_without_anything_gets_an_answer_from_the_embedded_model_and_is_told_so() {
     let daemon = Start::bare().flag("--port", "0").ready();
+    daemon.process.err.line("curl ", DEADLINE);
     let told = daemon.process.err.so_far();
     assert!(
         told[0].contains("tiny") && told[0].contains("none is in"),
@@ -174,4 +175,35 @@ fn a_log_in_json_has_an_object_in_every_line() {
             "{line}"
         );
     }
+}
+
+#[test]
+fn what_changes_numbers_is_done_only_when_it_is_asked_for() {
+    let cache_types = |daemon: &Daemon| {
+        let words = daemon.engine().command_line();
+        let after = |flag: &str| words[words.iter().position(|word| word == flag).unwrap() + 1].clone();
+        [after("--cache-type-k"), after("--cache-type-v")]
+    };
+    assert_eq!(cache_types(&Start::model("tiny").ready()), ["f16", "f16"]);
+    let start = Start::model("tiny")
+        .flag("--cache-type-k", "q8_0")
+        .flag("--cache-type-v", "q8_0");
+    let daemon = start.ready();
+    assert_eq!(cache_types(&daemon), ["q8_0", "q8_0"]);
+    daemon.post("/v1/chat/completions", &chat("Hello!")).ok();
+}
+
+#[test]
+fn an_engine_at_rest_computes_nothing() {
+    let daemon = Start::model(model(Kind::Endless)).ready();
+    daemon
+        .post("/v1/completions", &json!({"prompt": "Once", "max_tokens": 100}))
+        .ok();
+    daemon.until_idle();
+    let before = daemon.engine().ticks_besides("http");
+    for _ in 0..200 {
+        assert_eq!(daemon.get("/health").status, 200);
+    }
+    // A tick is 10 ms; all these requests take many.
+    assert!(daemon.engine().ticks_besides("http") <= before + 1);
 }

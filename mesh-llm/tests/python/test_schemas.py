@@ -66,6 +66,8 @@ def test_a_stream_under_a_schema_says_the_same(single: Server) -> None:
     for number in range(5):
         schema = schemas.with_definitions(schemas.schema(random.Random(number)))
         request = {"model": "tiny", **options(schema, number)}
+        # From here on both find the prompt in the cache: computed as a whole, it is rounded otherwise.
+        create(**{**request, "max_tokens": 1})
         assert streamed(create(stream=True, **request)) == whole(create(**request))
 
 

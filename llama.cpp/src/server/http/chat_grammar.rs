@@ -14,9 +14,7 @@ use super::super::{
     },
 };
 use super::prompt::single_token;
-use crate::llama::{
-    ChatPrompt, ChatRequest, GrammarTrigger, Model, Token, ToolChoice, json_schema_to_grammar,
-};
+use crate::llama::{ChatPrompt, ChatRequest, GrammarTrigger, Model, Token, json_schema_to_grammar};
 
 /// llama.cpp's kinds of a trigger.
 const TRIGGER_TOKEN: u8 = 0;
@@ -24,8 +22,7 @@ const TRIGGER_WORD: u8 = 1;
 
 /// The grammar, and the parameter that it comes from.
 pub(super) fn choose(
-    engine: &Engine,
-    template: &ChatRequest,
+    model: &Model,
     rendered: &ChatPrompt,
     request: &ChatCompletionRequest,
     preserved: &[Token],
@@ -48,20 +45,22 @@ pub(super) fn choose(
         Constraint::Schema { param, .. } => (GrammarSource::Schema, *param),
         Constraint::Grammar(_) | Constraint::None => (GrammarSource::ToolCalls, "tools"),
     };
-    if request.tool_use == ToolUse::Required
-        && source == GrammarSource::ToolCalls
-        && let Some(grammar) = calls_at_once(engine, template, rendered)
-    {
-        return Ok((Some(grammar), Some(param)));
-    }
+    // A template that switches thinking off may do so by beginning the answer with an empty thought.
+    let tag = rendered.thinking_start_tag.as_str();
+    let may_think = request.enable_thinking != Some(false) || rendered.generation_prompt.contains(tag);
+    let thought = (!tag.is_empty() && may_think).then_some(tag);
+    let gbnf = match request.tool_use {
+        ToolUse::Required => without_words(&rendered.grammar, thought),
+        ToolUse::None | ToolUse::Auto => rendered.grammar.clone(),
+    };
     let grammar = Grammar {
         source,
-        gbnf: rendered.grammar.clone(),
+        gbnf,
         lazy: rendered.grammar_lazy,
         triggers: rendered
             .grammar_triggers
             .iter()
-            .map(|trigger| by_token(engine.model(), trigger, preserved))
+            .map(|trigger| by_token(model, trigger, preserved))
             .collect(),
     };
     Ok((Some(grammar), Some(param)))
@@ -76,48 +75,72 @@ fn always(source: GrammarSource, gbnf: String) -> Grammar {
     }
 }
 
-/// A grammar of nothing but tool calls.
+/// A grammar for required calls, less the words that llama.cpp allows before the first call: a model
+/// that would rather talk would talk until its tokens are used up. It may still think, if there is a
+/// tag that begins a thought.
 ///
-/// llama.cpp's grammar for required calls allows any words before the first, and a model that would
-/// rather talk talks until its tokens are used up. Its lazy grammar, which wakes at a call's first
-/// word, has only the calls. A model that is to think first needs the other one.
-fn calls_at_once(engine: &Engine, template: &ChatRequest, rendered: &ChatPrompt) -> Option<Grammar> {
-    if template.enable_thinking && !rendered.thinking_start_tag.is_empty() {
-        return None;
-    }
-    let template = ChatRequest {
-        tool_choice: ToolChoice::Auto,
-        ..template.clone()
+/// Words are parts of the root like `until-7?` and `("<say>" until-7 "</say>")?`, and can be left out.
+fn without_words(gbnf: &str, thought: Option<&str>) -> String {
+    const ROOT: &str = "root ::= ";
+    let is_words = |part: &str| {
+        let optional_group = part.starts_with('(') && part.ends_with(")?") && part.contains(" until-");
+        let is_thought = thought.is_some_and(|tag| part.contains(tag));
+        is_until(part) || (optional_group && !is_thought)
     };
-    let lazy = engine.templates().apply(&template).ok()?;
-    let wakes_at_words = !lazy.grammar_triggers.is_empty()
-        && lazy
-            .grammar_triggers
-            .iter()
-            .all(|trigger| trigger.kind == TRIGGER_WORD);
-    if !lazy.grammar_lazy || !wakes_at_words {
-        return None;
-    }
-    // Unlike llama.cpp's other grammars it does not begin with the generation prompt.
-    Some(always(GrammarSource::User, only_calls(&lazy.grammar)?))
+    let line = |line: &str| match line.strip_prefix(ROOT) {
+        None => line.to_owned(),
+        Some(root) => {
+            let kept: Vec<&str> = parts(root).into_iter().filter(|part| !is_words(part)).collect();
+            format!("{ROOT}{}", kept.join(" "))
+        }
+    };
+    gbnf.lines().map(|text| line(text) + "\n").collect()
 }
 
-/// The grammar with a root that is all of the calls: the root of a lazy one can also be a single
-/// call without what encloses them.
-fn only_calls(gbnf: &str) -> Option<String> {
-    const CALLS: &str = "tool-calls";
-    let line = gbnf.lines().find(|line| line.starts_with("root ::= "))?;
-    let mut names: Vec<&str> = line
-        .strip_prefix("root ::= ")?
-        .split(" | ")
-        .map(str::trim)
-        .collect();
-    names.sort_unstable();
-    match names[..] {
-        [_] => Some(gbnf.to_owned()),
-        ["tool-call", CALLS] => Some(gbnf.replacen(line, &format!("root ::= {CALLS}"), 1)),
-        _ => None,
+/// Whether a part is `until-7` or `until-7?`: any text up to what ends it, or none.
+fn is_until(part: &str) -> bool {
+    let number = part.strip_prefix("until-").map(|rest| rest.trim_end_matches('?'));
+    number.is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+/// The parts of a rule: what spaces divide that are in neither quotes, brackets nor parentheses.
+fn parts(rule: &str) -> Vec<&str> {
+    let (mut parts, mut begin, mut depth) = (Vec::new(), 0, 0_usize);
+    let mut closing = None;
+    let mut bytes = rule.bytes().enumerate();
+    while let Some((at, byte)) = bytes.next() {
+        match (closing, byte) {
+            (Some(_), b'\\') => {
+                bytes.next();
+            }
+            (Some(end), _) if byte == end => closing = None,
+            (Some(_), _) => {}
+            (None, b'"') => closing = Some(b'"'),
+            (None, b'[') => closing = Some(b']'),
+            (None, b'(') => depth += 1,
+            (None, b')') => depth = depth.saturating_sub(1),
+            (None, b' ') if depth == 0 => {
+                parts.push(&rule[begin..at]);
+                begin = at + 1;
+            }
+            (None, _) => {}
+        }
     }
+    parts.push(&rule[begin..]);
+    parts
+}
+
+/// Tokens that begin a tool call in this chat, where they are tokens of their own.
+pub(super) fn call_tokens(engine: &Engine, template: &ChatRequest) -> Vec<Token> {
+    let Ok(rendered) = engine.templates().apply(template) else {
+        return Vec::new();
+    };
+    rendered
+        .grammar_triggers
+        .iter()
+        .filter(|trigger| trigger.kind == TRIGGER_WORD)
+        .filter_map(|trigger| single_token(engine.model(), trigger.value.trim()))
+        .collect()
 }
 
 /// llama.cpp takes an empty schema for none; it allows any JSON.
@@ -156,15 +179,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_root_is_all_of_the_calls() {
-        let gbnf = |root: &str| format!("a ::= \"x\"\nroot ::= {root}\ntool-call ::= a\n");
-        assert_eq!(only_calls(&gbnf("tool-call")), Some(gbnf("tool-call")));
-        assert_eq!(
-            only_calls(&gbnf("tool-call | tool-calls")),
-            Some(gbnf("tool-calls"))
-        );
-        assert_eq!(only_calls(&gbnf("tool-call | other")), None);
-        assert_eq!(only_calls("a ::= b"), None);
+    fn words_before_a_required_call_are_left_out_and_thoughts_stay() {
+        let gbnf = |root: &str| format!("a ::= until-1 b\nroot ::= {root}\nuntil-1 ::= | [^<]\n");
+        for (root, expected) in [
+            (
+                r#""<a>\n" space until-169? tool-calls"#,
+                r#""<a>\n" space tool-calls"#,
+            ),
+            (
+                r#""<a>" ("<t>" until-3 "</t>"?)? until-137 tool-calls"#,
+                r#""<a>" ("<t>" until-3 "</t>"?)? tool-calls"#,
+            ),
+            (
+                r#"("<t>" until-4 "</t>")? ("<r>" until-2 "</r>")? call"#,
+                r#"("<t>" until-4 "</t>")? call"#,
+            ),
+            (
+                r#"" until-1 (\" " [" ] until-2 call"#,
+                r#"" until-1 (\" " [" ] call"#,
+            ),
+            ("(start any)* start call", "(start any)* start call"),
+            ("until-x until- call", "until-x until- call"),
+        ] {
+            assert_eq!(without_words(&gbnf(root), Some("<t>")), gbnf(expected));
+        }
+        let root = r#""<a>" ("<t>" until-3 "</t>")? call"#;
+        assert_eq!(without_words(&gbnf(root), None), gbnf(r#""<a>" call"#));
     }
 
     #[test]

@@ -45,8 +45,19 @@ pub(super) fn prepare(engine: &Engine, request: ChatCompletionRequest) -> Result
         .filter_map(|text| single_token(model, text))
         .collect();
     let mut sampling = prompt::sampling(model, &request.generation.sampling)?;
-    let (grammar, grammar_param) = chat_grammar::choose(engine, &template, &rendered, &request, &preserved)?;
+    let (grammar, grammar_param) = chat_grammar::choose(model, &rendered, &request, &preserved)?;
     sampling.grammar = grammar;
+    if request.tool_use == ToolUse::None && !request.tools.is_empty() {
+        let calls = ChatRequest {
+            tools: Some(to_value(&request.tools)?),
+            tool_choice: ToolChoice::Auto,
+            ..template
+        };
+        let banned = chat_grammar::call_tokens(engine, &calls);
+        sampling
+            .logit_bias
+            .extend(banned.into_iter().map(|token| (token, f32::NEG_INFINITY)));
+    }
     sampling.generation_prompt = rendered.generation_prompt.clone();
     sampling.preserved_tokens = preserved.clone();
     sampling.thinking_start = plain_tokens(model, &rendered.thinking_start_tag);

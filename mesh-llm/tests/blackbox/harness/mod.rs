@@ -15,7 +15,7 @@ pub use client::{Answer, Client};
 pub use daemon::{BINARY, Daemon, Ended, Start, run_folders};
 pub use models::{Kind, model};
 pub use namespace::{Namespace, available as namespaces_available};
-pub use proc::Known;
+pub use proc::{Known, pipes};
 pub use process::Process;
 pub use rustix::process::Signal;
 pub use stream::{Outcome, Stream};
