@@ -136,11 +136,7 @@ impl Batch {
     /// Calls `body` with llama.cpp's form of the batch, whose pointers live that long.
     fn with_raw<T>(&mut self, body: impl FnOnce(sys::llama_batch) -> T) -> T {
         let mut counts = vec![1_i32; self.len()];
-        let mut sequences: Vec<*mut SequenceId> = self
-            .sequences
-            .iter_mut()
-            .map(std::ptr::from_mut)
-            .collect();
+        let mut sequences: Vec<*mut SequenceId> = self.sequences.iter_mut().map(std::ptr::from_mut).collect();
         body(sys::llama_batch {
             n_tokens: i32::try_from(self.tokens.len()).unwrap_or(i32::MAX),
             token: self.tokens.as_mut_ptr(),
@@ -190,6 +186,7 @@ impl Context {
     /// # Errors
     /// [`Error::Context`] with llama.cpp's last words on the cause.
     pub fn new(model: Arc<Model>, params: ContextParams) -> Result<Self, Error> {
+        let _alone = log::alone();
         log::take_last_error();
         let threads = Threads::new(params.threads)?;
         let raw = params.raw();

@@ -2,7 +2,8 @@
 
 use std::cell::RefCell;
 use std::ffi::{CStr, c_char, c_void};
-use std::sync::Once;
+use std::io::Write;
+use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
 use llama_cpp_sys_2 as sys;
 
@@ -22,6 +23,7 @@ pub fn initialize() {
         unsafe {
             sys::llama_log_set(Some(on_log), std::ptr::null_mut());
             sys::ggml_log_set(Some(on_log), std::ptr::null_mut());
+            sys::ggml_set_abort_callback(Some(on_abort));
             sys::llama_backend_init();
             ffi::mesh_silence_common();
         }
@@ -34,6 +36,13 @@ pub(super) fn take_last_error() -> Option<String> {
     LAST_ERROR.with_borrow_mut(Option::take)
 }
 
+/// Keeps others from loading at the same time: to compute what a model needs, llama.cpp swaps its one
+/// log callback for another that dies with the call.
+pub(super) fn alone() -> MutexGuard<'static, ()> {
+    static LOADING: Mutex<()> = Mutex::new(());
+    LOADING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 unsafe extern "C" fn on_log(level: sys::ggml_log_level, text: *const c_char, _: *mut c_void) {
     if text.is_null() {
         return;
@@ -42,6 +51,16 @@ unsafe extern "C" fn on_log(level: sys::ggml_log_level, text: *const c_char, _: 
     let text = unsafe { CStr::from_ptr(text) }.to_string_lossy();
     // A panic must not cross the border; losing a line of log is the lesser harm.
     let _ = std::panic::catch_unwind(|| append(level, &text));
+}
+
+/// ggml is about to abort the process. Without this it would call a debugger to print a backtrace.
+unsafe extern "C" fn on_abort(message: *const c_char) {
+    if !message.is_null() {
+        // SAFETY: ggml passes a NUL-terminated string that lives during the call.
+        let message = unsafe { CStr::from_ptr(message) }.to_string_lossy();
+        // Not by `tracing`: the thread that gives up may hold its locks.
+        let _ = writeln!(std::io::stderr(), "{}", message.trim_end());
+    }
 }
 
 fn append(level: sys::ggml_log_level, text: &str) {

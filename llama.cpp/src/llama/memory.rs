@@ -44,6 +44,7 @@ impl DeviceNeed {
 /// [`Error::Load`] where llama.cpp cannot use the file or make such a context, with its last words.
 pub fn memory_need(path: &Path, model: &ModelParams, context: &ContextParams) -> Result<MemoryNeed, Error> {
     super::initialize();
+    let _alone = log::alone();
     let file = ffi::c_string(&path.to_string_lossy())?;
     log::take_last_error();
     let raw_context = context.raw();

@@ -100,6 +100,7 @@ impl Model {
     /// [`Error::Load`] with llama.cpp's last words on the cause.
     pub fn load(path: &Path, params: &ModelParams, mut report: impl FnMut(f32)) -> Result<Self, Error> {
         super::initialize();
+        let _alone = log::alone();
         let failed = |cause: String| Error::Load {
             path: path.display().to_string(),
             cause,

@@ -1,5 +1,6 @@
 //! From options to a running engine, or to the reason why not.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -125,6 +126,13 @@ fn read_header(path: &Path) -> Result<Header, Refused> {
     let metadata = model.metadata();
     let wrong = |fault| refused(Refusal::Model, format!("{}: {fault}", path.display()));
     let architecture: &str = metadata.require("general.architecture").map_err(wrong)?;
+    if let Some(word) = repeated_word(metadata).map_err(wrong)? {
+        let message = format!(
+            "{}: tokenizer.ggml.tokens has {word:?} twice: the file is damaged; download it again",
+            path.display()
+        );
+        return Err(refused(Refusal::Model, message));
+    }
     let number = |key: &str| {
         metadata
             .get::<u32>(&format!("{architecture}.{key}"))
@@ -136,6 +144,16 @@ fn read_header(path: &Path) -> Result<Header, Refused> {
             .unwrap_or(CONTEXT_UNKNOWN)
             .min(MOST_CONTEXT),
     })
+}
+
+/// A word that is in the vocabulary twice: llama.cpp aborts on it.
+fn repeated_word(metadata: &gguf::Metadata) -> Result<Option<String>, gguf::Fault> {
+    let words = metadata
+        .get::<&gguf::Array>("tokenizer.ggml.tokens")?
+        .and_then(gguf::Array::strings);
+    let mut seen = HashSet::new();
+    let repeated = words.and_then(|mut words| words.find(|word| !seen.insert(*word)));
+    Ok(repeated.map(|word| String::from_utf8_lossy(word).into_owned()))
 }
 
 /// The GPUs to use: those named, or all.

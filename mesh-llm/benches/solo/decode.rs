@@ -3,8 +3,6 @@
 
 use std::thread;
 
-use anyhow::{Context, ensure};
-
 use super::bare::{Bare, BareOptions, Work};
 use super::prompts;
 use crate::support::arguments::Arguments;
@@ -16,6 +14,7 @@ use crate::support::report::{Goal, Metric, Report};
 use crate::support::variants::in_turn;
 
 const RATE: Metric = Metric::new("rate", "tokens/s");
+const LAST_TO_BEGIN: Metric = Metric::new("last stream's first token", "ms");
 const RATIO: Metric = Metric::new("rate", "ratio");
 
 /// The share of the bare loop's speed that is to be left.
@@ -79,17 +78,17 @@ fn one(
         tokens: tokens / 4,
     })?;
 
-    let repetitions = arguments.amount(3, 5);
+    let mut waits = Vec::new();
+    let variants = [Variant::Ours, Variant::Bare];
     let rates = in_turn(
-        [Variant::Ours, Variant::Bare],
-        repetitions,
+        variants,
+        arguments.amount(3, 5),
         |variant, repetition| match variant {
             Variant::Ours => {
-                let answers = together(
-                    &daemon.endpoint(),
-                    &questions(model, streams, repetition + 1, tokens),
-                )?;
-                rate(&answers)
+                let questions = questions(model, streams, repetition + 1, tokens);
+                let answers = together(&daemon.endpoint(), &questions)?;
+                waits.push(last_to_begin(&answers));
+                Ok::<f64, anyhow::Error>(rate(&answers))
             }
             Variant::Bare => {
                 let time = bare.run(Work::Decode {
@@ -105,6 +104,7 @@ fn one(
     case.row("bare llama_decode loop", RATE, &of(|[_, bare]| *bare));
     case.row("mesh-llm", RATE, &of(|[ours, _]| *ours));
     case.row_with_goal("mesh-llm / bare", RATIO, &of(|[ours, bare]| ours / bare), GOAL);
+    case.row("mesh-llm", LAST_TO_BEGIN, &waits);
     daemon.stop()
 }
 
@@ -133,22 +133,29 @@ pub fn together(endpoint: &Endpoint, questions: &[Question]) -> anyhow::Result<V
     })
 }
 
-/// Tokens a second of all answers, while all of them ran.
-fn rate(answers: &[Answered]) -> anyhow::Result<f64> {
-    let all_began = answers
-        .iter()
-        .map(Answered::first)
+/// Tokens a second of all answers while all of them ran; over the whole time, where they never did.
+fn rate(answers: &[Answered]) -> f64 {
+    let first = answers.iter().map(Answered::first);
+    let last = answers.iter().map(Answered::last);
+    let all = first
+        .clone()
         .max()
-        .context("there are no answers")?;
-    let one_ended = answers
-        .iter()
-        .map(Answered::last)
-        .min()
-        .context("there are no answers")?;
-    ensure!(all_began < one_ended, "an answer ended before another began");
+        .zip(last.clone().min())
+        .filter(|(begin, end)| begin < end);
+    let Some((begin, end)) = all.or_else(|| first.min().zip(last.max())) else {
+        return 0.0;
+    };
     let tokens: f64 = answers
         .iter()
-        .map(|answer| answer.tokens_between(all_began, one_ended))
+        .map(|answer| answer.tokens_between(begin, end))
         .sum();
-    Ok(tokens / one_ended.since(all_began).as_secs_f64())
+    tokens / end.since(begin).as_secs_f64()
+}
+
+/// Milliseconds until the last of all answers began.
+fn last_to_begin(answers: &[Answered]) -> f64 {
+    answers
+        .iter()
+        .map(|answer| answer.time_to_first().as_secs_f64() * 1e3)
+        .fold(0.0, f64::max)
 }

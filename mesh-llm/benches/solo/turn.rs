@@ -60,37 +60,28 @@ pub fn measure(arguments: &Arguments, report: &mut Report) -> anyhow::Result<()>
         let second = prompts::text(seed, SECOND_WORDS);
         Question::of_chat(MODEL, &[&first, &reply, &second], 2).answer(&daemon.endpoint())
     };
-    // All second turns are equally long: each begins with a number of two digits.
-    let usage = second_turn(10)?.usage();
-    let fresh = usage.prompt_tokens - first_tokens;
-    bare.run(Work::Continue {
-        cached: first_tokens,
-        fresh,
-    })?;
+    // All second turns are equally long: each begins with a number of two digits. From the second on
+    // they share with the one before what the template says between two messages.
+    second_turn(10)?;
+    let usage = second_turn(11)?.usage();
+    let cached = usage.prompt_tokens_details.cached_tokens;
+    let fresh = usage.prompt_tokens - cached;
+    bare.run(Work::Continue { cached, fresh })?;
 
     let mut computed_again = Vec::new();
-    let times = in_turn(
-        [Variant::Ours, Variant::Bare],
-        arguments.amount(5, 15),
-        |variant, repetition| {
-            Ok::<f64, anyhow::Error>(match variant {
-                Variant::Ours => {
-                    let answered = second_turn(11 + repetition)?;
-                    let cached = answered.usage().prompt_tokens_details.cached_tokens;
-                    computed_again.push(first_tokens as f64 - cached as f64);
-                    answered.time_to_first().as_secs_f64() * 1e3
-                }
-                Variant::Bare => {
-                    bare.run(Work::Continue {
-                        cached: first_tokens,
-                        fresh,
-                    })?
-                    .as_secs_f64()
-                        * 1e3
-                }
-            })
-        },
-    )?;
+    let variants = [Variant::Ours, Variant::Bare];
+    let times = in_turn(variants, arguments.amount(5, 15), |variant, repetition| {
+        let time = match variant {
+            Variant::Ours => {
+                let answered = second_turn(12 + repetition)?;
+                let cached = answered.usage().prompt_tokens_details.cached_tokens;
+                computed_again.push(first_tokens.saturating_sub(cached) as f64);
+                answered.time_to_first()
+            }
+            Variant::Bare => bare.run(Work::Continue { cached, fresh })?,
+        };
+        Ok::<f64, anyhow::Error>(time.as_secs_f64() * 1e3)
+    })?;
     let of = |select: fn(&[f64; 2]) -> f64| times.iter().map(select).collect::<Vec<f64>>();
     case.row(
         "both",

@@ -1,7 +1,9 @@
 //! Disks that are full or read-only.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io;
 use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
 use std::process::Stdio;
 
 use crate::harness::{
@@ -66,11 +68,18 @@ fn a_full_disk_is_told_and_leaves_no_half_file() {
     refused(&start.within(namespace), "No space left on device");
 }
 
-/// The embedded model, on a state directory with barely enough room for it.
-fn on_a_disk_that_is_full_once_it_runs() -> Daemon {
-    let start = with_home(Start::model("tiny"));
-    let namespace = Namespace::small(start.home_path(), 3 << 20, 9);
-    start.within(namespace).ready()
+/// Fills the disk below the daemon's state directory, to the last byte and the last file.
+fn fill(daemon: &Daemon) {
+    let process = format!("/proc/{}/root", daemon.process.id().as_raw_nonzero());
+    let folder = Path::new(&process).join(daemon.home().strip_prefix("/").unwrap());
+    let full = |error: io::Error| assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+    full(fs::write(folder.join("models/filler"), vec![0; 8 << 20]).unwrap_err());
+    let mut numbers = 0..1000;
+    full(
+        numbers
+            .find_map(|number| File::create(folder.join(format!("models/{number}"))).err())
+            .unwrap(),
+    );
 }
 
 #[test]
@@ -78,7 +87,10 @@ fn a_disk_that_becomes_full_stops_nothing() {
     if !namespaces_available("a_disk_that_becomes_full_stops_nothing") {
         return;
     }
-    let mut daemon = on_a_disk_that_is_full_once_it_runs();
+    let start = with_home(Start::model("tiny"));
+    let namespace = Namespace::small(start.home_path(), 4 << 20, 20);
+    let mut daemon = start.within(namespace).ready();
+    fill(&daemon);
     daemon.post("/v1/chat/completions", &chat("Hello!")).ok();
     // A restart needs a socket on the same disk.
     daemon.engine().signal(Signal::KILL);

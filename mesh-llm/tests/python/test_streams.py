@@ -51,7 +51,7 @@ def test_no_usage_comes_unasked(client: OpenAI) -> None:
 def test_text_comes_piece_by_piece(client: OpenAI) -> None:
     chunks = list(story(client, temperature=0, stream=True))
     texts = [chunk.choices[0].delta.content for chunk in chunks if chunk.choices[0].delta.content]
-    assert len(texts) > 20
+    assert len(texts) > 1
     assert all("\ufffd" not in text for text in texts)
 
 

@@ -101,11 +101,16 @@ def test_without_parallel_calls_there_is_one(client: OpenAI) -> None:
 
 
 def test_arguments_are_streamed_in_pieces(client: OpenAI) -> None:
-    chunks = list(ask(client, [{"role": "user", "content": "Make the kitchen light red."}], stream=True))
-    deltas = [call for chunk in chunks for call in chunk.choices[0].delta.tool_calls or []]
-    assert deltas[0].id and deltas[0].function.name == "set_light"
-    assert len([delta for delta in deltas if delta.function.arguments]) > 3
-    assert all(delta.id is None and delta.function.name is None for delta in deltas[1:])
+    text = {"type": "string", "minLength": 300, "maxLength": 300}
+    write = tool("write", "Writes a text")
+    write["function"]["parameters"] = {"type": "object", "properties": {"text": text}, "required": ["text"]}
+    options = {"tools": [write], "tool_choice": "required", "parallel_tool_calls": False, "max_tokens": 500}
+    chunks = list(ask(client, WEATHER, stream=True, **options))
+    first, *more = [call for chunk in chunks for call in chunk.choices[0].delta.tool_calls or []]
+    assert first.id and first.function.name == "write" and len(more) > 1
+    assert all(delta.id is None and delta.function.name is None for delta in more)
+    (answer,) = streamed(chunks)
+    assert len(answer.calls[0].parsed()["text"]) == 300
 
 
 def test_results_of_tools_lead_to_an_answer(client: OpenAI) -> None:

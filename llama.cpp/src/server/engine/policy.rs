@@ -1,19 +1,27 @@
 //! Which tokens go into the next step. Pure.
 //!
-//! Every running answer gets its token in every step. What prefill may add is bounded by time: while
-//! answers run, a step takes at most [`MIXED_STEP_FACTOR`] times as long as without prefill, so that
-//! they keep at least half of their speed. The costs come from measured steps.
+//! Every running answer gets its token in every step. Prefill beside answers lives on credit: each
+//! step with answers earns [`SHARE`] of the time that it takes without prefill, and a step with
+//! prefill pays what it took longer. So answers keep at least half of their speed, whatever prefill
+//! costs on this machine: steps are measured, not predicted. Prediction only sizes the pieces.
 
 use std::time::Duration;
 
 use super::slot::{SlotId, Want};
 
-/// How much longer than a step without prefill one with it may take; below 2, for measurements that
-/// lag behind.
-const MIXED_STEP_FACTOR: f64 = 1.85;
+/// Of the time that an answer's step takes, what prefill may add on average; below 1, for what is
+/// paid late.
+const SHARE: f64 = 0.85;
 
-/// Prefill tokens beside running answers before anything was measured.
-const FIRST_MIXED_CHUNK: usize = 8;
+/// Fewest prefill tokens beside answers: one at a time costs a step each.
+const LEAST_PIECE: f64 = 8.0;
+
+/// Pieces are so large that what a step with prefill costs at any rate is at most one part in this
+/// many and one.
+const EFFICIENCY: f64 = 3.0;
+
+/// Debts above so many steps are forgotten: something else had the cores then.
+const MOST_DEBT_STEPS: f64 = 20.0;
 
 /// Weight of the newest measurement.
 const SMOOTHING: f64 = 0.2;
@@ -55,13 +63,17 @@ pub fn compose(wants: &[(SlotId, Want)], batch: usize, costs: &StepCosts) -> Vec
     shares
 }
 
-/// What steps have cost lately.
+/// What steps have cost lately, and what prefill may cost now.
 #[derive(Debug, Clone, Default)]
 pub struct StepCosts {
     /// Seconds of a step with answers only.
     decode_step: Option<f64>,
-    /// Seconds that a prefill token adds.
-    prefill_token: Option<f64>,
+    /// What prefill adds to a step.
+    added: Line,
+    /// Seconds that prefill may take, or has taken too much.
+    credit: f64,
+    /// Steps with prefill beside answers so far.
+    mixed_steps: u64,
 }
 
 impl StepCosts {
@@ -70,31 +82,95 @@ impl StepCosts {
         let time = time.as_secs_f64();
         if prefill == 0 {
             blend(&mut self.decode_step, time);
+        }
+        let alone = if answers > 0 {
+            self.decode_step.unwrap_or(time)
         } else {
-            let alone = if answers > 0 {
-                self.decode_step.unwrap_or(0.0)
-            } else {
-                0.0
-            };
-            blend(&mut self.prefill_token, (time - alone).max(0.0) / prefill as f64);
+            0.0
+        };
+        let added = (time - alone).max(0.0);
+        if prefill > 0 {
+            self.added.record(prefill as f64, added);
+        }
+        if answers > 0 {
+            let paid = if prefill > 0 { added } else { 0.0 };
+            self.mixed_steps += u64::from(prefill > 0);
+            self.credit = (self.credit + SHARE * alone - paid).clamp(-MOST_DEBT_STEPS * alone, alone);
         }
     }
 
-    /// Prefill tokens that may go beside running answers: at least one, or prompts would starve.
+    /// Prefill tokens that may go beside running answers in the next step.
     fn prefill_beside_answers(&self) -> usize {
-        match (self.decode_step, self.prefill_token) {
-            (Some(step), Some(token)) if token > 0.0 => {
-                (step * (MIXED_STEP_FACTOR - 1.0) / token).max(1.0) as usize
-            }
-            _ => FIRST_MIXED_CHUNK,
+        if self.credit < 0.0 {
+            return 0;
         }
+        let affordable = self.credit / self.added.slope();
+        let efficient = EFFICIENCY * self.added.intercept() / self.added.slope();
+        let piece = affordable.max(efficient).max(LEAST_PIECE);
+        // Pieces of one size would tell a point of the line, but not its slope.
+        let piece = if self.mixed_steps.is_multiple_of(2) {
+            piece
+        } else {
+            piece * 1.5
+        };
+        piece.min(1e6) as usize
     }
 }
 
-/// One slow step, when something else had the cores, must not change the picture: a value counts for
-/// at most twice the average.
+/// A value, smoothed. One slow step, when something else had the cores, must not change the picture:
+/// it counts for at most twice the average.
 fn blend(average: &mut Option<f64>, value: f64) {
     *average = Some(average.map_or(value, |old| old + SMOOTHING * (value.min(2.0 * old) - old)));
+}
+
+/// A straight line through recent points, by least squares.
+#[derive(Debug, Clone, Default)]
+struct Line {
+    weight: f64,
+    x: f64,
+    y: f64,
+    xx: f64,
+    xy: f64,
+}
+
+impl Line {
+    fn record(&mut self, x: f64, y: f64) {
+        let y = if self.weight > 0.0 {
+            y.min(4.0 * (self.intercept() + self.slope() * x))
+        } else {
+            y
+        };
+        let sums = [
+            &mut self.weight,
+            &mut self.x,
+            &mut self.y,
+            &mut self.xx,
+            &mut self.xy,
+        ];
+        for (sum, new) in sums.into_iter().zip([1.0, x, y, x * x, x * y]) {
+            *sum = *sum * (1.0 - SMOOTHING) + new;
+        }
+    }
+
+    /// Never 0 or less, so that it can divide.
+    fn slope(&self) -> f64 {
+        let spread = self.weight * self.xx - self.x * self.x;
+        let through_origin = self.y / self.x.max(1.0);
+        let slope = if spread > 1e-6 * self.weight * self.xx {
+            // An intercept below 0 means nothing here.
+            ((self.weight * self.xy - self.x * self.y) / spread).min(through_origin)
+        } else {
+            through_origin
+        };
+        slope.max(1e-9)
+    }
+
+    fn intercept(&self) -> f64 {
+        if self.weight == 0.0 {
+            return 0.0;
+        }
+        ((self.y - self.slope() * self.x) / self.weight).max(0.0)
+    }
 }
 
 #[cfg(test)]
@@ -122,48 +198,67 @@ mod tests {
         );
     }
 
-    #[test]
-    fn beside_an_answer_a_prompt_gets_what_keeps_the_step_under_twice_its_time() {
-        let mut costs = StepCosts::default();
-        for _ in 0..50 {
-            costs.record(1, 0, Duration::from_millis(20));
-            costs.record(0, 100, Duration::from_millis(100));
+    /// A machine where a step takes `decode`, and with prefill so much more.
+    struct Machine {
+        decode: f64,
+        fixed: f64,
+        token: f64,
+    }
+
+    impl Machine {
+        fn time(&self, prefill: usize) -> f64 {
+            let added = if prefill > 0 {
+                self.fixed + self.token * prefill as f64
+            } else {
+                0.0
+            };
+            self.decode + added
         }
-        let shares = compose(&slots(&[Want::Decode, Want::Prefill(1000)]), 512, &costs);
-        assert_eq!(
-            shares[0],
-            Share {
-                slot: SlotId(0),
-                tokens: 1
+
+        /// Steps that an answer takes while a prompt of `length` is computed beside it, and their time.
+        fn prefill(&self, costs: &mut StepCosts, length: usize) -> (usize, f64) {
+            let (mut left, mut steps, mut total) = (length, 0, 0.0);
+            while left > 0 {
+                let shares = compose(&slots(&[Want::Decode, Want::Prefill(left)]), 512, costs);
+                let prefill = shares.iter().skip(1).map(|share| share.tokens).sum();
+                let time = self.time(prefill);
+                costs.record(1, prefill, Duration::from_secs_f64(time));
+                (left, steps, total) = (left - prefill, steps + 1, total + time);
+                assert!(steps < 1_000_000, "the prompt starves");
             }
-        );
-        let added_ms = shares[1].tokens;
-        assert!(
-            (10..=20).contains(&added_ms),
-            "{added_ms} ms of prefill in a step of 20 ms"
-        );
+            (steps, total)
+        }
+
+        fn warm(&self) -> StepCosts {
+            let mut costs = StepCosts::default();
+            (0..30).for_each(|_| costs.record(1, 0, Duration::from_secs_f64(self.decode)));
+            costs
+        }
     }
 
     #[test]
-    fn a_cost_that_changes_is_followed_within_20_steps() {
-        let mut costs = StepCosts::default();
-        costs.record(0, 1, Duration::from_millis(1));
-        (0..20).for_each(|_| costs.record(1, 0, Duration::from_millis(10)));
-        assert!((7..=8).contains(&costs.prefill_beside_answers()));
-        (0..20).for_each(|_| costs.record(1, 0, Duration::from_millis(40)));
-        assert!(costs.prefill_beside_answers() > 30);
+    fn where_a_mixed_step_costs_much_at_any_rate_pieces_are_large() {
+        let machine = Machine {
+            decode: 0.2e-3,
+            fixed: 0.4e-3,
+            token: 0.02e-3,
+        };
+        let (steps, _) = machine.prefill(&mut machine.warm(), 2000);
+        assert!(steps < 1000, "{steps} steps for 2000 tokens");
     }
 
     #[test]
-    fn one_slow_step_changes_little() {
-        let mut costs = StepCosts::default();
-        (0..20).for_each(|_| {
-            costs.record(1, 0, Duration::from_millis(20));
-            costs.record(0, 100, Duration::from_millis(100));
-        });
-        let before = costs.prefill_beside_answers();
-        costs.record(0, 100, Duration::from_secs(10));
-        assert!(costs.prefill_beside_answers() * 10 >= before * 8);
+    fn one_slow_step_is_soon_forgotten() {
+        let machine = Machine {
+            decode: 10e-3,
+            fixed: 1e-3,
+            token: 1e-3,
+        };
+        let mut costs = machine.warm();
+        let (before, _) = machine.prefill(&mut costs, 1000);
+        costs.record(1, 8, Duration::from_secs(60));
+        let (after, _) = machine.prefill(&mut costs, 1000);
+        assert!(after < before + 60, "{before} steps before, {after} after");
     }
 
     fn any_want() -> impl Strategy<Value = Want> {
@@ -176,15 +271,37 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_step_is_over_full_no_answer_is_left_out_and_there_is_always_progress(
+        fn answers_keep_half_of_their_speed_and_prompts_move_on(
+            decode_us in 100.0..100_000.0_f64,
+            fixed in 0.0..3.0_f64,
+            token in 0.001..2.0_f64,
+            length in 500_usize..4000,
+        ) {
+            let machine = Machine {
+                decode: decode_us * 1e-6,
+                fixed: decode_us * 1e-6 * fixed,
+                token: decode_us * 1e-6 * token,
+            };
+            let mut costs = machine.warm();
+            machine.prefill(&mut costs, length);
+            let (steps, time) = machine.prefill(&mut costs, length);
+            let speed = steps as f64 * machine.decode / time;
+            // The last piece may still be owed for.
+            prop_assert!(speed >= 0.5 || steps < 20, "{speed} of its speed over {steps} steps");
+            let needed = length as f64 * machine.token / (SHARE * machine.decode);
+            prop_assert!(steps as f64 <= 3.0 * needed + 0.5 * length as f64 + 50.0, "{steps} steps");
+        }
+
+        #[test]
+        fn no_step_is_over_full_and_no_answer_is_left_out(
             wants in prop::collection::vec(any_want(), 0..64),
             batch in 64_usize..2048,
-            step_us in 1_u64..100_000,
-            token_us in 0_u64..100_000,
+            steps in prop::collection::vec((0_usize..3, 0_usize..500, 0_u64..100_000), 0..30),
         ) {
             let mut costs = StepCosts::default();
-            costs.record(1, 0, Duration::from_micros(step_us));
-            costs.record(0, 1, Duration::from_micros(token_us));
+            for (answers, prefill, time_us) in steps {
+                costs.record(answers, prefill, Duration::from_micros(time_us));
+            }
             let wants = slots(&wants);
             let shares = compose(&wants, batch, &costs);
             prop_assert!(shares.iter().map(|share| share.tokens).sum::<usize>() <= batch);
@@ -201,9 +318,6 @@ mod tests {
             }
             let wanted = wants.iter().any(|(_, want)| *want != Want::Nothing);
             prop_assert_eq!(wanted, !shares.is_empty());
-            if let Some((slot, _)) = wants.iter().find(|(_, want)| matches!(want, Want::Prefill(_))) {
-                prop_assert!(shares.iter().any(|share| share.slot == *slot), "the oldest prompt moves");
-            }
         }
     }
 }

@@ -99,7 +99,11 @@ impl Assembler {
         {
             tokens.push(token);
         }
-        Piece { text, tokens, chosen_at_ns: 0 }
+        Piece {
+            text,
+            tokens,
+            chosen_at_ns: 0,
+        }
     }
 }
 

@@ -118,7 +118,7 @@ impl Client {
     }
 
     /// Posts JSON and follows the answer's events; the whole answer where it is no stream.
-    pub fn try_stream(&self, path: &str, body: &Value) -> Result<Stream, Answer> {
+    pub fn try_stream(&self, path: &str, body: &Value) -> Result<Stream, Box<Answer>> {
         let mut body = body.clone();
         body["stream"] = json!(true);
         let response = self
@@ -128,7 +128,7 @@ impl Client {
         Self::events(response)
     }
 
-    fn events(response: Response<ureq::Body>) -> Result<Stream, Answer> {
+    fn events(response: Response<ureq::Body>) -> Result<Stream, Box<Answer>> {
         let (parts, body) = response.into_parts();
         let kind = parts
             .headers
@@ -139,11 +139,11 @@ impl Client {
         }
         let mut text = String::new();
         body.into_reader().read_to_string(&mut text).unwrap();
-        Err(Answer {
+        Err(Box::new(Answer {
             status: parts.status.as_u16(),
             headers: parts.headers,
             text,
-        })
+        }))
     }
 
     /// Posts JSON and follows the answer's events.
