@@ -40,7 +40,7 @@ struct Effect {
 /// # Errors
 /// Where an answer fails.
 pub fn measure(arguments: &Arguments, report: &mut Report) -> anyhow::Result<()> {
-    let words = arguments.amount(800, 3000);
+    let words = arguments.amount(400, 3000);
     let mut case = report.case(format!("prompt of {words} words beside a stream, 0.5B"));
     let daemon = Daemon::start(&DaemonOptions {
         model: MODEL.path()?,

@@ -3,15 +3,20 @@
 import pytest
 from openai import OpenAI
 from openai.types.chat import ChatCompletion, ChatCompletionMessageParam
+
 from support.answers import streamed, whole
 from support.server import Server
 
 STORY = [{"role": "user", "content": "Tell me a story."}]
 
 
-def ask(client: OpenAI, question: str | list[ChatCompletionMessageParam], **options: object) -> ChatCompletion:
+def ask(
+    client: OpenAI, question: str | list[ChatCompletionMessageParam], **options: object
+) -> ChatCompletion:
     messages = [{"role": "user", "content": question}] if isinstance(question, str) else question
-    return client.chat.completions.create(**{"model": "tiny", "messages": messages, "temperature": 0, **options})
+    return client.chat.completions.create(
+        **{"model": "tiny", "messages": messages, "temperature": 0, **options}
+    )
 
 
 def text(completion: ChatCompletion) -> str:

@@ -7,6 +7,7 @@ import openai
 import pytest
 from openai import OpenAI
 from openai.types import Completion
+
 from support.models import random_model
 from support.server import Server, serve
 
@@ -14,7 +15,9 @@ PROMPT = "One day Ada went"
 
 
 def complete(client: OpenAI, prompt: object = PROMPT, **options: object) -> Completion:
-    return client.completions.create(**{"model": "tiny", "prompt": prompt, "temperature": 0, "max_tokens": 12, **options})
+    return client.completions.create(
+        **{"model": "tiny", "prompt": prompt, "temperature": 0, "max_tokens": 12, **options}
+    )
 
 
 def texts(completion: Completion) -> list[str]:
@@ -92,7 +95,9 @@ def test_logprobs_are_parallel_lists(client: OpenAI) -> None:
     assert "".join(logprobs.tokens) == choice.text
     assert len(logprobs.tokens) == len(logprobs.token_logprobs) == len(logprobs.top_logprobs) == 12
     assert logprobs.text_offset[0] == 0 and logprobs.text_offset == sorted(logprobs.text_offset)
-    for token, logprob, top in zip(logprobs.tokens, logprobs.token_logprobs, logprobs.top_logprobs):
+    for token, logprob, top in zip(
+        logprobs.tokens, logprobs.token_logprobs, logprobs.top_logprobs, strict=True
+    ):
         assert top[token] == logprob == max(top.values())
 
 
@@ -138,4 +143,6 @@ def test_a_model_that_can_fill_in_sees_prompt_and_suffix(infilling: Server) -> N
     assert texts(between) != texts(plain) and texts(between) != texts(other)
     marked = f"<|fim_prefix|>{before}<|fim_suffix|>{after}<|fim_middle|>"
     assert texts(complete(client, marked, model=model)) == texts(between)
-    assert texts(complete(client, before, model=model, suffix=after, echo=True)) == [before + texts(between)[0]]
+    assert texts(complete(client, before, model=model, suffix=after, echo=True)) == [
+        before + texts(between)[0]
+    ]

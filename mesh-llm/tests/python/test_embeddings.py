@@ -8,6 +8,7 @@ from pathlib import Path
 
 import openai
 import pytest
+
 from support.models import random_model
 from support.server import Server, serve
 
@@ -36,7 +37,7 @@ def length(vector: list[float]) -> float:
 
 
 def cosine(one: list[float], other: list[float]) -> float:
-    return sum(a * b for a, b in zip(one, other))
+    return sum(a * b for a, b in zip(one, other, strict=True))
 
 
 def test_a_text_becomes_a_vector_of_length_1(server: Server) -> None:
@@ -54,7 +55,7 @@ def test_the_same_text_has_the_same_vector_and_others_have_others(server: Server
 def test_a_batch_gives_what_each_text_gives_alone(server: Server) -> None:
     texts = [f"text number {number} " + "and more " * number for number in range(12)]
     together = embed(server, texts)
-    for text, vector in zip(texts, together):
+    for text, vector in zip(texts, together, strict=True):
         assert cosine(embed(server, text)[0], vector) == pytest.approx(1, abs=1e-3)
 
 

@@ -6,13 +6,16 @@ from collections.abc import Callable
 import openai
 import pytest
 from openai import OpenAI
+
 from support.server import Server
 
 HELLO = [{"role": "user", "content": "Hello"}]
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
 
 
-def refused(send: Callable[[], object], kind: type[openai.APIStatusError] = openai.BadRequestError) -> openai.APIStatusError:
+def refused(
+    send: Callable[[], object], kind: type[openai.APIStatusError] = openai.BadRequestError
+) -> openai.APIStatusError:
     """The error, once its body is seen to have OpenAI's form."""
     with pytest.raises(kind) as caught:
         send()
@@ -45,7 +48,12 @@ def refused(send: Callable[[], object], kind: type[openai.APIStatusError] = open
         ({"tool_choice": "required"}, "tool_choice", "invalid_value"),
         ({"response_format": {"type": "xml"}}, "response_format.type", "unsupported_value"),
         (
-            {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "wrong"}}}},
+            {
+                "response_format": {
+                    "type": "json_schema",
+                    "json_schema": {"name": "x", "schema": {"type": "wrong"}},
+                }
+            },
             "response_format.json_schema.schema",
             "invalid_value",
         ),
@@ -84,22 +92,25 @@ def test_an_unknown_model_is_answered_with_the_names_that_exist(client: OpenAI, 
 
 
 def test_a_stream_that_is_refused_has_the_same_error(client: OpenAI) -> None:
-    error = refused(lambda: client.chat.completions.create(model="gpt-4", messages=HELLO, stream=True), openai.NotFoundError)
+    error = refused(
+        lambda: client.chat.completions.create(model="gpt-4", messages=HELLO, stream=True),
+        openai.NotFoundError,
+    )
     assert error.code == "model_not_found"
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[1]", b'"x"', b"\xff\xfe", b'{"messages": [}'])
 def test_a_body_that_is_no_json_object_is_refused(tiny: Server, body: bytes) -> None:
-    response = tiny.post(
-        "/v1/chat/completions", content=body, headers={"Content-Type": "application/json"}
-    )
+    response = tiny.post("/v1/chat/completions", content=body, headers={"Content-Type": "application/json"})
     assert response.status_code == 400
     assert response.json()["error"]["type"] == "invalid_request_error"
 
 
 def test_a_field_given_twice_or_deeply_nested_does_no_harm(tiny: Server) -> None:
     for body in [b'{"n":1,"n":2}', b'{"messages":' + b"[" * 100_000 + b"]" * 100_000 + b"}"]:
-        response = tiny.post("/v1/chat/completions", content=body, headers={"Content-Type": "application/json"})
+        response = tiny.post(
+            "/v1/chat/completions", content=body, headers={"Content-Type": "application/json"}
+        )
         assert response.status_code == 400
     assert tiny.get("/health").status_code == 200
 
@@ -130,5 +141,7 @@ def test_an_answer_that_fills_the_context_ends_there(endless: Server) -> None:
 
 def test_too_large_a_body_is_refused(client: OpenAI) -> None:
     messages = [{"role": "user", "content": "x" * (33 << 20)}]
-    error = refused(lambda: client.chat.completions.create(model="tiny", messages=messages), openai.APIStatusError)
+    error = refused(
+        lambda: client.chat.completions.create(model="tiny", messages=messages), openai.APIStatusError
+    )
     assert (error.status_code, error.code) == (413, "request_too_large")

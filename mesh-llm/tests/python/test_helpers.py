@@ -7,6 +7,7 @@ import pytest
 from openai import OpenAI
 from openai.types.chat import ParsedChatCompletion
 from pydantic import BaseModel, Field
+
 from support.server import Server
 
 
@@ -52,7 +53,12 @@ def test_an_answer_that_was_cut_off_is_not_parsed(client: OpenAI) -> None:
 
 def final(client: OpenAI, **options: object) -> tuple[list[str], ParsedChatCompletion]:
     """The kinds of events of a stream, and what the client puts together from it."""
-    settings = {"model": "tiny", "temperature": 0, "max_tokens": 200, "stream_options": {"include_usage": True}}
+    settings = {
+        "model": "tiny",
+        "temperature": 0,
+        "max_tokens": 200,
+        "stream_options": {"include_usage": True},
+    }
     with client.chat.completions.stream(**settings, **options) as stream:
         kinds = [event.type for event in stream]
         return kinds, stream.get_final_completion()

@@ -9,6 +9,7 @@ import openai
 import pytest
 from openai import Stream
 from openai.types.chat import ChatCompletionChunk
+
 from support.answers import streamed
 from support.models import random_model
 from support.server import Server, serve
@@ -27,7 +28,9 @@ def roomy(models: Path) -> Iterator[Server]:
 @pytest.fixture(scope="module")
 def cramped(models: Path) -> Iterator[Server]:
     """One slot, and room for one request to wait."""
-    with serve(random_model(models, "llama"), "--parallel", "1", "--queue", "1", "--ctx-size", "32768") as server:
+    with serve(
+        random_model(models, "llama"), "--parallel", "1", "--queue", "1", "--ctx-size", "32768"
+    ) as server:
         yield server
 
 
@@ -43,7 +46,9 @@ def endless_stream(server: Server) -> Stream[ChatCompletionChunk]:
 def test_32_streams_at_once_are_all_answered(tiny: Server) -> None:
     async def one(client: openai.AsyncOpenAI, number: int) -> str:
         messages = [{"role": "user", "content": f"Count to {3 + number % 18}."}]
-        stream = await client.chat.completions.create(model="tiny", messages=messages, temperature=0, stream=True)
+        stream = await client.chat.completions.create(
+            model="tiny", messages=messages, temperature=0, stream=True
+        )
         (answer,) = streamed([chunk async for chunk in stream])
         assert answer.finish_reason == "stop"
         return answer.content
@@ -73,9 +78,9 @@ def test_a_client_that_goes_away_frees_its_slot(roomy: Server) -> None:
     cancelled = roomy.metric("requests_cancelled_total")
     streams = [endless_stream(roomy) for _ in range(4)]
     assert roomy.metric("slots_busy") == 4
-    for left, stream in enumerate(reversed(streams)):
-        stream.close()
-        eventually("one more slot is free", lambda: roomy.metric("slots_busy") == 3 - left, seconds=2)
+    while streams:
+        streams.pop().close()
+        eventually("its slot is free", lambda: roomy.metric("slots_busy") == len(streams), seconds=2)
     assert roomy.metric("requests_cancelled_total") == cancelled + 4
 
 

@@ -5,6 +5,7 @@ import math
 import pytest
 from openai import OpenAI
 from openai.types.chat.chat_completion import ChoiceLogprobs
+
 from support.answers import streamed, whole
 
 OPTIONS = {
@@ -23,7 +24,10 @@ def test_tokens_put_together_are_the_answer(client: OpenAI) -> None:
     completion = client.chat.completions.create(**OPTIONS)
     tokens = completion.choices[0].logprobs.content
     assert "".join(token.token for token in tokens) == completion.choices[0].message.content
-    assert bytes(byte for token in tokens for byte in token.bytes).decode() == completion.choices[0].message.content
+    assert (
+        bytes(byte for token in tokens for byte in token.bytes).decode()
+        == completion.choices[0].message.content
+    )
     assert all(token.logprob <= 0 and token.top_logprobs == [] for token in tokens)
 
 
@@ -40,7 +44,7 @@ def test_a_stream_carries_the_same(client: OpenAI) -> None:
     chunks = client.chat.completions.create(**OPTIONS, stream=True)
     streamed_answer = streamed(chunks)
     assert [token for token, _ in streamed_answer[0].tokens] == [token for token, _ in whole_answer[0].tokens]
-    for (_, one), (_, other) in zip(streamed_answer[0].tokens, whole_answer[0].tokens):
+    for (_, one), (_, other) in zip(streamed_answer[0].tokens, whole_answer[0].tokens, strict=True):
         assert one == pytest.approx(other, abs=1e-3)
 
 

@@ -3,6 +3,7 @@
 from openai import OpenAI
 from openai.types import CompletionUsage
 from openai.types.chat import ChatCompletion, ChatCompletionMessageParam
+
 from support.server import Server
 
 LONG = "Repeat: " + " ".join(["lantern", "kite", "violin", "basket", "mirror"] * 12)

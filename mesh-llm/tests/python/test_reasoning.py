@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from openai import OpenAI
 from openai.types.chat import ChatCompletionMessageParam
+
 from support.answers import Answer, streamed, whole
 from support.models import random_model
 from support.server import Server, serve
@@ -17,8 +18,10 @@ THINKING = {
     "qwen3": r'root ::= "<think>\n" [a-z ]{400} "\n</think>\n\n" [A-Z ]{50}',
     "deepseek-v3": r'root ::= [a-z ]{400} "</think>" [A-Z ]{50}',
     "glm-4": r'root ::= "\n<think>" [a-z ]{400} "</think>\n" [A-Z ]{50}',
-    "gpt-oss": r'root ::= "<|channel|>analysis<|message|>" [a-z ]{400} "<|end|><|start|>assistant<|channel|>final<|message|>" [A-Z ]{50}',
-    "command-r7b": r'root ::= "<|START_THINKING|>" [a-z ]{400} "<|END_THINKING|><|START_RESPONSE|>" [A-Z ]{50} "<|END_RESPONSE|>"',
+    "gpt-oss": r'root ::= "<|channel|>analysis<|message|>" [a-z ]{400} '
+    r'"<|end|><|start|>assistant<|channel|>final<|message|>" [A-Z ]{50}',
+    "command-r7b": r'root ::= "<|START_THINKING|>" [a-z ]{400} '
+    r'"<|END_THINKING|><|START_RESPONSE|>" [A-Z ]{50} "<|END_RESPONSE|>"',
 }
 MARKERS = {
     "qwen3": ["<think>", "</think>"],
@@ -125,7 +128,11 @@ def test_thinking_is_switched_off(qwen3: Server, options: dict) -> None:
 
 def test_earlier_thoughts_are_not_sent_back_to_the_model(qwen3: Server) -> None:
     def prompt_tokens(**thought: str) -> int:
-        turns = [*HELLO, {"role": "assistant", "content": "Hi!", **thought}, {"role": "user", "content": "Bye"}]
+        turns = [
+            *HELLO,
+            {"role": "assistant", "content": "Hi!", **thought},
+            {"role": "user", "content": "Bye"},
+        ]
         return ask(qwen3, messages=turns).usage.prompt_tokens
 
     assert prompt_tokens(reasoning_content="A long thought about greetings.") == prompt_tokens()

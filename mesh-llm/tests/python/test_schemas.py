@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from jsonschema import Draft202012Validator, FormatChecker
 from openai import OpenAI
+
 from support import schemas
 from support.answers import streamed, whole
 from support.server import Server
@@ -22,7 +23,10 @@ ASK = [{"role": "user", "content": "Make JSON: Ada is 36 and lives in Lima."}]
 def options(schema: dict, seed: int) -> dict:
     return {
         "messages": ASK,
-        "response_format": {"type": "json_schema", "json_schema": {"name": "x", "strict": True, "schema": schema}},
+        "response_format": {
+            "type": "json_schema",
+            "json_schema": {"name": "x", "strict": True, "schema": schema},
+        },
         "seed": seed,
         "temperature": 1.0,
         "max_tokens": 1500,
@@ -41,7 +45,9 @@ def fault(server: Server, number: int) -> str | None:
         output = json.loads(answer.content)
     except ValueError as error:
         return f"{about}: {error}"
-    errors = [error.message for error in Draft202012Validator(schema, format_checker=FORMATS).iter_errors(output)]
+    errors = [
+        error.message for error in Draft202012Validator(schema, format_checker=FORMATS).iter_errors(output)
+    ]
     return f"{about}: {errors}" if errors else None
 
 

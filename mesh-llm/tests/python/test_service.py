@@ -4,6 +4,7 @@ import openai
 import pytest
 from openai import OpenAI
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
+
 from support.server import Server
 
 
@@ -46,7 +47,11 @@ def test_metrics_count_what_was_used(tiny: Server, client: OpenAI) -> None:
     messages = [{"role": "user", "content": "Name 3 colors."}]
     usage = client.chat.completions.create(model="tiny", messages=messages).usage
     after = [tiny.metric(name) for name in names]
-    assert [new - old for old, new in zip(before, after)] == [1, usage.prompt_tokens, usage.completion_tokens]
+    assert [new - old for old, new in zip(before, after, strict=True)] == [
+        1,
+        usage.prompt_tokens,
+        usage.completion_tokens,
+    ]
 
 
 def test_props_describe_model_and_server(tiny: Server) -> None:
@@ -58,7 +63,13 @@ def test_props_describe_model_and_server(tiny: Server) -> None:
 
 
 def test_text_comes_back_from_its_tokens(tiny: Server) -> None:
-    for text in ["Hello there!", "def f(x):\n\treturn x", "naïve → 中文 😀", " leading and trailing ", "<|im_start|>"]:
+    for text in [
+        "Hello there!",
+        "def f(x):\n\treturn x",
+        "naïve → 中文 😀",
+        " leading and trailing ",
+        "<|im_start|>",
+    ]:
         assert tiny.detokenize(tiny.tokenize(text)) == text
 
 

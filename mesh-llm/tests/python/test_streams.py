@@ -6,6 +6,7 @@ import httpx
 import pytest
 from openai import OpenAI
 from openai.types.chat import ChatCompletionChunk
+
 from support.answers import streamed, whole
 from support.server import Server
 

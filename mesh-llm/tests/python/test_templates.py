@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from jsonschema import Draft202012Validator
 from openai.types.chat import ChatCompletion
-from support.answers import Answer, Call, streamed, whole
+
+from support.answers import Call, streamed, whole
 from support.dialects import DIALECTS, TAGGED_TOOLS, Dialect
 from support.models import random_model
 from support.server import Server, serve
@@ -150,7 +151,9 @@ def test_ids_that_a_model_gives_twice_are_told_apart(kimi: Server) -> None:
 @pytest.fixture(scope="module")
 def glm(models: Path) -> Iterator[Server]:
     (dialect,) = (dialect for dialect in DIALECTS if dialect.template == "glm-4")
-    model = random_model(models, "llama", dialect.template, dialect.markers, ["--end", "0", "--bytes", "bytes"])
+    model = random_model(
+        models, "llama", dialect.template, dialect.markers, ["--end", "0", "--bytes", "bytes"]
+    )
     with serve(model, "--parallel", "1", "--ctx-size", "2048") as server:
         yield server
 

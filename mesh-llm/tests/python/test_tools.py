@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import pytest
 from openai import AsyncOpenAI, OpenAI
 from openai.types.chat import ChatCompletion, ChatCompletionChunk, ChatCompletionMessageParam
+
 from support.answers import Answer, Call, streamed, whole
 from support.server import Server
 
@@ -86,7 +87,9 @@ def test_a_named_tool_is_called_instead_of_the_fitting_one(client: OpenAI) -> No
     assert answer.finish_reason == "tool_calls"
 
 
-@pytest.mark.parametrize("question", ["Hello", "Thanks", "What is a mesh?", "Tell me a story.", "Count to 12."])
+@pytest.mark.parametrize(
+    "question", ["Hello", "Thanks", "What is a mesh?", "Tell me a story.", "Count to 12."]
+)
 def test_required_calls_a_tool_though_the_model_would_rather_talk(client: OpenAI, question: str) -> None:
     answer = both_ways(client, [{"role": "user", "content": question}], tool_choice="required")
     assert answer.finish_reason == "tool_calls" and answer.calls
@@ -135,7 +138,11 @@ def test_results_of_tools_lead_to_an_answer(client: OpenAI) -> None:
 
 
 def test_a_call_may_come_back_without_content(client: OpenAI) -> None:
-    call = {"id": "call_1", "type": "function", "function": {"name": "get_time", "arguments": '{"city": "Oslo"}'}}
+    call = {
+        "id": "call_1",
+        "type": "function",
+        "function": {"name": "get_time", "arguments": '{"city": "Oslo"}'},
+    }
     result = {"role": "tool", "tool_call_id": "call_1", "content": '{"city": "Oslo", "time": "12:15"}'}
     question = {"role": "user", "content": "What time is it in Oslo?"}
     contents = set()

@@ -69,7 +69,9 @@ def streamed(chunks: Iterable[ChatCompletionChunk]) -> list[Answer]:
             answer.tokens += tokens_of(choice)
             answer.finish_reason = choice.finish_reason
             for delta in choice.delta.tool_calls or []:
-                assert delta.index in (len(answer.calls) - 1, len(answer.calls)), "calls come one after another"
+                assert delta.index in (len(answer.calls) - 1, len(answer.calls)), (
+                    "calls come one after another"
+                )
                 if delta.index == len(answer.calls):
                     assert delta.type == "function" and delta.function.name, "a call's first part names it"
                     answer.calls.append(Call())

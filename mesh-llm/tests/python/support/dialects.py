@@ -11,7 +11,10 @@ GUESTS = {"type": "integer", "minimum": 1, "maximum": 12}
 
 def function(name: str, properties: dict, *required: str) -> dict:
     parameters = {**OBJECT, "properties": properties, "required": list(required)}
-    return {"type": "function", "function": {"name": name, "description": f"Does {name}.", "parameters": parameters}}
+    return {
+        "type": "function",
+        "function": {"name": name, "description": f"Does {name}.", "parameters": parameters},
+    }
 
 
 LAYERS = {"type": "array", "items": {"type": "boolean"}, "minItems": 1, "maxItems": 3}

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .gguf_tokens import add_tokens
-from .server import REPOSITORY
+from .server import BUILT, REPOSITORY
 
-MAKER = Path(os.environ.get("MESH_LLM_RANDOM_MODEL", REPOSITORY / "target/release/examples/random-model"))
+MAKER = Path(os.environ.get("MESH_LLM_RANDOM_MODEL", BUILT / "examples/random-model"))
 TEMPLATES = Path(__file__).resolve().parents[1] / "templates"
 
 
@@ -16,7 +16,16 @@ def build_maker() -> None:
     """For whoever runs pytest by hand: `just test-python` has built it."""
     if MAKER.exists():
         return
-    command = ["cargo", "build", "--release", "--quiet", "--package", "llama-engine", "--example", "random-model"]
+    command = [
+        "cargo",
+        "build",
+        "--release",
+        "--quiet",
+        "--package",
+        "llama-engine",
+        "--example",
+        "random-model",
+    ]
     subprocess.run(command, cwd=REPOSITORY, check=True)
 
 

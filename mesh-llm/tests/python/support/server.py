@@ -17,7 +17,8 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from .waiting import eventually
 
 REPOSITORY = Path(__file__).resolve().parents[4]
-BINARY = Path(os.environ.get("MESH_LLM_BIN", REPOSITORY / "target/release/mesh-llm"))
+BUILT = REPOSITORY / os.environ.get("MESH_LLM_TARGET", "target") / "release"
+BINARY = Path(os.environ.get("MESH_LLM_BIN", BUILT / "mesh-llm"))
 
 # Seconds from the start of the program until it answers, and from SIGTERM until it ended.
 START_LIMIT = 60.0
