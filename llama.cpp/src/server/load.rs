@@ -19,6 +19,8 @@ use crate::status::{Refusal, Status};
 const BATCH: u32 = 512;
 /// Requests that may wait for each slot where the user did not say.
 const QUEUE_PER_SLOT: u32 = 16;
+/// `LLAMA_MAX_LAYERS`: llama.cpp aborts on more.
+const MOST_LAYERS: u32 = 512;
 /// Taken for the context that a model was trained for where its file does not say.
 const CONTEXT_UNKNOWN: u32 = 4096;
 /// More context than this no model has, and llama.cpp takes gigabytes to compute what it would need.
@@ -138,8 +140,16 @@ fn read_header(path: &Path) -> Result<Header, Refused> {
             .get::<u32>(&format!("{architecture}.{key}"))
             .map_err(wrong)
     };
+    let layers = number("block_count")?.unwrap_or(0);
+    if layers > MOST_LAYERS {
+        let message = format!(
+            "{}: {architecture}.block_count is {layers}, but llama.cpp knows at most {MOST_LAYERS}",
+            path.display()
+        );
+        return Err(refused(Refusal::Model, message));
+    }
     Ok(Header {
-        layers: number("block_count")?.unwrap_or(0),
+        layers,
         context_train: number("context_length")?
             .unwrap_or(CONTEXT_UNKNOWN)
             .min(MOST_CONTEXT),

@@ -1,5 +1,6 @@
 """Servers that several tests use, started once."""
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from support.server import BINARY, Server, serve
 
 
 def pytest_configure() -> None:
+    # Servers are stopped however the tests end.
+    signal.signal(signal.SIGTERM, lambda *_: pytest.exit("SIGTERM", returncode=1))
     if not BINARY.exists():
         pytest.exit(f"{BINARY} is missing: run `just build`, or set MESH_LLM_BIN", returncode=1)
 
