@@ -1,6 +1,5 @@
 //! A context: KV cache and compute buffers for some sequences of one model.
 
-use std::ffi::c_void;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
@@ -353,16 +352,4 @@ impl Context {
         // SAFETY: the memory is live and the sequence below its number.
         u32::try_from(unsafe { sys::llama_memory_seq_pos_min(memory, sequence) }).ok()
     }
-
-    /// Makes [`Self::decode`] stop early, with an error, once `flag` is set. CPU only.
-    pub fn abort_on(&mut self, flag: &'static std::sync::atomic::AtomicBool) {
-        let data = std::ptr::from_ref(flag).cast_mut().cast::<c_void>();
-        // SAFETY: the flag is static, and the callback only reads it.
-        unsafe { sys::llama_set_abort_callback(self.handle.as_ptr(), Some(is_set), data) };
-    }
-}
-
-unsafe extern "C" fn is_set(flag: *mut c_void) -> bool {
-    // SAFETY: `abort_on` passed a static flag.
-    unsafe { &*flag.cast::<std::sync::atomic::AtomicBool>() }.load(std::sync::atomic::Ordering::Relaxed)
 }

@@ -269,12 +269,6 @@ impl Model {
         unsafe { sys::llama_model_n_ctx_train(self.as_ptr()) }.unsigned_abs()
     }
 
-    /// Layers, the output layer not counted.
-    pub fn layers(&self) -> u32 {
-        // SAFETY: reads a field.
-        unsafe { sys::llama_model_n_layer(self.as_ptr()) }.unsigned_abs()
-    }
-
     /// Numbers in an embedding.
     pub fn embedding_width(&self) -> u32 {
         // SAFETY: reads a field.
