@@ -102,6 +102,11 @@ extern "C" int32_t mesh_sampler_sample(mesh_sampler * sampler, llama_context * c
                                        char ** error) {
     return mesh_guard<int32_t>(error, -1, [&] {
         *token = common_sampler_sample(sampler->sampler.get(), ctx, row);
+        // Where nothing is left, llama.cpp selects something all the same, and the grammar then aborts on it.
+        const auto * left = common_sampler_get_candidates(sampler->sampler.get(), false);
+        if (left->selected < 0 || !std::isfinite(left->data[left->selected].logit)) {
+            throw std::invalid_argument("the grammar, the bans of logit_bias and the model leave no token to choose");
+        }
         return 0;
     });
 }

@@ -21,7 +21,7 @@ pub use chat::{
 pub use context::{Batch, Context, ContextParams, Decoded, Pooling, SequenceId};
 pub use devices::{Device, DeviceKind, devices};
 pub use error::Error;
-pub use grammar::json_schema_to_grammar;
+pub use grammar::{check_nesting, json_schema_to_grammar};
 pub use log::initialize;
 pub use memory::{DeviceNeed, HOST, MemoryNeed, memory_need};
 pub use model::{Infill, Model, ModelParams, Token};

@@ -321,6 +321,12 @@ impl Model {
         decoder_only && causal.as_deref() != Some("false")
     }
 
+    /// Whether a text must pass an encoder before a decoder continues it.
+    pub fn is_encoder_decoder(&self) -> bool {
+        // SAFETY: these look the architecture up.
+        unsafe { sys::llama_model_has_decoder(self.as_ptr()) && sys::llama_model_has_encoder(self.as_ptr()) }
+    }
+
     /// How the file says that token vectors become one vector.
     pub fn pooling(&self) -> Option<i32> {
         let key = format!("{}.pooling_type", self.architecture());

@@ -1,6 +1,8 @@
 //! How much context, how many slots and GPU layers fit into memory. Pure: what a choice needs is
 //! asked of a function, which in the program is llama.cpp computing it without allocating.
 
+use crate::llama::HOST;
+
 /// What the user fixed; the rest is chosen.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Wish {
@@ -80,12 +82,16 @@ pub fn fit<E>(
     };
     let mut demands = measure(plan)?;
     if short(&demands).is_some() && wish.gpu_layers.is_none() && layers > 0 {
+        // The host's need shrinks with every layer that leaves it: only the devices' grow.
         let fits = |count: u32| {
-            Ok(short(&measure(Plan {
+            let demands = measure(Plan {
                 gpu_layers: count,
                 ..plan
-            })?)
-            .is_none())
+            })?;
+            Ok(demands
+                .iter()
+                .filter(|demand| demand.device != HOST)
+                .all(Demand::fits))
         };
         plan.gpu_layers = largest(0, layers, fits)?;
         demands = measure(plan)?;
@@ -269,6 +275,30 @@ mod tests {
         };
         let Ok(chosen) = fit(Wish::default(), 8192, 40, measure);
         assert_eq!(chosen.unwrap().0.gpu_layers, 10);
+    }
+
+    #[test]
+    fn a_model_that_neither_gpu_nor_host_holds_alone_is_divided() {
+        let measure = |plan: Plan| {
+            let gpu = u64::from(plan.gpu_layers) * GB * 3 / 4;
+            let host = u64::from(40 - plan.gpu_layers) * GB * 3 / 4;
+            Ok::<_, Infallible>(vec![
+                Demand {
+                    device: "GPU0".into(),
+                    needed: gpu,
+                    cache: 0,
+                    free: 24 * GB,
+                },
+                Demand {
+                    device: HOST.into(),
+                    needed: host,
+                    cache: 0,
+                    free: 10 * GB,
+                },
+            ])
+        };
+        let Ok(chosen) = fit(Wish::default(), 4096, 40, measure);
+        assert_eq!(chosen.unwrap().0.gpu_layers, 32);
     }
 
     proptest! {

@@ -86,6 +86,14 @@ pub fn load(options: &Options) -> Result<Loaded, Refused> {
         }
     })
     .map_err(|error| refused(Refusal::Model, error.to_string()))?;
+    if model.is_encoder_decoder() {
+        let message = format!(
+            "{}: {} models have an encoder and a decoder, which is not supported; try a model with a decoder only",
+            path.display(),
+            model.architecture()
+        );
+        return Err(refused(Refusal::Model, message));
+    }
     let model = Arc::new(model);
     let templates = ChatTemplates::new(&model, None).or_else(|error| {
         tracing::warn!(%error, "the model's chat template does not parse: ChatML is used in its place");

@@ -34,6 +34,8 @@ use task::{Embed, Events, Failure, Generate};
 
 /// Longest text for an embedding, in tokens, unless the model was trained for less.
 const EMBED_LIMIT: u32 = 2048;
+/// The same for models that make text: llama.cpp keeps a row of logits for each token of theirs.
+const EMBED_LIMIT_OF_TEXT: u32 = 512;
 
 /// What the loop is asked to do.
 #[derive(Debug)]
@@ -93,7 +95,12 @@ impl Engine {
             batch: params.context.batch as usize,
             cache: cache_kind(&model),
         };
-        let embed_limit = EMBED_LIMIT.min(model.context_train()).max(1);
+        let longest = if model.makes_text() {
+            EMBED_LIMIT_OF_TEXT
+        } else {
+            EMBED_LIMIT
+        };
+        let embed_limit = longest.min(model.context_train()).max(1);
         let embed_params = embedder::context_params(&model, &params.context, embed_limit);
         let embed_model = model.clone();
         let make_embedder = move || Embedder::new(embed_model.clone(), embed_params.clone());

@@ -6,9 +6,11 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc;
 
 use super::logprobs::{likeliest, log_probabilities};
-use super::task::{Event, Failure, Finish, FinishReason, Generate, Piece, Started, Timings, TokenLogprob};
+use super::task::{
+    Event, Failure, Finish, FinishReason, Generate, GrammarSource, Piece, Started, Timings, TokenLogprob,
+};
 use super::text::{Assembled, Assembler};
-use crate::llama::{Context, Error, Model, Sampler, Token};
+use crate::llama::{Context, Error, Model, Sampler, Token, check_nesting};
 
 /// How the next token is chosen.
 #[derive(Debug)]
@@ -37,6 +39,13 @@ impl Chooser {
             && !model.suppresses_tokens();
         if sampling.temperature <= 0.0 && plain {
             return Ok(Self::Greedy);
+        }
+        if let Some(grammar) = sampling
+            .grammar
+            .as_ref()
+            .filter(|grammar| grammar.source == GrammarSource::User)
+        {
+            check_nesting(&grammar.gbnf)?;
         }
         let mut sampler = Sampler::new(model, sampling)?;
         if penalties {
@@ -143,6 +152,11 @@ impl Running {
     /// Whether the prompt's own log probabilities are wanted.
     pub fn wants_prompt_logprobs(&self) -> bool {
         self.request.task.prompt_logprobs
+    }
+
+    /// The prompt is computed again: what was noted of it will be once more.
+    pub fn restart_prompt(&mut self) {
+        self.prompt_logprobs.clear();
     }
 
     /// The most tokens of the answer.

@@ -423,8 +423,12 @@ impl Runner {
             }
             (None, Some(youngest)) if active.len() > 1 => {
                 tracing::debug!(slot = youngest, "the context is full: the youngest request waits");
-                self.slots[youngest].sequence.lose_cache();
-                self.slots[youngest].parked = true;
+                let slot = &mut self.slots[youngest];
+                slot.sequence.lose_cache();
+                slot.parked = true;
+                if let Some(running) = slot.running.as_mut().filter(|_| slot.sequence.generated() == 0) {
+                    running.restart_prompt();
+                }
                 youngest
             }
             _ => return false,
