@@ -7,5 +7,6 @@
 pub mod gguf;
 #[cfg(feature = "native")]
 pub mod llama;
+pub mod priority;
 pub mod server;
 pub mod status;

@@ -5,6 +5,7 @@ use std::ptr::NonNull;
 use llama_cpp_sys_2 as sys;
 
 use super::Error;
+use crate::priority;
 
 /// How long a thread spins for the next step before it sleeps, from 0 to 100 (ggml's default is 50).
 /// Spinning takes the core that carries tokens to clients: on two cores it cost 7 % of their rate.
@@ -26,17 +27,31 @@ impl Threads {
         // SAFETY: returns a plain struct.
         let mut params = unsafe { sys::ggml_threadpool_params_default(count) };
         params.poll = SPIN;
-        // SAFETY: the parameters are valid during the call.
-        let handle = unsafe { sys::ggml_threadpool_new(&mut params) };
-        NonNull::new(handle)
-            .map(|handle| Self { handle })
+        // Threads have the priority of the one that starts them.
+        let pool = std::thread::scope(|scope| {
+            let starter = scope.spawn(|| {
+                priority::compute();
+                // SAFETY: the parameters are valid during the call.
+                Self::of(unsafe { sys::ggml_threadpool_new(&mut params) })
+            });
+            starter.join()
+        });
+        pool.ok()
+            .flatten()
             .ok_or_else(|| Error::Context("its threads cannot be started".into()))
+    }
+
+    fn of(handle: *mut sys::ggml_threadpool) -> Option<Self> {
+        NonNull::new(handle).map(|handle| Self { handle })
     }
 
     pub(super) fn as_ptr(&self) -> *mut sys::ggml_threadpool {
         self.handle.as_ptr()
     }
 }
+
+// SAFETY: a pool has no ties to the thread that made it.
+unsafe impl Send for Threads {}
 
 impl Drop for Threads {
     fn drop(&mut self) {

@@ -14,10 +14,12 @@ use super::http;
 use super::load::{Loaded, Refused, load};
 use super::options::{Listen, Options};
 use super::parent::{die_with_it, report};
+use crate::priority;
 use crate::status::{Ready, Refusal, Status};
 
-/// Threads that serve HTTP: the work is small, and cores belong to the engine.
-const HTTP_THREADS: usize = 2;
+/// Threads that serve HTTP. One: what takes long runs on blocking threads, and two woke each other for
+/// tokens that one writes sooner (p99 3 ms against 0.6).
+const HTTP_THREADS: usize = 1;
 
 /// Runs llama-server until it is told to end. The caller has set up `tracing`.
 ///
@@ -45,6 +47,7 @@ fn cannot_listen(listen: &Listen, error: &io::Error) -> Refused {
 fn serve(options: &Options) -> Result<(), Refused> {
     let runtime = runtime::Builder::new_multi_thread()
         .worker_threads(HTTP_THREADS)
+        .on_thread_start(priority::carry_answers)
         .max_blocking_threads(16)
         .thread_name("http")
         .enable_all()

@@ -64,7 +64,7 @@ fn one(
     })?;
 
     let errors: Vec<&String> = results.iter().flat_map(|result| &result.errors).collect();
-    let rates: Vec<f64> = results.iter().flat_map(|result| &result.rates).copied().collect();
+    let answers: Vec<&Answered> = results.iter().flat_map(|result| &result.answers).collect();
     case.row_with_goal(
         "mesh-llm",
         Metric::new("errors", "requests"),
@@ -74,22 +74,26 @@ fn one(
     case.row(
         "mesh-llm",
         Metric::new("answers", "requests"),
-        &[rates.len() as f64],
+        &[answers.len() as f64],
     );
-    let total: usize = results.iter().map(|result| result.tokens).sum();
+    let total: usize = answers
+        .iter()
+        .map(|answer| answer.usage().completion_tokens)
+        .sum();
     case.row(
         "mesh-llm",
         Metric::new("rate of all", "tokens/s"),
         &[total as f64 / time.as_secs_f64()],
     );
-    if !rates.is_empty() {
+    if !answers.is_empty() {
+        let rates: Vec<f64> = answers.iter().map(|answer| answer.rate()).collect();
         case.row("mesh-llm", Metric::new("rate of a stream", "tokens/s"), &rates);
-        let slowest = rates.iter().copied().fold(f64::INFINITY, f64::min);
-        let fastest = rates.iter().copied().fold(0.0, f64::max);
+        let spread = Metric::new("rate", "ratio");
+        case.row("fastest / slowest of the whole time", spread, &[ratio(&rates)]);
         case.row_with_goal(
-            "fastest / slowest stream",
-            Metric::new("rate", "ratio"),
-            &[fastest / slowest],
+            "fastest / slowest against those beside it",
+            spread,
+            &[ratio(&fairness(&answers))],
             GOAL_FAIRNESS,
         );
     }
@@ -111,13 +115,33 @@ fn one(
     daemon.stop()
 }
 
+/// The rate of each answer against that of an average one while it ran: the machine's own speed changes
+/// over the time, which is nobody's unfairness.
+fn fairness(answers: &[&Answered]) -> Vec<f64> {
+    let against_others = |answer: &&Answered| {
+        let (mut tokens, mut seconds) = (0.0, 0.0);
+        for other in answers {
+            let (from, to) = (answer.first().max(other.first()), answer.last().min(other.last()));
+            if from < to {
+                tokens += other.tokens_between(from, to);
+                seconds += to.since(from).as_secs_f64();
+            }
+        }
+        answer.rate() * seconds / tokens
+    };
+    answers.iter().map(against_others).collect()
+}
+
+fn ratio(values: &[f64]) -> f64 {
+    let least = values.iter().copied().fold(f64::INFINITY, f64::min);
+    values.iter().copied().fold(0.0, f64::max) / least
+}
+
 /// What one client met.
 #[derive(Debug, Default)]
 struct Met {
-    /// Tokens a second of each answer that came whole.
-    rates: Vec<f64>,
-    /// Tokens of all answers.
-    tokens: usize,
+    /// The answers that came whole.
+    answers: Vec<Answered>,
     errors: Vec<String>,
 }
 
@@ -159,8 +183,7 @@ fn ask_until(endpoint: &Endpoint, model: BenchModel, seed: usize, tokens: usize,
         let question = Question::new(model, &prompts::text(seed + turn * 1000, PROMPT_WORDS), tokens);
         match ask(&question, endpoint, left, deadline) {
             Ok(Some(answered)) => {
-                met.tokens += answered.usage().completion_tokens;
-                met.rates.push(answered.rate());
+                met.answers.push(answered);
             }
             Ok(None) => break,
             Err(error) if is_timeout(&error) && Instant::now() >= deadline => break,

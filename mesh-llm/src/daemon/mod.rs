@@ -128,6 +128,7 @@ fn serve(settings: &Settings, reporter: &Reporter) -> Result<(), Error> {
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKER_THREADS)
+        .on_thread_start(llama_engine::priority::carry_answers)
         .enable_all()
         .build()
         .map_err(unexpected("starting threads"))?;

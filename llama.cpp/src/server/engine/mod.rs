@@ -25,6 +25,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 pub use state::EngineState;
 
 use crate::llama::{ChatTemplates, Context, ContextParams, Error, Model, Token};
+use crate::priority;
 use embedder::Embedder;
 use placement::CacheKind;
 use request::{Chooser, Request};
@@ -110,7 +111,10 @@ impl Engine {
         let runner = Runner::new(context, slots, limits, Box::new(make_embedder), published);
         thread::Builder::new()
             .name("engine".into())
-            .spawn(move || runner.run(&received))
+            .spawn(move || {
+                priority::compute();
+                runner.run(&received);
+            })
             .map_err(|error| Error::Context(format!("no thread for the engine: {error}")))?;
         let about = About {
             name: params.name,
