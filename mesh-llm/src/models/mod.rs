@@ -3,8 +3,16 @@
 //! This room reads no more of a file than its first bytes: whether it is a sound model is the
 //! engine's to say.
 
+pub mod about;
+pub mod catalog;
 mod file;
 mod folder;
+pub mod inventory;
+pub mod places;
+pub mod quantization;
+pub mod reference;
+pub mod scan;
+mod spelling;
 mod tiny;
 
 use crate::exit::Exit;
