@@ -21,6 +21,8 @@ impl Exit {
     pub const UNAVAILABLE: Exit = Exit(69);
     /// The engine crashed again and again.
     pub const CRASHED: Exit = Exit(70);
+    /// Somebody stopped it; shells say so by this number.
+    pub const STOPPED: Exit = Exit(130);
     /// The state directory cannot be used.
     pub const STATE: Exit = Exit(73);
 }

@@ -44,6 +44,17 @@ impl ApiError {
         }
     }
 
+    /// The request shows none of the API's keys.
+    pub(super) fn no_key() -> Self {
+        Self {
+            status: StatusCode::UNAUTHORIZED,
+            kind: "invalid_request_error",
+            code: "invalid_api_key",
+            message: "this server wants a key that it knows: send it as `Authorization: Bearer KEY`, as clients do with the API key that they are given".to_owned(),
+            retry_after_seconds: None,
+        }
+    }
+
     /// A method that makes no sense here.
     pub(super) fn not_a_proxy() -> Self {
         Self {
@@ -146,6 +157,15 @@ impl NotReady {
 pub(super) fn serving(state: &State) -> Result<&Serving, NotReady> {
     Err(match state {
         State::Ready(serving) => return Ok(serving),
+        State::Downloading { model, percent } => {
+            let far = percent.map_or(String::new(), |percent| format!(", {percent} % are done"));
+            let message = format!("{model} is being downloaded{far}");
+            let loading = NotReady::new("loading", "model_loading", &message, Some(5));
+            NotReady {
+                percent: *percent,
+                ..loading
+            }
+        }
         State::Starting => NotReady::new(
             "starting",
             "model_loading",
@@ -215,6 +235,15 @@ mod tests {
             delay: Duration::ZERO,
         };
         for (state, status, code, words) in [
+            (
+                State::Downloading {
+                    model: "Qwen3-8B".into(),
+                    percent: Some(12),
+                },
+                "loading",
+                "model_loading",
+                "Qwen3-8B is being downloaded, 12 %",
+            ),
             (State::Starting, "starting", "model_loading", "about to be loaded"),
             (State::Loading { percent: 37 }, "loading", "model_loading", "37 %"),
             (

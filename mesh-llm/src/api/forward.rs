@@ -3,6 +3,7 @@
 use super::answer::{Answer, AnswerBody};
 use super::error::{ApiError, serving};
 use super::host;
+use super::keys::Keys;
 use super::upload::Upload;
 use crate::engine::{Serving, State};
 use http_body_util::BodyExt;
@@ -20,6 +21,8 @@ use tokio::sync::watch;
 pub(super) struct Context {
     /// What the engine does at the moment.
     pub(super) engine: watch::Receiver<State>,
+    /// Who may use it.
+    pub(super) keys: Keys,
     /// Whether only this machine reaches the server.
     pub(super) local: bool,
 }
@@ -45,6 +48,10 @@ async fn answer_or_refuse(context: Context, request: Request<Incoming>) -> Respo
     }
     if request.method() == Method::CONNECT {
         return ApiError::not_a_proxy().response();
+    }
+    // Whoever watches over the server needs no key to see that it lives.
+    if request.uri().path() != "/health" && !context.keys.admit(request.headers()) {
+        return ApiError::no_key().response();
     }
     let state = context.engine.borrow().clone();
     match serving(&state) {

@@ -9,9 +9,11 @@ mod cors;
 mod error;
 mod forward;
 mod host;
+mod keys;
 mod server;
 #[cfg(test)]
 mod tests;
 mod upload;
 
+pub use keys::Keys;
 pub use server::{BindError, Server, Shutdown};

@@ -3,6 +3,7 @@
 use super::answer::AnswerBody;
 use super::cors;
 use super::forward::{self, Context};
+use super::keys::Keys;
 use crate::engine::State;
 use crate::exit::Exit;
 use hyper::Response;
@@ -114,9 +115,16 @@ impl Server {
     }
 
     /// Answers requests, on at most so many connections at once, until it is told to end.
-    pub async fn serve(self, engine: watch::Receiver<State>, max_connections: usize, mut shutdown: Shutdown) {
+    pub async fn serve(
+        self,
+        engine: watch::Receiver<State>,
+        keys: Keys,
+        max_connections: usize,
+        mut shutdown: Shutdown,
+    ) {
         let context = Context {
             engine,
+            keys,
             local: self.address.ip().is_loopback(),
         };
         let graceful = GracefulShutdown::new();

@@ -51,7 +51,7 @@ impl Stage {
             drain: drained,
             cut: was_cut,
         };
-        let served = tokio::spawn(server.serve(states, 100, shutdown));
+        let served = tokio::spawn(server.serve(states, super::Keys::default(), 100, shutdown));
         Stage {
             address,
             state,

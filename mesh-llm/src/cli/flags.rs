@@ -1,6 +1,6 @@
 //! The flags of the daemon.
 
-use crate::daemon::settings::{DEFAULT_HOST, DEFAULT_PORT, Devices, Layer};
+use crate::daemon::settings::{ApiKey, DEFAULT_HOST, DEFAULT_PORT, Devices, Layer};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, Args};
 use llama_engine::server::options::{CacheType, FlashAttention, LogFormat};
@@ -11,10 +11,12 @@ use std::path::PathBuf;
 /// open, a variable or a file may say.
 #[derive(Debug, Args)]
 pub(super) struct Flags {
-    /// Model to serve: the path of a GGUF file (of a split model its first part), or `tiny` for the
-    /// embedded one [default: the newest in ~/.models, else tiny]
-    #[arg(long, value_name = "FILE")]
-    model: Option<PathBuf>,
+    /// Model to serve: a name such as Qwen3-8B (`mesh-llm download` lists them), org/repo or
+    /// org/repo:Q4_K_M of Hugging Face, a URL, the path of a GGUF file (of a split model its first
+    /// part), or `tiny` for the embedded one; what is not on disk is downloaded [default: the last
+    /// one served, else the largest on disk that fits, else tiny]
+    #[arg(long, value_name = "MODEL")]
+    model: Option<String>,
 
     /// Port of the API; 0 takes any free one
     #[arg(long, help = format!("Port of the API; 0 takes any free one [default: {DEFAULT_PORT}]"))]
@@ -23,6 +25,15 @@ pub(super) struct Flags {
     /// Address of the API
     #[arg(long, value_name = "ADDRESS", help = format!("Address of the API; 0.0.0.0 lets every machine in that reaches this one [default: {DEFAULT_HOST}]"))]
     host: Option<String>,
+
+    /// Key that every request must show, as `Authorization: Bearer KEY`; other users of this machine
+    /// see flags, so MESH_LLM_API_KEY or --api-key-file keeps it better [default: none]
+    #[arg(long, value_name = "KEY")]
+    api_key: Option<ApiKey>,
+
+    /// File with such keys, one a line
+    #[arg(long, value_name = "FILE")]
+    api_key_file: Option<PathBuf>,
 
     /// Tokens of context that all requests share [default: as many as the model knows and memory
     /// holds]; less saves memory
@@ -107,6 +118,8 @@ impl Flags {
             model: self.model,
             host: self.host,
             port: self.port,
+            api_key: self.api_key,
+            api_key_file: self.api_key_file,
             ctx_size: self.ctx_size,
             parallel: self.parallel,
             queue: self.queue,

@@ -3,6 +3,7 @@
 mod flags;
 #[cfg(feature = "engine")]
 mod llama_server;
+mod models;
 
 use crate::daemon;
 use clap::{Parser, Subcommand};
@@ -29,6 +30,10 @@ enum Command {
     /// Serves one model to a daemon: the process that mesh-llm starts for it
     #[cfg(feature = "engine")]
     LlamaServer(llama_server::Arguments),
+    /// Fetches a model into ~/.models; without a name, lists those that are known by name
+    Download(models::Download),
+    /// Lists the models on this machine, checks or removes them
+    Models(models::Models),
 }
 
 const EXAMPLES: &str = "\
@@ -38,7 +43,8 @@ variable more than the file. Files are kept in MESH_LLM_HOME, by default
 ~/.local/state/mesh-llm; models are looked for in MESH_LLM_MODELS, by default ~/.models.
 
 Examples:
-  mesh-llm                                       the newest model in ~/.models, or the embedded one
+  mesh-llm                                       the last model again, or the largest that fits
+  mesh-llm --model Qwen3-8B                      a model by name, downloaded if it is not there
   mesh-llm --model tiny                          the embedded model, to try the API with
   mesh-llm --model ~/models/Qwen3-8B-Q4_K_M.gguf --ctx-size 32768 --parallel 4";
 
@@ -61,12 +67,12 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
     match cli.command {
         #[cfg(feature = "engine")]
         Some(Command::LlamaServer(arguments)) => llama_server::run(arguments),
+        Some(Command::Download(download)) => download.run(),
+        Some(Command::Models(models)) => models.run(),
         None => {
             let (config, layer) = cli.flags.into_layer();
             daemon::run(layer, config).into()
         }
-        #[cfg(not(feature = "engine"))]
-        Some(command) => match command {},
     }
 }
 

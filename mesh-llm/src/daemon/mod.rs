@@ -1,7 +1,9 @@
 //! Puts the parts together: settings, state directory, model, port, engine; and takes them apart
 //! in order.
 
+pub mod commands;
 mod console;
+mod download;
 mod limits;
 mod progress;
 mod report;
@@ -11,10 +13,10 @@ mod state;
 
 pub use state::StateError;
 
-use crate::api::{BindError, Server, Shutdown};
+use crate::api::{BindError, Keys, Server, Shutdown};
 use crate::engine::{Engine, Failure, Launch, Program, ProgramError, State};
 use crate::exit::Exit;
-use crate::models::{self, Choice, Model};
+use crate::models::{self, Choice, Library, Model, Resolved, fetch};
 use console::Console;
 use llama_engine::server::options::{Listen, Options};
 use report::{EngineReport, Offer, Reporter};
@@ -85,9 +87,13 @@ enum Error {
     #[error(transparent)]
     Model(#[from] models::Error),
     #[error(transparent)]
+    Fetch(#[from] fetch::Error),
+    #[error(transparent)]
     Program(#[from] ProgramError),
     #[error(transparent)]
     Bind(#[from] BindError),
+    #[error("the keys in {} cannot be used: {cause}; give --api-key-file a file with a key a line", path.display())]
+    Keys { path: PathBuf, cause: io::Error },
     #[error("{}", .0.message)]
     Engine(Failure),
     #[error("{doing} failed: {cause}")]
@@ -99,7 +105,9 @@ impl Error {
         match self {
             Error::Settings(error) => error.exit(),
             Error::State(_) => Exit::STATE,
+            Error::Keys { .. } => Exit::FILE,
             Error::Model(error) => error.exit(),
+            Error::Fetch(error) => error.exit(),
             Error::Program(ProgramError::NotThere { .. }) => Exit::FILE,
             Error::Program(_) => Exit::CONFIGURATION,
             Error::Bind(error) => error.exit(),
@@ -117,15 +125,9 @@ fn serve(settings: &Settings, reporter: &Reporter) -> Result<(), Error> {
     let max_connections = limits::connections();
     let program = Program::find(settings.bin_dir.as_deref())?;
     let home = Home::open(&settings.home)?;
-    let store = home.models();
-    let folders = models::Folders {
-        store: &store,
-        user: settings.models.as_deref(),
-    };
-    let model = models::resolve(settings.model.as_deref(), folders)?;
-    if model.choice != Choice::Named {
-        reporter.note(&model.choice.to_string());
-    }
+    let library = Library::open(settings.places.clone(), settings.home.clone(), home.models())?;
+    let resolved = library.resolve(settings.model.as_deref(), available_memory())?;
+    let keys = keys(settings)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKER_THREADS)
         .on_thread_start(llama_engine::priority::carry_answers)
@@ -134,25 +136,88 @@ fn serve(settings: &Settings, reporter: &Reporter) -> Result<(), Error> {
         .map_err(unexpected("starting threads"))?;
     runtime.block_on(async {
         let server = Server::bind(&settings.host, settings.port).await?;
-        if !server.address().ip().is_loopback() {
+        let address = server.address();
+        if !address.ip().is_loopback() && keys.is_empty() {
             reporter.note(&format!(
-                "every machine that reaches {} can use the model",
-                server.address()
+                "warning: every machine that reaches {address} can use the model; --api-key lets in only those that show a key"
             ));
         }
-        let signals = Signals::listen().map_err(unexpected("listening for signals"))?;
+        let mut signals = Signals::listen().map_err(unexpected("listening for signals"))?;
         // Dropped last: the socket in it is in use until the engine has ended.
         let folder = home.run_folder()?;
+        let (state, states) = watch::channel(State::Starting);
+        let api = Api::start(server, states, keys, max_connections);
+        let model = match resolved {
+            Resolved::Here(model) => model,
+            Resolved::Missing(missing) => {
+                let downloaded = tokio::select! {
+                    downloaded = download::to_serve(&library, &missing, &state, reporter) => downloaded,
+                    () = signals.next() => {
+                        state.send_replace(State::Stopping);
+                        api.finish(sleep(TELL_WITHIN), || {}).await;
+                        return Ok(());
+                    }
+                };
+                match downloaded {
+                    Ok(model) => model,
+                    Err(error) => {
+                        state.send_replace(State::Failed(Failure {
+                            message: error.to_string(),
+                            last_lines: Vec::new(),
+                            exit: error.exit(),
+                        }));
+                        api.finish(sleep(TELL_WITHIN), || {}).await;
+                        return Err(error.into());
+                    }
+                }
+            }
+        };
+        if model.choice != Choice::Named {
+            reporter.note(&model.choice.to_string());
+        }
         let offer = Offer {
             model: model.id.clone(),
-            address: server.address(),
+            address,
         };
+        let path = model.path.clone();
         let options = options(settings, model, &folder)?;
         let log = reporter.clone();
-        let engine = Engine::start(Launch { program, options }, move |line| log.engine_log(line));
-        let api = Api::start(server, engine.state(), max_connections);
+        let engine = Engine::start(Launch { program, options }, state, move |line| {
+            log.engine_log(line)
+        });
         let parts = Parts { signals, engine, api };
-        parts.run(reporter, reporter.engine(offer)).await
+        // What does not run is not what the next start should take up again.
+        let remember = || library.memory().used(&path);
+        parts.run(reporter, reporter.engine(offer), remember).await
+    })
+}
+
+/// The keys of the API.
+fn keys(settings: &Settings) -> Result<Keys, Error> {
+    let of_file = match &settings.api_key_file {
+        None => String::new(),
+        Some(path) => std::fs::read_to_string(path).map_err(|cause| Error::Keys {
+            path: path.clone(),
+            cause,
+        })?,
+    };
+    let own = settings.api_key.iter().map(|key| key.0.trim().to_owned());
+    let keys = Keys::new(own.chain(Keys::of_file(&of_file)));
+    match &settings.api_key_file {
+        // An empty file must not open the API to everybody.
+        Some(path) if keys.is_empty() => Err(Error::Keys {
+            path: path.clone(),
+            cause: io::Error::other("it has no key"),
+        }),
+        _ => Ok(keys),
+    }
+}
+
+/// Memory that no program uses, in bytes; where the system does not say, no model is too large.
+fn available_memory() -> u64 {
+    sysinfo::System::new().map_or(u64::MAX, |mut system| {
+        system.refresh_memory();
+        system.available_memory()
     })
 }
 
@@ -210,7 +275,7 @@ struct Api {
 }
 
 impl Api {
-    fn start(server: Server, engine: watch::Receiver<State>, max_connections: usize) -> Api {
+    fn start(server: Server, engine: watch::Receiver<State>, keys: Keys, max_connections: usize) -> Api {
         let (drain, drained) = oneshot::channel();
         let (cut, was_cut) = oneshot::channel();
         let shutdown = Shutdown {
@@ -220,7 +285,7 @@ impl Api {
         Api {
             drain,
             cut,
-            served: tokio::spawn(server.serve(engine, max_connections, shutdown)),
+            served: tokio::spawn(server.serve(engine, keys, max_connections, shutdown)),
         }
     }
 
@@ -251,11 +316,20 @@ struct Parts {
 
 impl Parts {
     /// Runs until a signal, or until the engine has failed; then stops everything.
-    async fn run(mut self, reporter: &Reporter, mut report: EngineReport) -> Result<(), Error> {
+    /// `ready` is called each time that the engine becomes ready.
+    async fn run(
+        mut self,
+        reporter: &Reporter,
+        mut report: EngineReport,
+        ready: impl Fn(),
+    ) -> Result<(), Error> {
         let mut state = self.engine.state();
         let end = loop {
             let now = state.borrow_and_update().clone();
             report.state(&now);
+            if let State::Ready(_) = now {
+                ready();
+            }
             if let State::Failed(failure) = now {
                 break Err(Error::Engine(failure));
             }

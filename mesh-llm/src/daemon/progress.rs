@@ -61,6 +61,8 @@ impl Progress {
     /// Takes the next state; states may repeat or be left out.
     pub(super) fn news(&mut self, state: &State) -> Option<News> {
         match state {
+            // Told by those who download.
+            State::Downloading { .. } => None,
             State::Starting => {
                 self.told_step = None;
                 None

@@ -49,6 +49,21 @@ impl Reporter {
         }
     }
 
+    /// A line that the next one replaces; for terminals.
+    pub(super) fn passing(&self, line: &str) {
+        self.console.passing(line);
+    }
+
+    /// Whether a person looks on, who is told in words.
+    pub(super) fn is_terminal(&self) -> bool {
+        self.format == LogFormat::Text && self.console.is_terminal()
+    }
+
+    /// The form of what is told.
+    pub(super) fn format(&self) -> LogFormat {
+        self.format
+    }
+
     /// Why the program ends, with the exit code.
     pub(super) fn error(&self, message: &str, exit: Exit) {
         match self.format {

@@ -6,7 +6,14 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 /// What this program puts into the state directory.
-const OWN_ENTRIES: [&str; 3] = ["config.toml", "models", "run"];
+const OWN_ENTRIES: [&str; 6] = [
+    "config.toml",
+    "catalog.tsv",
+    "models",
+    "models.json",
+    "remembered.json",
+    "run",
+];
 
 /// The file in a daemon's folder that is locked for as long as the daemon lives.
 const LOCK: &str = "lock";

@@ -23,6 +23,13 @@ use std::time::Duration;
 /// What the engine does at the moment.
 #[derive(Debug, Clone)]
 pub enum State {
+    /// Its model is being downloaded.
+    Downloading {
+        /// The model.
+        model: String,
+        /// 0 to 100, once the size is known.
+        percent: Option<u8>,
+    },
     /// It was started, or reads the model's header and computes what fits.
     Starting,
     /// It reads weights.

@@ -19,22 +19,24 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Starts the child and keeps it running; `log` is given each line of its log.
-    pub fn start(launch: Launch, log: impl FnMut(&[u8]) + Send + 'static) -> Engine {
+    /// Starts the child and keeps it running. `state` is told what it does, `log` is given each line
+    /// of its log.
+    pub fn start(
+        launch: Launch,
+        state: watch::Sender<State>,
+        log: impl FnMut(&[u8]) + Send + 'static,
+    ) -> Engine {
         let (stop, stopped) = oneshot::channel();
-        let (state_sender, state) = watch::channel(State::Starting);
+        let states = state.subscribe();
         let supervisor = Supervisor {
             launch,
             stopped,
-            outside: Outside {
-                state: state_sender,
-                log,
-            },
+            outside: Outside { state, log },
             restarts: Restarts::default(),
         };
         Engine {
             stop,
-            state,
+            state: states,
             task: tokio::spawn(supervisor.run()),
         }
     }
@@ -180,7 +182,7 @@ mod tests {
             options: Options::new(socket, model, name.to_owned()),
         };
         let (sender, log) = mpsc::channel();
-        let engine = Engine::start(launch, move |line| {
+        let engine = Engine::start(launch, watch::Sender::new(State::Starting), move |line| {
             let _ = sender.send(String::from_utf8_lossy(line).into_owned());
         });
         Supervised {
@@ -279,7 +281,11 @@ mod tests {
     async fn a_program_that_is_not_there_is_told_at_once() {
         let options = Options::new(Listen::Unix("/nowhere/s".into()), "m".into(), "m".to_owned());
         let program = Program::At("/nowhere/llama-server".into());
-        let engine = Engine::start(Launch { program, options }, |_| {});
+        let engine = Engine::start(
+            Launch { program, options },
+            watch::Sender::new(State::Starting),
+            |_| {},
+        );
         assert_eq!(failure(&engine).await.exit, Exit::FILE);
     }
 }

@@ -1,6 +1,7 @@
 //! The model inside the binary, which is put on disk because llama.cpp reads files.
 
-use super::{Choice, Error, Model, TINY};
+use super::choice::{Choice, TINY};
+use super::{Error, Model};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::Path;

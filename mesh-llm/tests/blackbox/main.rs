@@ -17,6 +17,9 @@ mod fairness;
 mod guards;
 mod harness;
 mod hostile_files;
+#[path = "../support/hub.rs"]
+mod hub;
+mod library;
 mod queueing;
 mod refusals;
 mod shutdown;

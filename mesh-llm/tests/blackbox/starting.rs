@@ -70,15 +70,26 @@ fn the_list_of_models_has_what_is_served() {
 }
 
 #[test]
-fn without_a_name_the_newest_model_of_the_folder_is_served_and_that_is_told() {
+fn without_a_name_the_largest_model_is_served_then_the_last_one_again_and_that_is_told() {
     let start = Start::bare().flag("--port", "0").flag("--threads", "1");
     let folder = start.folder().join("models");
     fs::create_dir(&folder).unwrap();
     fs::copy(model(Kind::Least), folder.join("mine.gguf")).unwrap();
-    let daemon = start.variable("MESH_LLM_MODELS", &folder).ready();
-    assert_eq!(daemon.get("/v1/models").ok()["data"][0]["id"], "mine");
-    let told = daemon.process.err.so_far();
-    assert!(told[0].contains(folder.to_str().unwrap()), "{told:?}");
+    let start = start.variable("MESH_LLM_MODELS", &folder);
+    let served = |start: Start, words: &str| {
+        let mut daemon = start.ready();
+        let told = daemon.process.err.so_far();
+        assert!(told[0].contains(words), "{told:?}");
+        let served = daemon.get("/v1/models").ok()["data"][0]["id"].clone();
+        daemon.process.signal(Signal::TERM);
+        daemon.process.end(DEADLINE);
+        served
+    };
+    assert_eq!(served(start.clone(), "the only one on disk"), "mine");
+    fs::copy(model(Kind::Endless), folder.join("larger.gguf")).unwrap();
+    assert_eq!(served(start.clone(), "the last one again"), "mine");
+    fs::remove_file(folder.join("mine.gguf")).unwrap();
+    assert_eq!(served(start, "the only one on disk"), "larger");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The layer of the configuration file.
 
 use super::{Error, Layer};
+use crate::models::reference::Reference;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
@@ -14,12 +15,10 @@ pub(super) fn layer(path: &Path, user_home: Option<&Path>) -> Result<Layer, Erro
     let mut layer = parse(&text, path)?;
     let folder = path.parent().unwrap_or(Path::new(""));
     layer.bin_dir = layer.bin_dir.map(|path| anchored(path, folder, user_home));
-    layer.model = layer.model.map(|model| {
-        if is_path(&model) {
-            anchored(model, folder, user_home)
-        } else {
-            model
-        }
+    layer.api_key_file = layer.api_key_file.map(|path| anchored(path, folder, user_home));
+    layer.model = layer.model.map(|model| match Reference::read(&model, |_| false) {
+        Reference::Path(path) => anchored(path, folder, user_home).to_string_lossy().into_owned(),
+        _ => model,
     });
     Ok(layer)
 }
@@ -48,11 +47,6 @@ fn parse(text: &str, path: &Path) -> Result<Layer, Error> {
     })
 }
 
-/// Whether the words name a file rather than a model.
-fn is_path(model: &Path) -> bool {
-    model.components().count() > 1 || model.extension().is_some_and(|extension| extension == "gguf")
-}
-
 /// A path in a file means the same wherever the daemon is started: it begins at the file's folder,
 /// and `~/` is the user's home, as no shell has seen it.
 fn anchored(path: PathBuf, folder: &Path, user_home: Option<&Path>) -> PathBuf {
@@ -76,7 +70,7 @@ mod tests {
         let text =
             "model = 'tiny'\nctx-size = 4096\ndevice = ['CPU']\ncache-type-k = 'q8_0'\nlog-format = 'json'";
         let layer = parse(text, Path::new("")).unwrap();
-        assert_eq!(layer.model.as_deref(), Some(Path::new("tiny")));
+        assert_eq!(layer.model.as_deref(), Some("tiny"));
         assert_eq!(layer.cache_type_k, Some(CacheType::Q8_0));
         assert_eq!(layer.device.unwrap().0, ["CPU"]);
     }
@@ -117,7 +111,12 @@ mod tests {
             std::fs::write(&file, text).unwrap();
             layer(&file, Some(Path::new("/home/u"))).unwrap()
         };
-        assert_eq!(read("model = 'x.gguf'").model, Some(folder.path().join("x.gguf")));
+        let in_folder = folder.path().join("x.gguf").to_string_lossy().into_owned();
+        assert_eq!(read("model = 'x.gguf'").model, Some(in_folder));
+        assert_eq!(
+            read("model = 'org/repo:Q8_0'").model,
+            Some("org/repo:Q8_0".into())
+        );
         assert_eq!(
             read("model = '~/m/x.gguf'").model,
             Some("/home/u/m/x.gguf".into())

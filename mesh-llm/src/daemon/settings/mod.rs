@@ -6,6 +6,7 @@ mod file;
 mod variables;
 
 use crate::exit::Exit;
+use crate::models::places::Places;
 use llama_engine::server::options::{CacheType, FlashAttention, LogFormat};
 use serde::Deserialize;
 use std::ffi::OsString;
@@ -25,12 +26,16 @@ pub const DEFAULT_HOST: &str = "127.0.0.1";
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Layer {
-    /// The model to serve.
-    pub model: Option<PathBuf>,
+    /// The model to serve: a path or other words for one.
+    pub model: Option<String>,
     /// The address of the API.
     pub host: Option<String>,
     /// The port of the API.
     pub port: Option<u16>,
+    /// The key that clients of the API show.
+    pub api_key: Option<ApiKey>,
+    /// A file with such keys, one a line.
+    pub api_key_file: Option<PathBuf>,
     /// Tokens that all slots share.
     pub ctx_size: Option<NonZeroU32>,
     /// Requests served at once.
@@ -64,6 +69,8 @@ impl Layer {
             model: self.model.or(below.model),
             host: self.host.or(below.host),
             port: self.port.or(below.port),
+            api_key: self.api_key.or(below.api_key),
+            api_key_file: self.api_key_file.or(below.api_key_file),
             ctx_size: self.ctx_size.or(below.ctx_size),
             parallel: self.parallel.or(below.parallel),
             queue: self.queue.or(below.queue),
@@ -112,19 +119,43 @@ impl Devices {
     }
 }
 
+/// A key of the API.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct ApiKey(pub String);
+
+impl FromStr for ApiKey {
+    type Err = std::convert::Infallible;
+
+    fn from_str(key: &str) -> Result<Self, Self::Err> {
+        Ok(Self(key.to_owned()))
+    }
+}
+
+/// Not what it is: it must not get into logs.
+impl std::fmt::Debug for ApiKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ApiKey(…)")
+    }
+}
+
 /// What the daemon does, every question answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// The state directory.
     pub home: PathBuf,
-    /// Where the user keeps models.
-    pub models: Option<PathBuf>,
-    /// The model to serve; none: one found on disk, else the embedded one.
-    pub model: Option<PathBuf>,
+    /// Where models are.
+    pub places: Places,
+    /// The model to serve: a path or other words for one; none: one found on disk, else the embedded one.
+    pub model: Option<String>,
     /// The address of the API.
     pub host: String,
     /// The port of the API; 0 lets the system choose one.
     pub port: u16,
+    /// The key that clients of the API show.
+    pub api_key: Option<ApiKey>,
+    /// A file with such keys.
+    pub api_key_file: Option<PathBuf>,
     /// Where `llama-server` is; none: it is part of this binary.
     pub bin_dir: Option<PathBuf>,
     /// What is passed on to the engine.
@@ -196,25 +227,28 @@ impl Settings {
             Some(home) => absolute(Path::new(&home)),
             None => user.state.clone().ok_or(Error::NoHome)?,
         };
-        let models = match variable("MESH_LLM_MODELS") {
-            Some(models) => Some(PathBuf::from(models)),
+        let store = match variable("MESH_LLM_MODELS") {
+            Some(models) => Some(absolute(Path::new(&models))),
             None => user.home.as_ref().map(|home| home.join(".models")),
         };
+        let places = Places::of_user(store, user.home.as_deref(), &variable);
         let environment = variables::layer(&variable)?;
         let file = match config.or_else(|| variable("MESH_LLM_CONFIG").map(PathBuf::from)) {
             Some(path) => file::layer(&path, user.home.as_deref())?,
             None => file::layer_if_there(&home.join("config.toml"), user.home.as_deref())?,
         };
-        Ok(Self::from_layer(flags.over(environment).over(file), home, models))
+        Ok(Self::from_layer(flags.over(environment).over(file), home, places))
     }
 
-    fn from_layer(layer: Layer, home: PathBuf, models: Option<PathBuf>) -> Settings {
+    fn from_layer(layer: Layer, home: PathBuf, places: Places) -> Settings {
         Settings {
             home,
-            models,
+            places,
             model: layer.model,
             host: layer.host.unwrap_or_else(|| DEFAULT_HOST.to_owned()),
             port: layer.port.unwrap_or(DEFAULT_PORT),
+            api_key: layer.api_key,
+            api_key_file: layer.api_key_file,
             bin_dir: layer.bin_dir,
             engine: EngineSettings {
                 context: layer.ctx_size,
@@ -314,7 +348,10 @@ mod tests {
         let settings = load(Layer::default(), None, &[]).unwrap();
         assert_eq!((settings.host.as_str(), settings.port), ("127.0.0.1", 9337));
         assert_eq!(settings.home, Path::new("/no/such/state"));
-        assert_eq!(settings.models.as_deref(), Some(Path::new("/home/u/.models")));
+        assert_eq!(
+            settings.places.store.as_deref(),
+            Some(Path::new("/home/u/.models"))
+        );
         assert_eq!(
             (settings.model, settings.engine),
             (None, EngineSettings::default())

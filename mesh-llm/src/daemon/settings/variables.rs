@@ -11,9 +11,11 @@ use std::str::FromStr;
 pub(super) fn layer(variable: &dyn Fn(&str) -> Option<OsString>) -> Result<Layer, Error> {
     let path = |name: &str| variable(name).map(PathBuf::from);
     Ok(Layer {
-        model: path("MESH_LLM_MODEL"),
+        model: parsed(variable, "MESH_LLM_MODEL")?,
         host: parsed(variable, "MESH_LLM_HOST")?,
         port: parsed(variable, "MESH_LLM_PORT")?,
+        api_key: parsed(variable, "MESH_LLM_API_KEY")?,
+        api_key_file: path("MESH_LLM_API_KEY_FILE"),
         ctx_size: parsed::<NonZeroU32>(variable, "MESH_LLM_CTX_SIZE")?,
         parallel: parsed::<NonZeroU32>(variable, "MESH_LLM_PARALLEL")?,
         queue: parsed(variable, "MESH_LLM_QUEUE")?,

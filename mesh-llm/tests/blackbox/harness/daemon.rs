@@ -124,7 +124,7 @@ impl Start {
             None => Command::new(BINARY),
         };
         for (name, _) in std::env::vars_os() {
-            if ["MESH_LLM_", "XDG_", "LLAMA_", "GGML_"]
+            if ["MESH_LLM_", "XDG_", "LLAMA_", "GGML_", "HF_", "OLLAMA_"]
                 .iter()
                 .any(|own| name.to_string_lossy().starts_with(own))
             {

@@ -1,0 +1,193 @@
+//! Commands on models, which end when they are done: what there is, what can be fetched, fetching it,
+//! checking it, removing it. Tables and answers go to standard output, all else to standard error.
+
+mod check;
+mod download;
+mod list;
+mod remove;
+
+use super::console::Console;
+use super::report::Reporter;
+use super::settings::{self, Layer, Settings, UserFolders};
+use super::state::{Home, StateError};
+use crate::exit::Exit;
+use crate::models::{self, Library, fetch};
+use comfy_table::{Table, presets};
+use indicatif::DecimalBytes;
+use llama_engine::server::options::LogFormat;
+use serde::Serialize;
+use std::io::{self, Write};
+
+/// What is to be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// Lists what can be fetched.
+    Catalog,
+    /// Fetches a model, and the small one that guesses its words ahead, where that is wanted.
+    Download {
+        /// Words for the model.
+        words: String,
+        /// Whether the draft is wanted, too.
+        draft: bool,
+    },
+    /// Lists what is on disk.
+    List,
+    /// Removes a model from the store.
+    Remove {
+        /// Words for the model.
+        words: String,
+        /// Whether it is asked for before.
+        asks: bool,
+    },
+    /// Checks the files of one model, or of all.
+    Check {
+        /// Words for the model.
+        words: Option<String>,
+    },
+}
+
+/// How it is told.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Telling {
+    /// The form of everything.
+    pub format: Option<LogFormat>,
+    /// How much.
+    pub verbose: u8,
+}
+
+/// Does it.
+pub fn run(command: Command, telling: Telling) -> Exit {
+    let layer = Layer {
+        log_format: telling.format,
+        verbose: (telling.verbose > 0).then_some(telling.verbose),
+        ..Layer::default()
+    };
+    let settings = Settings::load(
+        layer,
+        None,
+        &|name| std::env::var_os(name),
+        &UserFolders::current(),
+    );
+    let (format, verbose) = settings
+        .as_ref()
+        .map_or((telling.format.unwrap_or_default(), 0), |settings| {
+            (settings.log, settings.verbose)
+        });
+    // Without a thread for standard error there is no way to say so.
+    let Ok(console) = Console::start() else {
+        return Exit::UNEXPECTED;
+    };
+    let reporter = Reporter::start(console, format, verbose);
+    let done = settings
+        .map_err(Error::from)
+        .and_then(|settings| perform(command, &settings, &reporter));
+    let exit = done.unwrap_or_else(|error| {
+        reporter.flush();
+        reporter.error(&error.to_string(), error.exit());
+        error.exit()
+    });
+    reporter.flush();
+    exit
+}
+
+fn perform(command: Command, settings: &Settings, reporter: &Reporter) -> Result<Exit, Error> {
+    let home = Home::open(&settings.home)?;
+    let library = Library::open(settings.places.clone(), settings.home.clone(), home.models())?;
+    let out = Out { format: settings.log };
+    match command {
+        Command::Catalog => list::catalog(&library, out),
+        Command::List => list::on_disk(&library, out),
+        Command::Download { words, draft } => download::download(&library, &words, draft, reporter),
+        Command::Remove { words, asks } => remove::remove(&library, &words, asks, reporter),
+        Command::Check { words } => check::check(&library, words.as_deref(), out),
+    }
+}
+
+/// Why a command was not done.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error(transparent)]
+    Settings(#[from] settings::Error),
+    #[error(transparent)]
+    State(#[from] StateError),
+    #[error(transparent)]
+    Model(#[from] models::Error),
+    #[error(transparent)]
+    Fetch(#[from] fetch::Error),
+    #[error("{name} is not in the store but in the folder of {keeper}: remove it there ({path})")]
+    NotOurs {
+        name: String,
+        keeper: String,
+        path: String,
+    },
+    #[error("{path} cannot be removed: {cause}; check its permissions")]
+    NotRemoved { path: String, cause: io::Error },
+    #[error("there is nobody to ask whether {name} may be removed: add --yes")]
+    NobodyToAsk { name: String },
+    #[error("{name} has no draft in the catalog: leave --draft out")]
+    NoDraft { name: String },
+    #[error("standard output cannot be written to: {0}; give it a place to go")]
+    Output(io::Error),
+    #[error("{doing} failed: {cause}; try again")]
+    Unexpected { doing: &'static str, cause: io::Error },
+}
+
+impl Error {
+    fn exit(&self) -> Exit {
+        match self {
+            Error::Settings(error) => error.exit(),
+            Error::State(_) => Exit::STATE,
+            Error::Model(error) => error.exit(),
+            Error::Fetch(error) => error.exit(),
+            Error::NotOurs { .. } | Error::NotRemoved { .. } | Error::NoDraft { .. } => Exit::FILE,
+            Error::NobodyToAsk { .. } => Exit::CONFIGURATION,
+            Error::Output(_) | Error::Unexpected { .. } => Exit::UNEXPECTED,
+        }
+    }
+}
+
+/// Standard output: a table for people, an object a line for programs.
+#[derive(Debug, Clone, Copy)]
+struct Out {
+    format: LogFormat,
+}
+
+impl Out {
+    fn rows<R: Serialize>(
+        self,
+        headings: &[&str],
+        rows: &[R],
+        cells: impl Fn(&R) -> Vec<String>,
+    ) -> Result<(), Error> {
+        let text = match self.format {
+            LogFormat::Text => {
+                let mut table = Table::new();
+                table.load_style(presets::NOTHING).set_header(headings);
+                for row in rows {
+                    table.add_row(cells(row));
+                }
+                format!("{}\n", table.trim_fmt())
+            }
+            LogFormat::Json => rows
+                .iter()
+                // What is listed has string keys: it can be written.
+                .filter_map(|row| Some(serde_json::to_string(row).ok()? + "\n"))
+                .collect(),
+        };
+        self.text(&text)
+    }
+
+    fn text(self, text: &str) -> Result<(), Error> {
+        let mut out = io::stdout().lock();
+        match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+            // Whoever reads has seen enough: `mesh-llm models | head`.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            written => written.map_err(Error::Output),
+        }
+    }
+}
+
+/// A length for people.
+fn size(bytes: u64) -> String {
+    DecimalBytes(bytes).to_string()
+}

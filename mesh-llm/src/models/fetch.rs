@@ -1,0 +1,213 @@
+//! Downloads a model: which files of where, one after the other, into the store.
+
+use super::download::{self, Progress as FileProgress, Settings, Source};
+use super::library::{Library, Missing, Model, file_model};
+use super::quantization::{self, RepositoryFile, Unpicked, Variant};
+use super::reference::{MAIN, Pick, Repository};
+use super::{Choice, Names};
+use crate::exit::Exit;
+use std::path::{Path, PathBuf};
+use tokio::sync::watch;
+
+pub use super::download::Phase;
+
+/// How far a download is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// What is being done.
+    pub phase: Phase,
+    /// Of all files.
+    pub done_bytes: u64,
+    /// Of all files; 0 until it is known.
+    pub total_bytes: u64,
+}
+
+impl Progress {
+    /// 0 to 100, once the size is known.
+    pub fn percent(&self) -> Option<u8> {
+        let percent = (u128::from(self.done_bytes) * 100).checked_div(u128::from(self.total_bytes))?;
+        Some(percent.min(100) as u8)
+    }
+}
+
+/// Why a model was not downloaded.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is no folder to download to.
+    #[error(transparent)]
+    Model(#[from] super::Error),
+    /// A file did not come.
+    #[error(transparent)]
+    Download(#[from] download::Error),
+    /// The repository has no model.
+    #[error("{repository} has no GGUF file: look for a repository whose name ends in -GGUF")]
+    NoModels {
+        /// The repository.
+        repository: String,
+    },
+    /// The repository has no such model.
+    #[error("{repository} is not there; its repository has {there}")]
+    NotThere {
+        /// What was asked for.
+        repository: String,
+        /// What there is.
+        there: Names,
+    },
+    /// The repository has several models of that kind.
+    #[error("{repository} may mean {models}: name one of these files behind the repository")]
+    Several {
+        /// What was asked for.
+        repository: String,
+        /// What may be meant.
+        models: Names,
+    },
+}
+
+impl Error {
+    /// How the process ends for this.
+    pub fn exit(&self) -> Exit {
+        match self {
+            Error::Model(error) => error.exit(),
+            Error::Download(error) => error.exit(),
+            Error::NoModels { .. } | Error::NotThere { .. } | Error::Several { .. } => Exit::FILE,
+        }
+    }
+}
+
+/// The files to download, and what is known of their sizes.
+struct Plan {
+    files: Vec<(Source, String)>,
+    bytes: u64,
+    repository: Option<String>,
+}
+
+/// Downloads a model into the library's store; `progress` is told how far it is.
+///
+/// # Errors
+/// Where the files cannot be had, with what to do.
+pub async fn fetch(
+    library: &Library,
+    missing: &Missing,
+    settings: &Settings,
+    progress: &watch::Sender<Progress>,
+) -> Result<Model, Error> {
+    let store = library.places.store.clone().ok_or(super::Error::NoStore)?;
+    let plan = plan(missing, settings).await?;
+    let mut first = None;
+    let mut before = 0;
+    for (source, file_name) in &plan.files {
+        let path = one(settings, source, &store, file_name, |file| {
+            // Of files of a catalog the size is known about, until all have been asked for.
+            let total = plan.bytes.max(before + file.total_bytes);
+            progress.send_replace(Progress {
+                phase: file.phase,
+                done_bytes: before + file.done_bytes,
+                total_bytes: if plan.files.len() == 1 {
+                    file.total_bytes
+                } else {
+                    total
+                },
+            });
+        })
+        .await?;
+        before += path.metadata().map_or(0, |metadata| metadata.len());
+        first.get_or_insert(path);
+    }
+    // A plan has a file at least.
+    let first = first.unwrap_or_default();
+    if let Some(repository) = &plan.repository {
+        library.memory().came_from(&first, repository);
+    }
+    Ok(file_model(&first, Choice::Named)?)
+}
+
+/// Downloads one file, telling of its progress.
+async fn one(
+    settings: &Settings,
+    source: &Source,
+    store: &Path,
+    file_name: &str,
+    mut tell: impl FnMut(FileProgress),
+) -> Result<PathBuf, Error> {
+    let (sender, mut receiver) = watch::channel(FileProgress::default());
+    let fetched = download::fetch(settings, source, store, file_name, sender);
+    tokio::pin!(fetched);
+    loop {
+        tokio::select! {
+            path = &mut fetched => {
+                tell(*receiver.borrow());
+                return Ok(path?);
+            }
+            Ok(()) = receiver.changed() => tell(*receiver.borrow_and_update()),
+        }
+    }
+}
+
+async fn plan(missing: &Missing, settings: &Settings) -> Result<Plan, Error> {
+    match missing {
+        Missing::Url { url, file_name } => Ok(Plan {
+            files: vec![(Source::Url(url.clone()), file_name.clone())],
+            bytes: 0,
+            repository: None,
+        }),
+        Missing::Known(entry) => {
+            let (repository, files) = match &entry.source {
+                Some(source) => (source.repository.clone(), source.files.as_slice()),
+                None => (String::new(), &[][..]),
+            };
+            Ok(of_repository(&repository, MAIN, files, entry.bytes))
+        }
+        Missing::Repository(repository) => {
+            let variant = variant(repository, settings).await?;
+            let files: Vec<String> = variant.files.iter().map(|file| file.path.clone()).collect();
+            Ok(of_repository(
+                &repository.name,
+                &repository.revision,
+                &files,
+                variant.bytes(),
+            ))
+        }
+    }
+}
+
+fn of_repository(repository: &str, revision: &str, files: &[String], bytes: u64) -> Plan {
+    let source = |file: &String| Source::HuggingFace {
+        repo: repository.to_owned(),
+        revision: revision.to_owned(),
+        file: file.clone(),
+    };
+    // The store is flat.
+    let name = |file: &String| file.rsplit('/').next().unwrap_or(file).to_owned();
+    Plan {
+        files: files.iter().map(|file| (source(file), name(file))).collect(),
+        bytes,
+        repository: Some(repository.to_owned()),
+    }
+}
+
+async fn variant(repository: &Repository, settings: &Settings) -> Result<Variant, Error> {
+    let files = download::list(settings, &repository.name, &repository.revision).await?;
+    let files: Vec<RepositoryFile> = files
+        .into_iter()
+        .map(|file| RepositoryFile {
+            path: file.name,
+            bytes: file.bytes,
+        })
+        .collect();
+    quantization::pick(&files, &repository.pick).map_err(|unpicked| match unpicked {
+        Unpicked::NoModels => Error::NoModels {
+            repository: repository.name.clone(),
+        },
+        Unpicked::NotThere(there) => Error::NotThere {
+            repository: repository.to_string(),
+            there: Names(there),
+        },
+        Unpicked::Several(models) => Error::Several {
+            repository: match repository.pick {
+                Pick::Usual => repository.name.clone(),
+                _ => repository.to_string(),
+            },
+            models: Names(models),
+        },
+    })
+}

@@ -1,0 +1,332 @@
+//! Finds the model that words refer to: on this machine, or what to fetch for it.
+
+use super::catalog::{self, Catalog, Entry};
+use super::choice::{self, Choice, TINY};
+use super::error::{Error, Names};
+use super::inventory::{self, OnDisk, inventory};
+use super::memory::Memory;
+use super::places::{Keeper, Places};
+use super::quantization::{self, RepositoryFile};
+use super::reference::{Pick, Reference, Repository};
+use super::{file, spelling, tiny};
+use std::path::{Path, PathBuf};
+
+/// All that is known of models on this machine.
+#[derive(Debug, Clone)]
+pub struct Library {
+    /// Where models are.
+    pub places: Places,
+    /// Those known by name.
+    pub catalog: Catalog,
+    /// The state directory, for what is remembered.
+    state: PathBuf,
+    /// Where the embedded model is put.
+    own: PathBuf,
+}
+
+/// A model that can be served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Model {
+    /// The file, of a split model its first part.
+    pub path: PathBuf,
+    /// What clients call it.
+    pub id: String,
+    /// Why this one.
+    pub choice: Choice,
+}
+
+/// Where a model is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Resolved {
+    /// On this machine.
+    Here(Model),
+    /// Elsewhere.
+    Missing(Missing),
+}
+
+/// A model that is to be downloaded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Missing {
+    /// One of the catalog, whose files are known.
+    Known(Entry),
+    /// One of a repository, whose files are to be asked for.
+    Repository(Repository),
+    /// A file with an address of its own.
+    Url {
+        /// The address.
+        url: String,
+        /// The file's name.
+        file_name: String,
+    },
+}
+
+impl Missing {
+    /// As people call it.
+    pub fn name(&self) -> String {
+        match self {
+            Missing::Known(entry) => entry.name.clone(),
+            Missing::Repository(repository) => repository.to_string(),
+            Missing::Url { file_name, .. } => file_name.clone(),
+        }
+    }
+}
+
+impl Library {
+    /// What is known of models, with the state directory `state` and the embedded model in `own`.
+    ///
+    /// # Errors
+    /// Where the user's catalog cannot be understood.
+    pub fn open(places: Places, state: PathBuf, own: PathBuf) -> Result<Self, Error> {
+        let users = state.join(catalog::FILE_NAME);
+        let table = match std::fs::read_to_string(&users) {
+            Ok(table) => Some(table),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            Err(cause) => return Err(Error::Unreadable { path: users, cause }),
+        };
+        let catalog = Catalog::new(table.as_deref().map(|table| (users, table)))?;
+        Ok(Self {
+            places,
+            catalog,
+            state,
+            own,
+        })
+    }
+
+    /// All models on this machine, by name.
+    pub fn inventory(&self) -> Vec<OnDisk> {
+        let mut models = inventory(&self.places, Some(&self.state.join(inventory::INDEX)));
+        let origins = self.memory().origins();
+        for model in &mut models {
+            let origin = origins.get(&model.found.path);
+            model.found.repository = model.found.repository.take().or_else(|| origin.cloned());
+        }
+        models
+    }
+
+    /// What is remembered from one start to the next.
+    pub fn memory(&self) -> Memory {
+        Memory::at(&self.state)
+    }
+
+    /// Finds the model that `wanted` refers to or, where nothing is wanted, the one to serve then.
+    ///
+    /// # Errors
+    /// Where it cannot be told which is meant, or its file is none.
+    pub fn resolve(&self, wanted: Option<&str>, memory_bytes: u64) -> Result<Resolved, Error> {
+        let Some(wanted) = wanted else {
+            return self.unnamed(memory_bytes).map(Resolved::Here);
+        };
+        match Reference::read(wanted, |words| Path::new(words).exists()) {
+            Reference::Tiny => tiny::model(&self.own, Choice::Named).map(Resolved::Here),
+            Reference::Path(path) => file_model(&path, Choice::Named).map(Resolved::Here),
+            Reference::Name(name) => self.named(&name),
+            Reference::Repository(repository) => Ok(self.in_repository(repository)),
+            Reference::Url(url) => self.at_url(url),
+        }
+    }
+
+    /// Finds what the words refer to for somebody who wants it in the store: of models on disk, only the
+    /// very same one will do.
+    ///
+    /// # Errors
+    /// As [`Self::resolve`].
+    pub fn resolve_to_download(&self, words: &str) -> Result<Resolved, Error> {
+        match (
+            Reference::read(words, |words| Path::new(words).exists()),
+            self.catalog.find(words).as_slice(),
+        ) {
+            (Reference::Name(_), [entry]) => match find_entry(&self.inventory(), entry) {
+                Some(model) => Ok(Resolved::Here(of_inventory(model, Choice::Named))),
+                None => self.to_fetch(entry).map(Resolved::Missing),
+            },
+            (Reference::Name(name), [_, _, ..]) => {
+                let several = self.catalog.find(&name);
+                Err(ambiguous(&name, several.iter().map(|entry| &entry.name)))
+            }
+            _ => self.resolve(Some(words), 0),
+        }
+    }
+
+    /// Finds a model on disk.
+    ///
+    /// # Errors
+    /// Where none has such a name, or several have.
+    pub fn on_disk(&self, words: &str) -> Result<OnDisk, Error> {
+        let models = self.inventory();
+        let there = spelling::best(words, &models, |model| &model.found.name);
+        match one_name(&there) {
+            Some(model) => Ok(model.clone()),
+            None if there.is_empty() => Err(Error::NotOnDisk {
+                name: words.to_owned(),
+                there: Names(models.into_iter().map(|model| model.found.name).collect()),
+            }),
+            None => Err(ambiguous(words, there.iter().map(|model| &model.found.name))),
+        }
+    }
+
+    fn to_fetch(&self, entry: &Entry) -> Result<Missing, Error> {
+        if entry.source.is_none() {
+            return Err(Error::NoSource {
+                name: entry.name.clone(),
+                catalog: self.state.join(catalog::FILE_NAME),
+            });
+        }
+        Ok(Missing::Known(entry.clone()))
+    }
+
+    fn unnamed(&self, memory_bytes: u64) -> Result<Model, Error> {
+        let models = self.inventory();
+        let last = self.memory().last_used();
+        let store = self.places.store.as_deref();
+        match choice::choose(&models, last.as_deref(), memory_bytes, store) {
+            (Some(model), choice) => Ok(of_inventory(model, choice)),
+            (None, choice) => tiny::model(&self.own, choice),
+        }
+    }
+
+    fn named(&self, name: &str) -> Result<Resolved, Error> {
+        let models = self.inventory();
+        let known = self.catalog.find(name);
+        // The catalog's name of a model stands for its file, whatever that is called.
+        if let [entry] = known.as_slice()
+            && let Some(model) = find_entry(&models, entry)
+        {
+            return Ok(Resolved::Here(of_inventory(model, Choice::Named)));
+        }
+        let on_disk = spelling::best(name, &models, |model| &model.found.name);
+        let fit = |names: &[&str]| names.first().and_then(|other| spelling::fit(name, other));
+        let disk_fit = fit(&on_disk
+            .iter()
+            .map(|model| model.found.name.as_str())
+            .collect::<Vec<_>>());
+        let known_fit = fit(&known.iter().map(|entry| entry.name.as_str()).collect::<Vec<_>>());
+        let prefers_disk = match (disk_fit, known_fit) {
+            (Some(disk), Some(known)) => disk <= known,
+            (disk, _) => disk.is_some(),
+        };
+        if prefers_disk {
+            return match one_name(&on_disk) {
+                Some(model) => Ok(Resolved::Here(of_inventory(model, Choice::Named))),
+                None => Err(ambiguous(name, on_disk.iter().map(|model| &model.found.name))),
+            };
+        }
+        match known.as_slice() {
+            [] => Err(Error::UnknownName {
+                name: name.to_owned(),
+                there: Names(models.into_iter().map(|model| model.found.name).collect()),
+            }),
+            [entry] => self.to_fetch(entry).map(Resolved::Missing),
+            several => Err(ambiguous(name, several.iter().map(|entry| &entry.name))),
+        }
+    }
+
+    fn in_repository(&self, repository: Repository) -> Resolved {
+        let models: Vec<OnDisk> = self
+            .inventory()
+            .into_iter()
+            .filter(|model| model.found.repository.as_deref() == Some(repository.name.as_str()))
+            .collect();
+        match pick_on_disk(&models, &repository.pick) {
+            Some(model) => Resolved::Here(of_inventory(model, Choice::Named)),
+            None => Resolved::Missing(Missing::Repository(repository)),
+        }
+    }
+
+    fn at_url(&self, url: String) -> Result<Resolved, Error> {
+        let path = url.split(['?', '#']).next().unwrap_or_default();
+        let file_name = path.rsplit('/').next().unwrap_or_default().to_owned();
+        if !file::is_gguf(Path::new(&file_name)) || file_name.starts_with('.') {
+            return Err(Error::NotAModelUrl { url });
+        }
+        let here = self.places.store.as_ref().map(|store| store.join(&file_name));
+        match here.filter(|path| path.exists()) {
+            Some(path) => file_model(&path, Choice::Named).map(Resolved::Here),
+            None => Ok(Resolved::Missing(Missing::Url { url, file_name })),
+        }
+    }
+}
+
+/// The model in a file that somebody named, or that was downloaded.
+///
+/// # Errors
+/// Where the file cannot be a model.
+pub fn file_model(path: &Path, choice: Choice) -> Result<Model, Error> {
+    let stem = file::stem(path);
+    if let Some(part) = file::part(&stem).filter(|part| part.number != 1) {
+        return Err(Error::NotTheFirstPart {
+            path: path.to_owned(),
+            first: part.first(path),
+        });
+    }
+    file::check(path)?;
+    Ok(Model {
+        path: path.to_owned(),
+        id: file::id(&stem).to_owned(),
+        choice,
+    })
+}
+
+fn of_inventory(model: &OnDisk, choice: Choice) -> Model {
+    Model {
+        path: model.found.path.clone(),
+        id: model.found.name.clone(),
+        choice,
+    }
+}
+
+/// The model, where all have one name: the store's before others'.
+fn one_name<'a>(models: &[&'a OnDisk]) -> Option<&'a OnDisk> {
+    let first = models.first()?;
+    let same = models.iter().all(|model| model.found.name == first.found.name);
+    same.then_some(*first)
+}
+
+/// The files of a catalog's model, by the name of its first file.
+pub fn find_entry<'a>(models: &'a [OnDisk], entry: &Entry) -> Option<&'a OnDisk> {
+    let first = entry.source.as_ref()?.files.first()?;
+    let name = first.rsplit('/').next()?;
+    models.iter().find(|model| {
+        model
+            .found
+            .path
+            .file_name()
+            .is_some_and(|own| own.eq_ignore_ascii_case(name))
+    })
+}
+
+/// The model of one repository that is meant, if it is among those on disk.
+fn pick_on_disk<'a>(models: &'a [OnDisk], pick: &Pick) -> Option<&'a OnDisk> {
+    let file_name = |path: &Path| {
+        path.file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned()
+    };
+    let files: Vec<RepositoryFile> = models
+        .iter()
+        .map(|model| RepositoryFile {
+            path: file_name(&model.found.path),
+            bytes: model.found.bytes,
+        })
+        .collect();
+    // Downloads are flat: of a file in a folder, the name counts.
+    let pick = match pick {
+        Pick::File(path) => Pick::File(file_name(Path::new(path))),
+        other => other.clone(),
+    };
+    let variant = quantization::pick(&files, &pick).ok()?;
+    let first = &variant.files.first()?.path;
+    models.iter().find(|model| file_name(&model.found.path) == *first)
+}
+
+fn ambiguous<'a>(name: &str, models: impl Iterator<Item = &'a String>) -> Error {
+    Error::Ambiguous {
+        name: name.to_owned(),
+        models: Names(models.cloned().collect()),
+    }
+}
+
+/// Whether a model may be removed by this program: those of other programs are theirs.
+pub fn is_ours(model: &OnDisk) -> bool {
+    model.found.keeper == Keeper::Store && model.found.name != TINY
+}
