@@ -4,6 +4,7 @@ use super::answer::{Answer, AnswerBody};
 use super::error::{ApiError, serving};
 use super::host;
 use super::upload::Upload;
+use crate::dialects::{self, Route};
 use crate::engine::{Serving, State};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -46,6 +47,12 @@ async fn answer_or_refuse(context: Context, request: Request<Incoming>) -> Respo
     if request.method() == Method::CONNECT {
         return ApiError::not_a_proxy().response();
     }
+    match dialects::route(request.method(), request.uri().path()) {
+        Route::Engine => to_engine(&context, request).await,
+    }
+}
+
+async fn to_engine(context: &Context, request: Request<Upload>) -> Response<AnswerBody> {
     let state = context.engine.borrow().clone();
     match serving(&state) {
         Ok(serving) => forward(serving, request).await,

@@ -12,6 +12,7 @@ mod host;
 mod server;
 #[cfg(test)]
 mod tests;
+mod translate;
 mod upload;
 
 pub use server::{BindError, Server, Shutdown};
