@@ -1,5 +1,6 @@
 //! One exchange: from the client to the engine and back.
 
+use super::anthropic;
 use super::answer::{Answer, AnswerBody};
 use super::error::{ApiError, serving};
 use super::host;
@@ -49,6 +50,7 @@ async fn answer_or_refuse(context: Context, request: Request<Incoming>) -> Respo
     }
     match dialects::route(request.method(), request.uri().path()) {
         Route::Engine => to_engine(&context, request).await,
+        Route::Anthropic(endpoint) => anthropic::answer(&context, endpoint, request).await,
     }
 }
 

@@ -5,6 +5,7 @@
 //! nothing of how the engine is started.
 
 mod answer;
+mod anthropic;
 mod cors;
 mod error;
 mod forward;

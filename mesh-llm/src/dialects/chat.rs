@@ -188,6 +188,8 @@ pub struct Choice {
     pub message: Message,
     /// Why it ended.
     pub finish_reason: FinishReason,
+    /// The stop text that ended it, if one did.
+    pub stopping_word: Option<String>,
     /// How likely each token was, where that was asked for.
     pub logprobs: Option<Value>,
 }
@@ -250,6 +252,17 @@ pub struct Chunk {
     pub usage: Option<Usage>,
     /// In the last event.
     pub timings: Option<Timings>,
+    /// In the first event, where `return_progress` asked for it.
+    pub prompt_progress: Option<PromptProgress>,
+}
+
+/// How much of a prompt there is to compute.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+pub struct PromptProgress {
+    /// Its tokens.
+    pub total: u64,
+    /// Those found in the cache.
+    pub cache: u64,
 }
 
 /// What is new of one answer.
@@ -260,6 +273,8 @@ pub struct ChunkChoice {
     pub delta: Delta,
     /// In the answer's last event: why it ended.
     pub finish_reason: Option<FinishReason>,
+    /// There, too: the stop text that ended it, if one did.
+    pub stopping_word: Option<String>,
     /// How likely the new tokens were, where that was asked for.
     pub logprobs: Option<Value>,
 }

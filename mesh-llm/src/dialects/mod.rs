@@ -6,6 +6,7 @@
 //! which paths belong to which dialect; the room `api` does the reading and writing. [`chat`] has
 //! the engine's own dialect, [`sse`] the form of its streams, [`problem`] what can go wrong.
 
+pub mod anthropic;
 pub mod chat;
 pub mod problem;
 pub mod route;
