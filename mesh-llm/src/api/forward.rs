@@ -1,7 +1,7 @@
 //! One exchange: from the client to the engine and back.
 
-use super::anthropic;
 use super::answer::{Answer, AnswerBody};
+use super::anthropic;
 use super::error::{ApiError, serving};
 use super::host;
 use super::upload::Upload;

@@ -46,13 +46,23 @@ mod tests {
             (Method::GET, "/v1/messages", Anthropic::WrongMethod),
             (Method::PUT, "/v1/messages/count_tokens", Anthropic::WrongMethod),
         ] {
-            assert_eq!(route(&method, path), Route::Anthropic(expected), "{method} {path}");
+            assert_eq!(
+                route(&method, path),
+                Route::Anthropic(expected),
+                "{method} {path}"
+            );
         }
     }
 
     #[test]
     fn what_no_dialect_knows_is_the_engine_s() {
-        for path in ["/", "/v1/models", "/v1/chat/completions", "/v1/messages/", "/messages"] {
+        for path in [
+            "/",
+            "/v1/models",
+            "/v1/chat/completions",
+            "/v1/messages/",
+            "/messages",
+        ] {
             assert_eq!(route(&Method::POST, path), Route::Engine, "{path}");
         }
     }

@@ -107,7 +107,9 @@ fn assistant(content: TextOr<Blocks>, chat: &mut Vec<Message>, path: &str) -> Re
                 match block.kind(&path)? {
                     "text" => said.push_str(&block.text(&path)?),
                     "thinking" => {
-                        let text = block.thinking.ok_or_else(|| missing(&format!("{path}.thinking")))?;
+                        let text = block
+                            .thinking
+                            .ok_or_else(|| missing(&format!("{path}.thinking")))?;
                         thought.push_str(&text);
                     }
                     // Only Anthropic can read it.

@@ -25,7 +25,9 @@ impl Answer for CountAnswer {
     fn whole(&mut self, answer: &[u8]) -> Result<Vec<u8>, Problem> {
         let counted: Counted = serde_json::from_slice(answer)
             .map_err(|error| Problem::engine(format!("the engine's count cannot be read: {error}")))?;
-        Ok(json!({"input_tokens": counted.input_tokens}).to_string().into_bytes())
+        Ok(json!({"input_tokens": counted.input_tokens})
+            .to_string()
+            .into_bytes())
     }
 
     // A count comes whole: nobody calls what is for streams.

@@ -18,7 +18,10 @@ struct Error<'a> {
 /// Names of the engine's fields, and what clients of this dialect know them by.
 const NAMES: [(&str, &str); 4] = [
     ("max_completion_tokens", "max_tokens"),
-    ("response_format.json_schema.schema", "output_config.format.schema"),
+    (
+        "response_format.json_schema.schema",
+        "output_config.format.schema",
+    ),
     (".function.parameters", ".input_schema"),
     (".function.name", ".name"),
 ];
@@ -110,14 +113,20 @@ mod tests {
                 ..Problem::invalid(None, "x")
             };
             let body = written(&problem);
-            assert_eq!((&body["type"], &body["error"]["type"]), (&"error".into(), &kind.into()));
+            assert_eq!(
+                (&body["type"], &body["error"]["type"]),
+                (&"error".into(), &kind.into())
+            );
         }
     }
 
     #[test]
     fn fields_have_the_names_that_the_client_knows() {
         let problem = Problem::invalid(None, "tools[1].function.parameters is no schema");
-        assert_eq!(written(&problem)["error"]["message"], "tools[1].input_schema is no schema");
+        assert_eq!(
+            written(&problem)["error"]["message"],
+            "tools[1].input_schema is no schema"
+        );
     }
 
     #[test]

@@ -21,12 +21,19 @@ pub fn messages(body: &[u8]) -> Result<Exchange, Problem> {
     }
     let asked = Asked {
         max_tokens,
-        stop_sequences: fields.stop_sequences.as_ref().map_or(Vec::new(), |Bounded(all)| all.clone()),
+        stop_sequences: fields
+            .stop_sequences
+            .as_ref()
+            .map_or(Vec::new(), |Bounded(all)| all.clone()),
         display: display(fields.thinking.as_ref())?,
     };
     let streams = fields.stream.unwrap_or(false);
     let mut request = translate(fields)?;
-    if request.messages.last().is_some_and(|last| last.role == chat::Role::Assistant) {
+    if request
+        .messages
+        .last()
+        .is_some_and(|last| last.role == chat::Role::Assistant)
+    {
         return Err(invalid(
             "messages",
             "the last message is the assistant's, but an answer cannot be begun for the model; end with a \
@@ -70,13 +77,20 @@ fn read(body: &[u8]) -> Result<Fields, Problem> {
 }
 
 fn write(request: &chat::Request) -> Result<Vec<u8>, Problem> {
-    serde_json::to_vec(request).map_err(|error| Problem::engine(format!("the request cannot be written: {error}")))
+    serde_json::to_vec(request)
+        .map_err(|error| Problem::engine(format!("the request cannot be written: {error}")))
 }
 
 /// What both endpoints have in common: all that the prompt is made of.
 fn translate(fields: Fields) -> Result<chat::Request, Problem> {
-    if fields.mcp_servers.is_some_and(|Bounded(servers)| !servers.is_empty()) {
-        return Err(invalid("mcp_servers", "this server calls no others; offer their tools in tools"));
+    if fields
+        .mcp_servers
+        .is_some_and(|Bounded(servers)| !servers.is_empty())
+    {
+        return Err(invalid(
+            "mcp_servers",
+            "this server calls no others; offer their tools in tools",
+        ));
     }
     if fields.container.is_some() {
         return Err(invalid("container", "this server runs no code; leave it out"));
@@ -109,7 +123,9 @@ fn translate(fields: Fields) -> Result<chat::Request, Problem> {
         ("top_p", fields.top_p.map(Value::from)),
     ];
     for (name, value) in options {
-        request.options.extend(value.map(|value| (name.to_owned(), value)));
+        request
+            .options
+            .extend(value.map(|value| (name.to_owned(), value)));
     }
     Ok(request)
 }

@@ -194,6 +194,9 @@ impl Writer {
 
     /// Ends the stream, saying whether it was still open.
     pub(super) fn close(&mut self) -> bool {
-        !matches!(std::mem::replace(&mut self.progress, Progress::Over), Progress::Over)
+        !matches!(
+            std::mem::replace(&mut self.progress, Progress::Over),
+            Progress::Over
+        )
     }
 }

@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 
 /// The tools as functions.
 pub(super) fn tools(tools: Vec<Object<ToolFields>>) -> Result<Vec<chat::Tool>, Problem> {
-    let translate = |(index, Object(tool)): (usize, Object<ToolFields>)| tool.translate(&format!("tools[{index}]"));
+    let translate =
+        |(index, Object(tool)): (usize, Object<ToolFields>)| tool.translate(&format!("tools[{index}]"));
     tools.into_iter().enumerate().map(translate).collect()
 }
 
@@ -48,7 +49,10 @@ pub(super) fn choose(choice: ToolChoiceFields, request: &mut chat::Request) -> R
         Some("auto") => json!("auto"),
         Some("none") => json!("none"),
         Some("any") if request.tools.is_empty() => {
-            return Err(invalid(TYPE, "\"any\" wants a tool to be called, but there are no tools"));
+            return Err(invalid(
+                TYPE,
+                "\"any\" wants a tool to be called, but there are no tools",
+            ));
         }
         Some("any") => json!("required"),
         Some("tool") => {
