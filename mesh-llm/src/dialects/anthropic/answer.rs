@@ -19,7 +19,7 @@ pub(super) struct Asked {
 pub(super) enum Display {
     /// As the model wrote them: there is nobody who could summarise them.
     Whole,
-    /// That there were some is all that is said.
+    /// That there were some is all that is shown.
     Omitted,
 }
 
@@ -57,10 +57,22 @@ fn bare(id: &str) -> &str {
     id.strip_prefix("chatcmpl-").unwrap_or(id)
 }
 
+/// What marks a signature that has a thought in it.
+const HIDDEN: &str = "thought:";
+
 /// What proves to Anthropic that a thought is its model's. Clients drop thoughts that have none, so it
-/// names the answer; it is not checked when it comes back.
-pub(super) fn signature(id: &str) -> String {
-    format!("sig_{}", bare(id))
+/// names the answer; it is not checked when it comes back. It is opaque to clients, and they send it
+/// back: a thought that is not shown is in it.
+pub(super) fn signature(id: &str, hidden: &str) -> String {
+    match hidden {
+        "" => format!("sig_{}", bare(id)),
+        hidden => format!("{HIDDEN}{hidden}"),
+    }
+}
+
+/// The thought that was not shown.
+pub(super) fn hidden_thought(signature: &str) -> Option<&str> {
+    signature.strip_prefix(HIDDEN)
 }
 
 /// A part of an answer (`content_block.py`).
@@ -152,11 +164,11 @@ impl Asked {
         );
         let mut message = Message::new(&completion.id, &completion.model, completion.usage.into());
         if let Some(thinking) = choice.message.reasoning_content.filter(|text| !text.is_empty()) {
-            let thinking = match self.display {
-                Display::Whole => thinking,
-                Display::Omitted => String::new(),
+            let (thinking, hidden) = match self.display {
+                Display::Whole => (thinking, String::new()),
+                Display::Omitted => (String::new(), thinking),
             };
-            let signature = signature(&completion.id);
+            let signature = signature(&completion.id, &hidden);
             message.content.push(Block::Thinking { thinking, signature });
         }
         if let Some(text) = choice.message.content.filter(|text| !text.is_empty()) {

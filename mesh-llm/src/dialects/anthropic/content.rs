@@ -2,6 +2,7 @@
 
 use super::super::Problem;
 use super::super::chat::{FunctionCall, FunctionKind, Message, Role, ToolCall};
+use super::answer::hidden_thought;
 use super::error::{invalid, missing};
 use super::fields::{Block, Blocks, MessageFields};
 use llama_engine::server::api::json::{Bounded, Object, TextOr};
@@ -106,12 +107,7 @@ fn assistant(content: TextOr<Blocks>, chat: &mut Vec<Message>, path: &str) -> Re
                 let path = format!("{path}[{index}]");
                 match block.kind(&path)? {
                     "text" => said.push_str(&block.text(&path)?),
-                    "thinking" => {
-                        let text = block
-                            .thinking
-                            .ok_or_else(|| missing(&format!("{path}.thinking")))?;
-                        thought.push_str(&text);
-                    }
+                    "thinking" => thought.push_str(&block.thought(&path)?),
                     // Only Anthropic can read it.
                     "redacted_thinking" => {}
                     "tool_use" => message.tool_calls.push(block.call(&path)?),
@@ -175,6 +171,14 @@ impl Block {
 
     fn text(self, path: &str) -> Result<String, Problem> {
         self.text.ok_or_else(|| missing(&format!("{path}.text")))
+    }
+
+    fn thought(self, path: &str) -> Result<String, Problem> {
+        let shown = self
+            .thinking
+            .ok_or_else(|| missing(&format!("{path}.thinking")))?;
+        let hidden = self.signature.as_deref().and_then(hidden_thought);
+        Ok(hidden.map_or(shown, str::to_owned))
     }
 
     fn call(self, path: &str) -> Result<ToolCall, Problem> {

@@ -53,6 +53,7 @@ pub(super) struct Block {
     pub(super) r#type: Option<String>,
     pub(super) text: Option<String>,
     pub(super) thinking: Option<String>,
+    pub(super) signature: Option<String>,
     pub(super) id: Option<String>,
     pub(super) name: Option<String>,
     pub(super) input: Option<Map<String, Value>>,

@@ -74,6 +74,8 @@ pub(super) struct Writer {
     /// Blocks so far.
     blocks: usize,
     open: Option<Open>,
+    /// What the open block does not show.
+    hidden: String,
     finish: Option<(chat::FinishReason, Option<String>)>,
     usage: Option<chat::Usage>,
 }
@@ -85,6 +87,7 @@ impl Writer {
             progress: Progress::Silent,
             blocks: 0,
             open: None,
+            hidden: String::new(),
             finish: None,
             usage: None,
         }
@@ -118,8 +121,9 @@ impl Writer {
                 thinking: String::new(),
                 signature: String::new(),
             });
-            if self.display == Display::Whole {
-                self.add(Delta::ThinkingDelta { thinking }, out);
+            match self.display {
+                Display::Whole => self.add(Delta::ThinkingDelta { thinking }, out),
+                Display::Omitted => self.hidden.push_str(&thinking),
             }
         }
         if let Some(text) = delta.content.filter(|text| !text.is_empty()) {
@@ -158,7 +162,7 @@ impl Writer {
     fn stop_block(&mut self, out: &mut Vec<u8>) {
         let Some(open) = self.open.take() else { return };
         if let (Open::Thinking, Progress::Begun(id)) = (open, &self.progress) {
-            let signature = signature(id);
+            let signature = signature(id, &std::mem::take(&mut self.hidden));
             self.add(Delta::SignatureDelta { signature }, out);
         }
         Event::ContentBlockStop { index: self.blocks }.write(out);
