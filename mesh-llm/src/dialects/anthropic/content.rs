@@ -35,17 +35,16 @@ fn without_billing(text: &str) -> &str {
     text.split_once('\n').map_or("", |(_, rest)| rest)
 }
 
-/// The messages. Several in a row of one role become one, as in Anthropic's API: many templates insist
-/// on turns.
-pub(super) fn messages(messages: Vec<Object<MessageFields>>) -> Result<Vec<Message>, Problem> {
+/// Adds the messages. Several in a row of one role become one, as in Anthropic's API: many templates
+/// insist on turns.
+pub(super) fn messages(messages: Vec<Object<MessageFields>>, chat: &mut Vec<Message>) -> Result<(), Problem> {
     if messages.is_empty() {
         return Err(invalid("messages", "send at least one message"));
     }
-    let mut chat = Vec::with_capacity(messages.len());
     for (index, Object(message)) in messages.into_iter().enumerate() {
-        message.add_to(&mut chat, &format!("messages[{index}]"))?;
+        message.add_to(chat, &format!("messages[{index}]"))?;
     }
-    Ok(chat)
+    Ok(())
 }
 
 impl MessageFields {
@@ -57,8 +56,7 @@ impl MessageFields {
             "user" => user(content, chat, &path_of_content),
             "assistant" => assistant(content, chat, &path_of_content),
             "system" => {
-                let text = texts(content, &path_of_content)?.join(BETWEEN);
-                add(chat, Message::text(Role::System, text));
+                instructions(&texts(content, &path_of_content)?.join(BETWEEN), chat);
                 Ok(())
             }
             other => Err(invalid(
@@ -67,6 +65,19 @@ impl MessageFields {
             )),
         }
     }
+}
+
+/// Instructions in the middle of a chat, which Claude Code sends after the user's words. Many templates
+/// take them only at the beginning, and moving them there would change the prompt from its first token
+/// on, of which nothing would then be in the cache: they stay where they are, in the user's turn.
+fn instructions(text: &str, chat: &mut Vec<Message>) {
+    let begins = chat.iter().all(|message| message.role == Role::System);
+    let message = if begins {
+        Message::text(Role::System, text)
+    } else {
+        Message::text(Role::User, format!("<system>\n{text}\n</system>"))
+    };
+    add(chat, message);
 }
 
 /// The results of tools first, then what the user says.
@@ -148,18 +159,39 @@ fn join(text: &mut Option<String>, more: Option<String>) {
 
 /// A string, or the texts of blocks that may be nothing else.
 fn texts(content: TextOr<Blocks>, path: &str) -> Result<Vec<String>, Problem> {
+    each(content, path, |block, path| match block.kind(path)? {
+        "text" => block.text(path),
+        other => Err(unsupported(other, path)),
+    })
+}
+
+/// What a tool returned. One that finds tools, such as Claude Code's, names those that it found; they
+/// are then among the request's tools.
+fn results(content: TextOr<Blocks>, path: &str) -> Result<Vec<String>, Problem> {
+    each(content, path, |block, path| match block.kind(path)? {
+        "text" => block.text(path),
+        "tool_reference" => {
+            let name = block
+                .tool_name
+                .ok_or_else(|| missing(&format!("{path}.tool_name")))?;
+            Ok(format!("The tool {name} can be called now."))
+        }
+        other => Err(unsupported(other, path)),
+    })
+}
+
+/// A string, or what `read` makes of each block.
+fn each(
+    content: TextOr<Blocks>,
+    path: &str,
+    read: impl Fn(Block, &str) -> Result<String, Problem>,
+) -> Result<Vec<String>, Problem> {
     let blocks = match content {
         TextOr::Text(text) => return Ok(vec![text]),
         TextOr::Other(Blocks(Bounded(blocks))) => blocks,
     };
-    let text = |(index, Object(block)): (usize, Object<Block>)| {
-        let path = format!("{path}[{index}]");
-        match block.kind(&path)? {
-            "text" => block.text(&path),
-            other => Err(unsupported(other, &path)),
-        }
-    };
-    blocks.into_iter().enumerate().map(text).collect()
+    let read = |(index, Object(block))| read(block, &format!("{path}[{index}]"));
+    blocks.into_iter().enumerate().map(read).collect()
 }
 
 impl Block {
@@ -200,7 +232,7 @@ impl Block {
             .ok_or_else(|| missing(&format!("{path}.tool_use_id")))?;
         let mut text = match self.content {
             None => String::new(),
-            Some(content) => texts(content, &format!("{path}.content"))?.join(BETWEEN),
+            Some(content) => results(content, &format!("{path}.content"))?.join(BETWEEN),
         };
         if self.is_error == Some(true) {
             // A chat has no other place for it.

@@ -68,9 +68,20 @@ fn message(problem: &Problem) -> String {
         message = message.replace(engine, ours);
     }
     match problem.code.as_deref() {
-        // Claude Code shortens the chat when it reads these words.
-        Some("context_length_exceeded") => format!("prompt is too long: {message}"),
+        Some("context_length_exceeded") => too_long(&message),
         _ => message,
+    }
+}
+
+/// Claude Code shortens the chat when it reads Anthropic's words for a prompt that does not fit, by as
+/// much as they say.
+fn too_long(message: &str) -> String {
+    let mut numbers = message
+        .split(|character: char| !character.is_ascii_digit())
+        .filter(|digits| !digits.is_empty());
+    match (numbers.next(), numbers.next()) {
+        (Some(prompt), Some(context)) => format!("prompt is too long: {prompt} tokens > {context} maximum"),
+        _ => format!("prompt is too long: {message}"),
     }
 }
 
@@ -133,12 +144,16 @@ mod tests {
     fn a_prompt_that_is_too_long_is_said_to_be_in_the_words_that_clients_look_for() {
         let problem = Problem {
             code: Some("context_length_exceeded".into()),
-            ..Problem::invalid(None, "the prompt has 9 tokens")
+            ..Problem::invalid(None, "the prompt has 90 tokens, but the context holds 80 and …")
         };
-        assert_eq!(
-            written(&problem)["error"]["message"],
-            "prompt is too long: the prompt has 9 tokens"
-        );
+        let message = &written(&problem)["error"]["message"];
+        assert_eq!(message, "prompt is too long: 90 tokens > 80 maximum");
+        let problem = Problem {
+            message: "too much".into(),
+            ..problem
+        };
+        let message = &written(&problem)["error"]["message"];
+        assert_eq!(message, "prompt is too long: too much");
     }
 
     #[test]

@@ -57,6 +57,7 @@ pub(super) struct Block {
     pub(super) id: Option<String>,
     pub(super) name: Option<String>,
     pub(super) input: Option<Map<String, Value>>,
+    pub(super) tool_name: Option<String>,
     pub(super) tool_use_id: Option<String>,
     pub(super) content: Option<TextOr<Blocks>>,
     pub(super) is_error: Option<bool>,

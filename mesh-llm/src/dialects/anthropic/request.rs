@@ -100,7 +100,7 @@ fn translate(fields: Fields) -> Result<chat::Request, Problem> {
         messages.extend(content::system(system)?);
     }
     let Bounded(said) = fields.messages.ok_or_else(|| missing("messages"))?;
-    messages.append(&mut content::messages(said)?);
+    content::messages(said, &mut messages)?;
     let mut request = chat::Request {
         model: Some(fields.model.ok_or_else(|| missing("model"))?),
         messages,

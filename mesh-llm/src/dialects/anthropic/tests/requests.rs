@@ -104,10 +104,34 @@ fn several_messages_of_one_role_are_one_turn() {
     let expected = [
         text(Role::User, "a\nb"),
         text(Role::Assistant, "c\nd"),
-        text(Role::System, "s"),
-        text(Role::User, "e"),
+        text(Role::User, "<system>\ns\n</system>\ne"),
     ];
     assert_eq!(chat, expected);
+}
+
+#[test]
+fn instructions_at_the_beginning_of_the_chat_belong_to_the_others() {
+    let request = asked(json!({"system": "a", "messages": [
+        {"role": "system", "content": "b"},
+        {"role": "user", "content": "c"},
+        {"role": "system", "content": [{"type": "text", "text": "d"}]},
+    ]}));
+    let expected = [
+        text(Role::System, "a\nb"),
+        text(Role::User, "c\n<system>\nd\n</system>"),
+    ];
+    assert_eq!(request.messages, expected);
+}
+
+#[test]
+fn tools_that_a_tool_found_are_named() {
+    let found = json!({"type": "tool_reference", "tool_name": "WebFetch"});
+    let result = json!({"type": "tool_result", "tool_use_id": "a", "content": [found]});
+    let chat = messages(json!([{"role": "user", "content": [result]}]));
+    assert_eq!(
+        chat[0].content.as_deref(),
+        Some("The tool WebFetch can be called now.")
+    );
 }
 
 #[test]
