@@ -14,6 +14,7 @@
 pub mod api;
 pub mod cli;
 pub mod daemon;
+pub mod dialects;
 pub mod engine;
 pub mod exit;
 pub mod log;

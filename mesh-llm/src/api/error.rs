@@ -1,6 +1,7 @@
 //! What the daemon itself answers, in OpenAI's words.
 
 use super::answer::AnswerBody;
+use crate::dialects::Problem;
 use crate::engine::{Serving, State};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -76,14 +77,21 @@ impl ApiError {
         }
     }
 
+    /// The error in terms of all dialects.
+    pub(super) fn problem(&self) -> Problem {
+        Problem {
+            status: self.status.as_u16(),
+            kind: self.kind.to_owned(),
+            code: Some(self.code.to_owned()),
+            param: None,
+            message: self.message.clone(),
+            retry_after_seconds: self.retry_after_seconds,
+        }
+    }
+
     /// OpenAI's error object.
     pub(super) fn object(&self) -> Value {
-        json!({"error": {
-            "message": self.message,
-            "type": self.kind,
-            "param": null,
-            "code": self.code,
-        }})
+        self.problem().openai()
     }
 
     /// The error as the last event of a stream.
@@ -135,6 +143,11 @@ impl NotReady {
             percent: None,
             error,
         }
+    }
+
+    /// The error in terms of all dialects.
+    pub(super) fn problem(&self) -> Problem {
+        self.error.problem()
     }
 
     /// The answer to a request.

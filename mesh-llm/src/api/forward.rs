@@ -1,10 +1,13 @@
 //! One exchange: from the client to the engine and back.
 
 use super::answer::{Answer, AnswerBody};
+use super::anthropic;
 use super::error::{ApiError, serving};
 use super::host;
 use super::keys::Keys;
+use super::translate::{Words, refuse};
 use super::upload::Upload;
+use crate::dialects::{self, Route};
 use crate::engine::{Serving, State};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -49,10 +52,26 @@ async fn answer_or_refuse(context: Context, request: Request<Incoming>) -> Respo
     if request.method() == Method::CONNECT {
         return ApiError::not_a_proxy().response();
     }
+    let route = dialects::route(request.method(), request.uri().path());
     // Whoever watches over the server needs no key to see that it lives.
     if request.uri().path() != "/health" && !context.keys.admit(request.headers()) {
-        return ApiError::no_key().response();
+        return refuse(&ApiError::no_key().problem(), words(&route));
     }
+    match route {
+        Route::Engine => to_engine(&context, request).await,
+        Route::Anthropic(endpoint) => anthropic::answer(&context, endpoint, request).await,
+    }
+}
+
+/// How the errors of a route are written.
+fn words(route: &Route) -> Words {
+    match route {
+        Route::Engine => |problem| problem.openai().to_string().into_bytes(),
+        Route::Anthropic(_) => dialects::anthropic::error,
+    }
+}
+
+async fn to_engine(context: &Context, request: Request<Upload>) -> Response<AnswerBody> {
     let state = context.engine.borrow().clone();
     match serving(&state) {
         Ok(serving) => forward(serving, request).await,

@@ -5,6 +5,7 @@
 //! nothing of how the engine is started.
 
 mod answer;
+mod anthropic;
 mod cors;
 mod error;
 mod forward;
@@ -13,6 +14,7 @@ mod keys;
 mod server;
 #[cfg(test)]
 mod tests;
+mod translate;
 mod upload;
 
 pub use keys::Keys;

@@ -1,4 +1,4 @@
-//! `POST /v1/chat/completions`
+//! `POST /v1/chat/completions` and `POST /v1/chat/completions/input_tokens`
 
 use axum::{
     extract::State,
@@ -8,7 +8,7 @@ use axum::{
 use super::super::{
     api::{
         ApiError,
-        chat::{self, ChatCompletion},
+        chat::{self, ChatCompletion, InputTokens},
         generation::Delivery,
         model,
         usage::Usage,
@@ -31,16 +31,16 @@ pub(super) async fn completions(
 ) -> Result<Response, ApiError> {
     let engine = app.engine;
     let header = header("chatcmpl", &engine);
-    let (delivery, prepared) = blocking(move || {
+    let (delivery, report, prepared) = blocking(move || {
         let request = chat::parse(&body)?;
         model::check(request.model.as_deref(), engine.name())?;
-        let delivery = request.generation.delivery;
-        Ok((delivery, chat_prompt::prepare(&engine, request)?))
+        let (delivery, report) = (request.generation.delivery, request.prompt_report);
+        Ok((delivery, report, chat_prompt::prepare(&engine, request)?))
     })
     .await?;
     match delivery {
         Delivery::Stream(usage) => {
-            let writer = ChatWriter::new(header, prepared.answers, usage);
+            let writer = ChatWriter::new(header, prepared.answers, usage, report);
             stream::respond(prepared.events, prepared.blame, trace, writer).await
         }
         Delivery::Whole => {
@@ -57,6 +57,19 @@ pub(super) async fn completions(
             Ok(Json(completion).into_response())
         }
     }
+}
+
+/// Counts the tokens of a request's prompt, which is not run.
+pub(super) async fn input_tokens(
+    State(app): State<App>,
+    JsonBody(body): JsonBody,
+) -> Result<Json<InputTokens>, ApiError> {
+    blocking(move || {
+        let request = chat::parse(&body)?;
+        model::check(request.model.as_deref(), app.engine.name())?;
+        Ok(Json(InputTokens::new(chat_prompt::count(&app.engine, &request)?)))
+    })
+    .await
 }
 
 /// Waits for all answers.

@@ -7,7 +7,8 @@ use tokio::time::Instant;
 use super::super::{
     api::{
         chat::{
-            AssistantMessage, ChatChunk, Choice, ChunkChoice, ChunkDelta, Delta, FinishReason, MessageBuilder,
+            AssistantMessage, ChatChunk, Choice, ChunkChoice, ChunkDelta, Delta, FinishReason,
+            MessageBuilder, PromptProgress, PromptReport,
         },
         generation::UsageReport,
         logprobs::{ChatLogprobs, TokenLogprob},
@@ -42,6 +43,9 @@ pub(super) struct ChatAnswer {
     deltas: Vec<ChunkDelta>,
     measured: Measured,
     finish: Option<FinishReason>,
+    /// The request's stop texts; the template's own are nobody's business.
+    stops: Vec<String>,
+    stopping_word: Option<String>,
 }
 
 /// Whether the parser has seen all of the text.
@@ -52,7 +56,12 @@ enum Fresh {
 }
 
 impl ChatAnswer {
-    pub(super) fn new(parser: ChatParser, builder: MessageBuilder, logprobs: bool) -> Self {
+    pub(super) fn new(
+        parser: ChatParser,
+        builder: MessageBuilder,
+        logprobs: bool,
+        stops: Vec<String>,
+    ) -> Self {
         ChatAnswer {
             parser,
             builder,
@@ -64,6 +73,8 @@ impl ChatAnswer {
             deltas: Vec::new(),
             measured: Measured::default(),
             finish: None,
+            stops,
+            stopping_word: None,
         }
     }
 
@@ -90,6 +101,9 @@ impl ChatAnswer {
         self.measured.decode = finish.timings.decode;
         self.parse_last(&finish.reason);
         self.builder.finish(&mut self.deltas);
+        if let task::FinishReason::StopText(text) = &finish.reason {
+            self.stopping_word = Some(text.clone()).filter(|text| self.stops.contains(text));
+        }
         self.finish = Some(match finish.reason {
             task::FinishReason::Length => FinishReason::Length,
             _ if self.builder.has_tool_calls() => FinishReason::ToolCalls,
@@ -180,6 +194,7 @@ impl ChatAnswer {
             message: AssistantMessage::from_deltas(self.deltas),
             logprobs: self.logprobs.map(ChatLogprobs::new),
             finish_reason: self.finish.unwrap_or(FinishReason::Stop),
+            stopping_word: self.stopping_word,
         }
     }
 
@@ -221,57 +236,55 @@ pub(super) struct ChatWriter {
     header: Header,
     answers: Vec<ChatAnswer>,
     usage: UsageReport,
+    prompt: PromptReport,
 }
 
 impl ChatWriter {
-    pub(super) fn new(header: Header, answers: Vec<ChatAnswer>, usage: UsageReport) -> Self {
+    pub(super) fn new(
+        header: Header,
+        answers: Vec<ChatAnswer>,
+        usage: UsageReport,
+        prompt: PromptReport,
+    ) -> Self {
         ChatWriter {
             header,
             answers,
             usage,
+            prompt,
         }
     }
 
-    fn write(&self, choices: &[ChunkChoice], timings: Option<Timings>, out: &mut Vec<u8>) {
+    fn chunk<'a>(&'a self, choices: &'a [ChunkChoice], timings: Option<Timings>) -> ChatChunk<'a> {
         let usage = match self.usage {
             UsageReport::Included => Some(None),
             UsageReport::Omitted => None,
         };
-        sse::write(out, &ChatChunk::new(&self.header, choices, usage, timings));
+        ChatChunk::new(&self.header, choices, usage, timings)
     }
 
     fn write_deltas(&mut self, index: usize, out: &mut Vec<u8>) {
         for delta in std::mem::take(&mut self.answers[index].deltas) {
             // With the first delta go the log probabilities of all tokens since the last one.
             let logprobs = self.answers[index].take_logprobs();
-            self.write(
-                &[ChunkChoice {
-                    index,
-                    delta,
-                    logprobs,
-                    finish_reason: None,
-                }],
-                None,
-                out,
-            );
+            let choice = [ChunkChoice::more(index, delta, logprobs)];
+            sse::write(out, &self.chunk(&choice, None));
         }
     }
 }
 
 impl Writer for ChatWriter {
     fn started(&mut self, index: usize, started: Started, out: &mut Vec<u8>) {
+        let progress = match self.prompt {
+            PromptReport::Omitted => None,
+            PromptReport::Included => Some(PromptProgress {
+                total: started.prompt_tokens.into(),
+                cache: started.cached_tokens.into(),
+                processed: started.cached_tokens.into(),
+            }),
+        };
         self.answers[index].started(started);
-        let delta = ChunkDelta::role();
-        self.write(
-            &[ChunkChoice {
-                index,
-                delta,
-                logprobs: None,
-                finish_reason: None,
-            }],
-            None,
-            out,
-        );
+        let choice = [ChunkChoice::more(index, ChunkDelta::role(), None)];
+        sse::write(out, &self.chunk(&choice, None).with_progress(progress));
     }
 
     fn text(&mut self, index: usize, piece: Piece) {
@@ -294,17 +307,12 @@ impl Writer for ChatWriter {
         self.write_deltas(index, out);
         let answer = &mut self.answers[index];
         let (logprobs, timings) = (answer.take_logprobs(), answer.timings());
-        let (delta, finish_reason) = (ChunkDelta::default(), answer.finish);
-        self.write(
-            &[ChunkChoice {
-                index,
-                delta,
-                logprobs,
-                finish_reason,
-            }],
-            timings,
-            out,
-        );
+        let choice = [ChunkChoice {
+            finish_reason: answer.finish,
+            stopping_word: answer.stopping_word.take(),
+            ..ChunkChoice::more(index, ChunkDelta::default(), logprobs)
+        }];
+        sse::write(out, &self.chunk(&choice, timings));
     }
 
     fn end(&mut self, out: &mut Vec<u8>) {

@@ -17,7 +17,7 @@ use super::{
     error::Blame,
     prompt::{self, plain_tokens, single_token},
 };
-use crate::llama::{self, ChatParser, ChatRequest, Token, ToolChoice};
+use crate::llama::{self, ChatParser, ChatPrompt, ChatRequest, Token, ToolChoice};
 
 /// A request that the engine works on.
 pub(super) struct Prepared {
@@ -34,10 +34,7 @@ pub(super) fn prepare(engine: &Engine, request: ChatCompletionRequest) -> Result
     let model = engine.model();
     let tools_active = request.tool_use != ToolUse::None;
     let template = template_request(engine, &request)?;
-    let rendered = engine
-        .templates()
-        .apply(&template)
-        .map_err(|error| diagnose(&template, &request, error))?;
+    let rendered = render(engine, &template, &request)?;
 
     let preserved: Vec<Token> = rendered
         .preserved_tokens
@@ -98,7 +95,13 @@ pub(super) fn prepare(engine: &Engine, request: ChatCompletionRequest) -> Result
         if request.parallel_tool_calls == Some(false) {
             builder = builder.with_one_call();
         }
-        answers.push(ChatAnswer::new(parser, builder, request.logprobs.is_some()));
+        let stops = request.generation.stop.clone();
+        answers.push(ChatAnswer::new(
+            parser,
+            builder,
+            request.logprobs.is_some(),
+            stops,
+        ));
         let mut task = task.clone();
         task.sampling.seed = prompt::choice_seed(task.sampling.seed, index);
         events.push(engine.generate(task).map_err(|failure| blame.error(failure))?);
@@ -108,6 +111,23 @@ pub(super) fn prepare(engine: &Engine, request: ChatCompletionRequest) -> Result
         answers,
         blame,
     })
+}
+
+/// How many tokens the prompt has that [`prepare`] would give to the engine.
+pub(super) fn count(engine: &Engine, request: &ChatCompletionRequest) -> Result<usize, ApiError> {
+    let rendered = render(engine, &template_request(engine, request)?, request)?;
+    Ok(prompt::tokenize(engine.model(), &rendered.prompt, "messages")?.len())
+}
+
+fn render(
+    engine: &Engine,
+    template: &ChatRequest,
+    request: &ChatCompletionRequest,
+) -> Result<ChatPrompt, ApiError> {
+    engine
+        .templates()
+        .apply(template)
+        .map_err(|error| diagnose(template, request, error))
 }
 
 fn template_request(engine: &Engine, request: &ChatCompletionRequest) -> Result<ChatRequest, ApiError> {

@@ -63,6 +63,7 @@ pub fn router(engine: Engine, secret: Option<String>) -> Router {
             .route(&path("/models"), get(info::models))
             .route(&path("/models/{*id}"), get(info::model))
             .route(&path("/chat/completions"), post(chat::completions))
+            .route(&path("/chat/completions/input_tokens"), post(chat::input_tokens))
             .route(&path("/completions"), post(completion::completions))
             .route(&path("/embeddings"), post(embedding::embeddings));
     }

@@ -12,7 +12,7 @@ pub use delta::{Delta, MessageBuilder, Reasoning};
 pub use message::{Content, Message, Part, Role, ToolCall};
 pub use response::{
     AssistantMessage, ChatChunk, ChatCompletion, Choice, ChunkChoice, ChunkDelta, FinishReason, FunctionCall,
-    FunctionDelta, ResponseToolCall, ToolCallDelta,
+    FunctionDelta, InputTokens, PromptProgress, ResponseToolCall, ToolCallDelta,
 };
 pub use tools::{Function, Tool, ToolUse};
 
@@ -48,8 +48,19 @@ pub struct ChatCompletionRequest {
     pub add_generation_prompt: bool,
     /// Report log probabilities, with this many alternatives a token.
     pub logprobs: Option<u32>,
+    /// Whether a stream's first event says how much of the prompt there is to compute.
+    pub prompt_report: PromptReport,
     /// What chat shares with text completion.
     pub generation: GenerationRequest,
+}
+
+/// Whether a stream's first event says how much of the prompt there is to compute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PromptReport {
+    /// It does not.
+    Omitted,
+    /// It does, in `prompt_progress`.
+    Included,
 }
 
 #[derive(Debug, Deserialize)]
@@ -66,6 +77,7 @@ struct Fields {
     add_generation_prompt: Option<bool>,
     logprobs: Option<bool>,
     top_logprobs: Option<i64>,
+    return_progress: Option<bool>,
     modalities: Option<Bounded<String, 16>>,
     functions: Option<IgnoredAny>,
     function_call: Option<IgnoredAny>,
@@ -101,6 +113,10 @@ pub fn parse(body: &[u8]) -> Result<ChatCompletionRequest, ApiError> {
         template_kwargs,
         add_generation_prompt: fields.add_generation_prompt.unwrap_or(true),
         logprobs: logprobs(fields.logprobs, fields.top_logprobs)?,
+        prompt_report: match fields.return_progress {
+            Some(true) => PromptReport::Included,
+            Some(false) | None => PromptReport::Omitted,
+        },
         generation,
     })
 }

@@ -52,6 +52,9 @@ pub struct Choice {
     pub logprobs: Option<ChatLogprobs>,
     /// Why it ended.
     pub finish_reason: FinishReason,
+    /// The request's stop text that ended it, if one did: llama.cpp's name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stopping_word: Option<String>,
 }
 
 /// An answer.
@@ -150,6 +153,36 @@ pub struct ChatChunk<'a> {
     usage: Option<Option<Usage>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     timings: Option<Timings>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prompt_progress: Option<PromptProgress>,
+}
+
+/// How much of a prompt is computed when its answer begins: some of llama.cpp's fields of that name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct PromptProgress {
+    /// Tokens of the prompt.
+    pub total: u64,
+    /// Those that were found in a KV cache.
+    pub cache: u64,
+    /// Those that are computed: at the beginning, those from the cache.
+    pub processed: u64,
+}
+
+/// What counts a chat's tokens without answering it.
+#[derive(Debug, Serialize)]
+pub struct InputTokens {
+    object: &'static str,
+    input_tokens: usize,
+}
+
+impl InputTokens {
+    /// So many.
+    pub fn new(input_tokens: usize) -> Self {
+        InputTokens {
+            object: "chat.completion.input_tokens",
+            input_tokens,
+        }
+    }
 }
 
 impl<'a> ChatChunk<'a> {
@@ -169,6 +202,15 @@ impl<'a> ChatChunk<'a> {
             choices,
             usage,
             timings,
+            prompt_progress: None,
+        }
+    }
+
+    /// With how much of the prompt is computed.
+    pub fn with_progress(self, prompt_progress: Option<PromptProgress>) -> Self {
+        ChatChunk {
+            prompt_progress,
+            ..self
         }
     }
 }
@@ -184,6 +226,22 @@ pub struct ChunkChoice {
     pub logprobs: Option<ChatLogprobs>,
     /// Why the answer ended, in its last event.
     pub finish_reason: Option<FinishReason>,
+    /// There, too: the request's stop text that ended it, if one did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stopping_word: Option<String>,
+}
+
+impl ChunkChoice {
+    /// More of the answer of this number, which goes on.
+    pub fn more(index: usize, delta: ChunkDelta, logprobs: Option<ChatLogprobs>) -> Self {
+        ChunkChoice {
+            index,
+            delta,
+            logprobs,
+            finish_reason: None,
+            stopping_word: None,
+        }
+    }
 }
 
 /// What is new in an answer.

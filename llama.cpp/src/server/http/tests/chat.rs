@@ -262,3 +262,71 @@ async fn too_many_requests_are_told_when_to_come_back() {
     let (_, answer) = json(response).await;
     assert_eq!(answer["error"]["code"], "rate_limit_exceeded");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_stop_text_that_ended_an_answer_is_named() {
+    let whole = ask(PATH, chat(json!({"max_tokens": 60}))).await;
+    let text = whole["choices"][0]["message"]["content"].as_str().unwrap();
+    let stop: String = text.chars().skip(3).take(4).collect();
+    assert!(whole["choices"][0].get("stopping_word").is_none());
+    let fields = json!({"stop": ["no such text", stop]});
+    let stopped = ask(PATH, chat(fields.clone())).await;
+    assert_eq!(stopped["choices"][0]["stopping_word"], stop);
+    assert_eq!(stopped["choices"][0]["finish_reason"], "stop");
+    assert_eq!(
+        concat(&events(PATH, chat(fields)).await, 0, "/stopping_word"),
+        stop
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_begins_with_the_prompt_s_length_on_request() {
+    let fields = json!({"return_progress": true, "stream_options": {"include_usage": true}});
+    let with = events(PATH, chat(fields)).await;
+    let (first, others) = with.split_first().unwrap();
+    let usage = &others.last().unwrap()["usage"];
+    assert_eq!(first["prompt_progress"]["total"], usage["prompt_tokens"]);
+    assert_eq!(
+        first["prompt_progress"]["cache"],
+        usage["prompt_tokens_details"]["cached_tokens"]
+    );
+    assert!(others.iter().all(|event| event.get("prompt_progress").is_none()));
+    let without = events(PATH, chat(json!({}))).await;
+    assert!(without[0].get("prompt_progress").is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_are_counted_as_they_are_when_the_chat_is_run() {
+    let call = json!({"id": "a", "type": "function", "function": {"name": "get_weather", "arguments": "{}"}});
+    let messages = json!([
+        {"role": "system", "content": "Be kind. Où ça ?"},
+        {"role": "user", "content": "What is the weather?"},
+        {"role": "assistant", "content": null, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "a", "content": "rain"},
+    ]);
+    let mut counts = Vec::new();
+    for fields in [
+        json!({}),
+        json!({"messages": messages}),
+        json!({"tools": [weather()]}),
+        json!({"tools": [weather()], "tool_choice": "none"}),
+        json!({"tools": [weather()], "tool_choice": "required", "messages": messages}),
+        json!({"enable_thinking": false}),
+    ] {
+        let counted = ask("/v1/chat/completions/input_tokens", chat(fields.clone())).await;
+        let run = ask(PATH, chat(fields)).await;
+        assert_eq!(counted["object"], "chat.completion.input_tokens");
+        assert_eq!(counted["input_tokens"], run["usage"]["prompt_tokens"]);
+        counts.push(counted["input_tokens"].as_u64().unwrap());
+    }
+    assert!(counts[0] < counts[1] && counts[0] < counts[2], "{counts:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_run_cannot_be_counted() {
+    let path = "/v1/chat/completions/input_tokens";
+    let (status, param, ..) = refused(path, json!({})).await;
+    assert_eq!((status, param.as_str()), (400, "messages"));
+    let (status, ..) = refused(path, chat(json!({"model": "other"}))).await;
+    assert_eq!(status, 404);
+}

@@ -1,0 +1,36 @@
+//! Anthropic's Messages over HTTP.
+
+use super::answer::AnswerBody;
+use super::forward::Context;
+use super::translate::{perform, read, refuse};
+use super::upload::Upload;
+use crate::dialects::route::Anthropic;
+use crate::dialects::{Exchange, Problem, anthropic};
+use hyper::{Request, Response};
+
+/// Answers a request to one of the dialect's paths.
+pub(super) async fn answer(
+    context: &Context,
+    endpoint: Anthropic,
+    request: Request<Upload>,
+) -> Response<AnswerBody> {
+    match exchange(endpoint, request).await {
+        Ok(exchange) => perform(context, exchange).await,
+        Err(problem) => Err(problem),
+    }
+    .unwrap_or_else(|problem| refuse(&problem, anthropic::error))
+}
+
+async fn exchange(endpoint: Anthropic, request: Request<Upload>) -> Result<Exchange, Problem> {
+    match endpoint {
+        Anthropic::Messages => anthropic::messages(&read(request.into_body()).await?),
+        Anthropic::CountTokens => anthropic::count_tokens(&read(request.into_body()).await?),
+        Anthropic::WrongMethod => Err(Problem {
+            status: 405,
+            ..Problem::invalid(
+                None,
+                format!("{} takes POST, not {}", request.uri().path(), request.method()),
+            )
+        }),
+    }
+}

@@ -1,0 +1,263 @@
+//! Exchanges in other dialects: the body is read whole, the engine is asked in its own dialect, and
+//! what it answers is translated as it comes.
+
+use super::answer::AnswerBody;
+use super::error::{ApiError, serving};
+use super::forward::Context;
+use super::upload::Upload;
+use crate::dialects::{Answer, Exchange, Form, Problem, sse};
+use crate::engine::{Serving, State};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::{Body, Frame, Incoming};
+use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use hyper::{Request, Response, StatusCode};
+use std::pin::Pin;
+use std::task::{Poll, ready};
+
+/// The longest body that is taken: as long as the engine's own limit.
+const BODY_BYTES: usize = 32 << 20;
+
+/// The longest whole answer of the engine.
+const ANSWER_BYTES: usize = 64 << 20;
+
+/// How a dialect writes a problem as the body of an answer.
+pub(super) type Words = fn(&Problem) -> Vec<u8>;
+
+/// Reads a request's body.
+pub(super) async fn read(body: Upload) -> Result<Bytes, Problem> {
+    match Limited::new(body, BODY_BYTES).collect().await {
+        Ok(body) => Ok(body.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(Problem {
+            status: 413,
+            code: Some("request_too_large".to_owned()),
+            ..Problem::invalid(None, format!("the body is larger than {BODY_BYTES} bytes"))
+        }),
+        Err(error) => Err(Problem::invalid(None, format!("the body broke off: {error}"))),
+    }
+}
+
+/// Asks the engine, and translates its answer.
+pub(super) async fn perform(context: &Context, exchange: Exchange) -> Result<Response<AnswerBody>, Problem> {
+    let state: State = context.engine.borrow().clone();
+    let serving = serving(&state).map_err(|not_ready| not_ready.problem())?;
+    let response = ask(serving, exchange.path, exchange.body).await?;
+    let mut answer = exchange.answer;
+    let content_type = HeaderValue::from_static(answer.content_type());
+    let (body, streams) = match exchange.form {
+        Form::Whole => {
+            let whole = collect(response.into_body()).await?;
+            (full(answer.whole(&whole)?), false)
+        }
+        Form::Stream => (Translated::new(response.into_body(), answer).boxed_unsync(), true),
+    };
+    let mut response = Response::new(body);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, content_type);
+    if streams {
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    }
+    Ok(response)
+}
+
+/// Sends the engine a request; a refusal of its is a problem.
+async fn ask(serving: &Serving, path: &'static str, body: Vec<u8>) -> Result<Response<Incoming>, Problem> {
+    let body = Full::new(Bytes::from(body))
+        .map_err(|never| match never {})
+        .boxed_unsync();
+    let mut request = Request::new(body);
+    *request.method_mut() = hyper::Method::POST;
+    *request.uri_mut() = hyper::Uri::from_static(path);
+    request
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    let response = serving.upstream.send(request).await.map_err(|error| {
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "the engine broke an exchange off"
+        );
+        ApiError::crashed().problem()
+    })?;
+    if response.status().is_success() {
+        return Ok(response);
+    }
+    let status = response.status().as_u16();
+    let retry_after = response.headers().get(RETRY_AFTER);
+    let retry_after_seconds = retry_after.and_then(|value| value.to_str().ok()?.parse().ok());
+    let body = collect(response.into_body()).await?;
+    Err(Problem {
+        retry_after_seconds,
+        ..Problem::from_answer(status, &body)
+    })
+}
+
+async fn collect(body: Incoming) -> Result<Bytes, Problem> {
+    match Limited::new(body, ANSWER_BYTES).collect().await {
+        Ok(body) => Ok(body.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(Problem::engine("the answer is too long")),
+        Err(_) => Err(ApiError::crashed().problem()),
+    }
+}
+
+/// A problem as an answer.
+pub(super) fn refuse(problem: &Problem, words: Words) -> Response<AnswerBody> {
+    let mut response = json(words(problem));
+    *response.status_mut() =
+        StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    if let Some(seconds) = problem.retry_after_seconds {
+        response
+            .headers_mut()
+            .insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    response
+}
+
+/// An answer that needs no engine.
+pub(super) fn json(body: Vec<u8>) -> Response<AnswerBody> {
+    let mut response = Response::new(full(body));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+fn full(body: Vec<u8>) -> AnswerBody {
+    Full::new(Bytes::from(body))
+        .map_err(|never| match never {})
+        .boxed_unsync()
+}
+
+/// A stream of the engine in the client's dialect.
+#[derive(Debug)]
+struct Translated<B = Incoming> {
+    from_engine: B,
+    events: sse::Reader,
+    answer: Box<dyn Answer>,
+    /// The engine has said that all was sent.
+    done: bool,
+    over: bool,
+}
+
+impl<B> Translated<B> {
+    fn new(from_engine: B, answer: Box<dyn Answer>) -> Self {
+        Self {
+            from_engine,
+            events: sse::Reader::default(),
+            answer,
+            done: false,
+            over: false,
+        }
+    }
+
+    fn translate(&mut self, bytes: &[u8]) -> Vec<u8> {
+        let mut out = Vec::with_capacity(bytes.len() + 256);
+        let Self {
+            events, answer, done, ..
+        } = self;
+        events.read(bytes, |item| match item {
+            sse::Item::Comment => answer.keep_alive(&mut out),
+            sse::Item::Data(data) if data == b"[DONE]" => *done = true,
+            sse::Item::Data(data) => answer.event(&data, &mut out),
+        });
+        out
+    }
+
+    /// What the stream ends with. Without the engine's last word it is not known to be whole.
+    fn finish(&mut self) -> Vec<u8> {
+        let mut out = Vec::new();
+        if self.done {
+            self.answer.end(&mut out);
+        } else {
+            self.answer.broken(&ApiError::crashed().problem(), &mut out);
+        }
+        out
+    }
+}
+
+impl<B: Body<Data = Bytes> + Unpin> Body for Translated<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        while !self.over {
+            let out = match ready!(Pin::new(&mut self.from_engine).poll_frame(cx)) {
+                Some(Ok(frame)) => {
+                    let bytes = frame.into_data().unwrap_or_default();
+                    self.translate(&bytes)
+                }
+                Some(Err(_)) | None => {
+                    self.over = true;
+                    self.finish()
+                }
+            };
+            if !out.is_empty() {
+                return Poll::Ready(Some(Ok(Frame::data(Bytes::from(out)))));
+            }
+        }
+        Poll::Ready(None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::stream;
+    use http_body_util::StreamBody;
+
+    /// Writes events as they are, a letter for each other call.
+    #[derive(Debug)]
+    struct Plain;
+
+    impl Answer for Plain {
+        fn content_type(&self) -> &'static str {
+            "text/plain"
+        }
+
+        fn whole(&mut self, answer: &[u8]) -> Result<Vec<u8>, Problem> {
+            Ok(answer.to_owned())
+        }
+
+        fn event(&mut self, data: &[u8], out: &mut Vec<u8>) {
+            out.extend_from_slice(data);
+        }
+
+        fn keep_alive(&mut self, out: &mut Vec<u8>) {
+            out.push(b'k');
+        }
+
+        fn broken(&mut self, _: &Problem, out: &mut Vec<u8>) {
+            out.push(b'b');
+        }
+
+        fn end(&mut self, out: &mut Vec<u8>) {
+            out.push(b'e');
+        }
+    }
+
+    async fn translate(pieces: Vec<Result<&'static str, &'static str>>) -> String {
+        let frames = pieces
+            .into_iter()
+            .map(|piece| piece.map(|text| Frame::data(Bytes::from_static(text.as_bytes()))));
+        let body = Translated::new(StreamBody::new(stream::iter(frames)), Box::new(Plain));
+        let bytes = body.collect().await.unwrap().to_bytes();
+        String::from_utf8(bytes.to_vec()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_whole_stream_is_translated_to_its_end() {
+        let pieces = vec![
+            Ok("data: 1\n\nda"),
+            Ok("ta: 2\n\n: x\n\n"),
+            Ok("data: [DONE]\n\n"),
+        ];
+        assert_eq!(translate(pieces).await, "12ke");
+    }
+
+    #[tokio::test]
+    async fn a_stream_without_its_end_is_broken() {
+        assert_eq!(translate(vec![Ok("data: 1\n\n")]).await, "1b");
+        assert_eq!(translate(vec![Ok("data: 1\n\n"), Err("reset")]).await, "1b");
+    }
+}
