@@ -3,6 +3,7 @@
 use super::answer::{Answer, AnswerBody};
 use super::error::{ApiError, serving};
 use super::host;
+use super::ollama;
 use super::upload::Upload;
 use crate::dialects::{self, Route};
 use crate::engine::{Serving, State};
@@ -49,6 +50,7 @@ async fn answer_or_refuse(context: Context, request: Request<Incoming>) -> Respo
     }
     match dialects::route(request.method(), request.uri().path()) {
         Route::Engine => to_engine(&context, request).await,
+        Route::Ollama(endpoint) => ollama::answer(&context, endpoint, request).await,
     }
 }
 

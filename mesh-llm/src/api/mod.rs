@@ -9,6 +9,7 @@ mod cors;
 mod error;
 mod forward;
 mod host;
+mod ollama;
 mod server;
 #[cfg(test)]
 mod tests;

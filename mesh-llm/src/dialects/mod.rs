@@ -7,6 +7,7 @@
 //! the engine's own dialect, [`sse`] the form of its streams, [`problem`] what can go wrong.
 
 pub mod chat;
+pub mod ollama;
 pub mod problem;
 pub mod route;
 pub mod sse;
