@@ -17,6 +17,7 @@ from support.waiting import eventually
 
 GREEDY = {"temperature": 0, "num_predict": 200}
 HELLO = [{"role": "user", "content": "What is a mesh?"}]
+CALL = {"function": {"name": "look", "arguments": {}}}
 
 
 @pytest.fixture(scope="module")
@@ -363,26 +364,45 @@ def test_many_chats_run_at_once(tiny: Server) -> None:
         check_end(response, response.done_reason)
 
 
-THINKING = r'root ::= "<think>\n" [a-z ]{100} "\n</think>\n\n" [A-Z ]{50}'
-
-
 @pytest.fixture(scope="module")
 def thinker(models: Path) -> Iterator[Server]:
+    """Random weights behind a template that begins each answer with a thought, which they never end."""
     options = ["--bytes", "bytes"]
-    model = random_model(models, "qwen3", "qwen3", ["<think>", "</think>"], options)
+    model = random_model(models, "qwen3", "qwen3-thinking", ["<think>", "</think>"], options)
     with serve(model, "--parallel", "1", "--ctx-size", "2048") as server:
         yield server
 
 
-def test_thoughts_are_told_apart(thinker: Server) -> None:
+@pytest.mark.parametrize("think", [None, True, "high", False])
+def test_thoughts_are_told_apart(thinker: Server, think: bool | str | None) -> None:
     api = Client(host=thinker.url, timeout=60)
     assert "thinking" in api.show(thinker.model).capabilities
-    # Random weights never end a thought by themselves: it fills the answer.
-    options = {"num_predict": 40, "seed": 3}
+    settings = {"think": think, "options": {"num_predict": 40, "seed": 3}}
     messages = [{"role": "user", "content": "Hello"}]
-    prompts = {
-        think: api.chat(thinker.model, messages, think=think, options=options).prompt_eval_count
-        for think in [True, False, "high"]
-    }
-    # Where it may not think, the template begins the answer with a thought that is over.
-    assert prompts[False] > prompts[True] == prompts["high"]
+    chat = api.chat(thinker.model, messages, **settings).message
+    generated = api.generate(thinker.model, "Hello", **settings)
+    streamed = [piece.message for piece in api.chat(thinker.model, messages, stream=True, **settings)]
+    thoughts = [
+        chat.thinking,
+        generated.thinking,
+        "".join(piece.thinking or "" for piece in streamed),
+    ]
+    said = [chat.content, generated.response, "".join(piece.content for piece in streamed)]
+    if think is False:
+        assert all(said) and not any(thoughts)
+    else:
+        assert all(thoughts) and not any(said)
+
+
+def test_thoughts_come_back_to_the_model(thinker: Server) -> None:
+    api = Client(host=thinker.url, timeout=60)
+
+    def prompt_tokens(**answer: str) -> int:
+        messages = [
+            {"role": "user", "content": "Look it up."},
+            {"role": "assistant", "content": "", "tool_calls": [CALL], **answer},
+            {"role": "tool", "content": "done", "tool_name": "look"},
+        ]
+        return api.chat(thinker.model, messages, options={"num_predict": 1}).prompt_eval_count
+
+    assert prompt_tokens(thinking="I should look.") > prompt_tokens()
