@@ -239,6 +239,12 @@ impl Model {
         present(unsafe { sys::llama_vocab_eos(self.vocab.as_ptr()) })
     }
 
+    /// The token between two texts, and at the end of them, in models made for sentence pairs.
+    pub fn separator(&self) -> Option<Token> {
+        // SAFETY: reads a field.
+        present(unsafe { sys::llama_vocab_sep(self.vocab.as_ptr()) })
+    }
+
     /// Whether a text wants [`Self::bos`] before it.
     pub fn add_bos(&self) -> bool {
         // SAFETY: reads a field.
@@ -306,6 +312,14 @@ impl Model {
     pub fn size_bytes(&self) -> u64 {
         // SAFETY: adds up tensor sizes.
         unsafe { sys::llama_model_size(self.as_ptr()) }
+    }
+
+    /// llama.cpp's number of how most weights are stored, by its `llama_ftype`; guessed from the weights
+    /// where the file does not say.
+    pub fn file_type(&self) -> u32 {
+        // SAFETY: reads a field.
+        let file_type = unsafe { sys::llama_model_ftype(self.as_ptr()) };
+        file_type & !sys::LLAMA_FTYPE_GUESSED
     }
 
     /// Whether the model continues texts. Not so where attention sees what follows, as in models made

@@ -1,13 +1,14 @@
 //! From options to a running engine, or to the reason why not.
 
 use std::collections::HashSet;
+use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
 use sysinfo::System;
 
 use super::engine::task::{Event, Generate, Sampling};
-use super::engine::{Engine, EngineParams, PROMPT_ROWS};
+use super::engine::{Engine, EngineParams, ModelFile, PROMPT_ROWS};
 use super::fit::{Demand, Plan, Shortage, Wish, fit};
 use super::options::Options;
 use super::parent::report;
@@ -102,6 +103,7 @@ pub fn load(options: &Options) -> Result<Loaded, Refused> {
     let templates = templates.map_err(|error| refused(Refusal::Model, error.to_string()))?;
     let engine_params = EngineParams {
         name: options.model_name.clone(),
+        file: header.file,
         context: context_params(options, plan),
         queue: options.queue.unwrap_or(plan.slots * QUEUE_PER_SLOT),
     };
@@ -119,10 +121,11 @@ pub fn load(options: &Options) -> Result<Loaded, Refused> {
 }
 
 /// What the choice needs to know of a model.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Header {
     layers: u32,
     context_train: u32,
+    file: ModelFile,
 }
 
 /// Reads the file with our own reader: llama.cpp trusts files more than one should.
@@ -161,7 +164,22 @@ fn read_header(path: &Path) -> Result<Header, Refused> {
         context_train: number("context_length")?
             .unwrap_or(CONTEXT_UNKNOWN)
             .min(MOST_CONTEXT),
+        file: ModelFile {
+            // Where the system does not say, nothing is lost but the date.
+            modified: fs::metadata(path).and_then(|about| about.modified()).ok(),
+            metadata: scalars(metadata),
+        },
     })
+}
+
+/// All metadata but lists.
+fn scalars(metadata: &gguf::Metadata) -> Vec<(String, gguf::Value)> {
+    let scalars = metadata
+        .iter()
+        .filter(|(_, value)| !matches!(value, gguf::Value::Array(_)));
+    scalars
+        .map(|(key, value)| (key.to_owned(), value.clone()))
+        .collect()
 }
 
 /// A word that is in the vocabulary twice: llama.cpp aborts on it.

@@ -18,7 +18,7 @@ pub(super) async fn answer(
         Ok(exchange) => perform(context, exchange).await,
         Err(problem) => Err(problem),
     }
-    .unwrap_or_else(|problem| refuse(&problem, anthropic::error))
+    .unwrap_or_else(|problem| refuse(&problem, anthropic::words))
 }
 
 async fn exchange(endpoint: Anthropic, request: Request<Upload>) -> Result<Exchange, Problem> {

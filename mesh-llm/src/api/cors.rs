@@ -18,7 +18,7 @@ pub(super) fn layer() -> CorsLayer {
 }
 
 /// Whether the origin is `http(s)://localhost`, `127.0.0.1` or `[::1]`, at any port.
-fn is_local(origin: &HeaderValue) -> bool {
+pub(super) fn is_local(origin: &HeaderValue) -> bool {
     let Ok(origin) = origin.to_str() else {
         return false;
     };

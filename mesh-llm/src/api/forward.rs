@@ -6,6 +6,7 @@ use super::error::{ApiError, serving};
 use super::host;
 use super::keys::Keys;
 use super::translate::{Words, refuse};
+use super::ollama;
 use super::upload::Upload;
 use crate::dialects::{self, Route};
 use crate::engine::{Serving, State};
@@ -60,6 +61,7 @@ async fn answer_or_refuse(context: Context, request: Request<Incoming>) -> Respo
     match route {
         Route::Engine => to_engine(&context, request).await,
         Route::Anthropic(endpoint) => anthropic::answer(&context, endpoint, request).await,
+        Route::Ollama(endpoint) => ollama::answer(&context, endpoint, request).await,
     }
 }
 
@@ -67,7 +69,8 @@ async fn answer_or_refuse(context: Context, request: Request<Incoming>) -> Respo
 fn words(route: &Route) -> Words {
     match route {
         Route::Engine => |problem| problem.openai().to_string().into_bytes(),
-        Route::Anthropic(_) => dialects::anthropic::error,
+        Route::Anthropic(_) => dialects::anthropic::words,
+        Route::Ollama(_) => dialects::ollama::words,
     }
 }
 

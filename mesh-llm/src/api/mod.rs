@@ -11,6 +11,7 @@ mod error;
 mod forward;
 mod host;
 mod keys;
+mod ollama;
 mod server;
 #[cfg(test)]
 mod tests;

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::{Body, Frame, Incoming};
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
-use hyper::{Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode};
 use std::pin::Pin;
 use std::task::{Poll, ready};
 
@@ -41,7 +41,7 @@ pub(super) async fn read(body: Upload) -> Result<Bytes, Problem> {
 pub(super) async fn perform(context: &Context, exchange: Exchange) -> Result<Response<AnswerBody>, Problem> {
     let state: State = context.engine.borrow().clone();
     let serving = serving(&state).map_err(|not_ready| not_ready.problem())?;
-    let response = ask(serving, exchange.path, exchange.body).await?;
+    let response = ask(serving, Method::POST, exchange.path, exchange.body).await?;
     let mut answer = exchange.answer;
     let content_type = HeaderValue::from_static(answer.content_type());
     let (body, streams) = match exchange.form {
@@ -60,13 +60,26 @@ pub(super) async fn perform(context: &Context, exchange: Exchange) -> Result<Res
     Ok(response)
 }
 
+/// What the engine says at a path.
+pub(super) async fn get(context: &Context, path: &'static str) -> Result<Bytes, Problem> {
+    let state: State = context.engine.borrow().clone();
+    let serving = serving(&state).map_err(|not_ready| not_ready.problem())?;
+    let response = ask(serving, Method::GET, path, Vec::new()).await?;
+    collect(response.into_body()).await
+}
+
 /// Sends the engine a request; a refusal of its is a problem.
-async fn ask(serving: &Serving, path: &'static str, body: Vec<u8>) -> Result<Response<Incoming>, Problem> {
+async fn ask(
+    serving: &Serving,
+    method: Method,
+    path: &'static str,
+    body: Vec<u8>,
+) -> Result<Response<Incoming>, Problem> {
     let body = Full::new(Bytes::from(body))
         .map_err(|never| match never {})
         .boxed_unsync();
     let mut request = Request::new(body);
-    *request.method_mut() = hyper::Method::POST;
+    *request.method_mut() = method;
     *request.uri_mut() = hyper::Uri::from_static(path);
     request
         .headers_mut()

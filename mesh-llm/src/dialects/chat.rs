@@ -230,6 +230,8 @@ pub struct PromptDetails {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct Timings {
+    /// Milliseconds of waiting for a slot.
+    pub queued_ms: f64,
     /// Milliseconds of the prompt.
     pub prompt_ms: f64,
     /// Milliseconds of the answer.

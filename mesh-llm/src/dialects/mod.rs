@@ -8,6 +8,7 @@
 
 pub mod anthropic;
 pub mod chat;
+pub mod ollama;
 pub mod problem;
 pub mod route;
 pub mod sse;

@@ -1,5 +1,6 @@
 //! Which paths belong to which dialect.
 
+use super::ollama;
 use hyper::Method;
 
 /// What a request is for.
@@ -9,6 +10,8 @@ pub enum Route {
     Engine,
     /// Anthropic's Messages.
     Anthropic(Anthropic),
+    /// Ollama's dialect.
+    Ollama(ollama::Endpoint),
 }
 
 /// What of Anthropic's Messages a request is for.
@@ -30,13 +33,14 @@ pub fn route(method: &Method, path: &str) -> Route {
         }
         "/v1/messages" => Route::Anthropic(Anthropic::Messages),
         "/v1/messages/count_tokens" => Route::Anthropic(Anthropic::CountTokens),
-        _ => Route::Engine,
+        _ => ollama::route(method, path).map_or(Route::Engine, Route::Ollama),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ollama::Endpoint;
 
     #[test]
     fn anthropic_s_paths_are_found() {
@@ -55,15 +59,39 @@ mod tests {
     }
 
     #[test]
-    fn what_no_dialect_knows_is_the_engine_s() {
-        for path in [
-            "/",
-            "/v1/models",
-            "/v1/chat/completions",
-            "/v1/messages/",
-            "/messages",
+    fn ollama_s_paths_are_found_with_their_methods() {
+        for (method, path, endpoint) in [
+            (Method::GET, "/", Endpoint::Alive),
+            (Method::HEAD, "/", Endpoint::Alive),
+            (Method::GET, "/api/version", Endpoint::Version),
+            (Method::HEAD, "/api/tags", Endpoint::Tags),
+            (Method::GET, "/api/ps", Endpoint::Running),
+            (Method::POST, "/api/show", Endpoint::Show),
+            (Method::POST, "/api/chat", Endpoint::Chat),
+            (Method::POST, "/api/generate", Endpoint::Generate),
+            (Method::POST, "/api/embed", Endpoint::Embed),
+            (Method::POST, "/api/embeddings", Endpoint::Embeddings),
+            (Method::POST, "/api/pull", Endpoint::Manage),
+            (Method::DELETE, "/api/delete", Endpoint::Manage),
+            (Method::HEAD, "/api/blobs/sha256:00", Endpoint::Manage),
+            (Method::GET, "/api/chat", Endpoint::WrongMethod),
+            (Method::POST, "/api/tags", Endpoint::WrongMethod),
+            (Method::POST, "/api/delete", Endpoint::WrongMethod),
         ] {
-            assert_eq!(route(&Method::POST, path), Route::Engine, "{path}");
+            assert_eq!(route(&method, path), Route::Ollama(endpoint), "{method} {path}");
+        }
+    }
+
+    #[test]
+    fn everything_else_is_the_engine_s() {
+        for (method, path) in [
+            (Method::POST, "/v1/chat/completions"),
+            (Method::GET, "/v1/models"),
+            (Method::POST, "/"),
+            (Method::GET, "/api/nothing"),
+            (Method::POST, "/api/chat/"),
+        ] {
+            assert_eq!(route(&method, path), Route::Engine, "{method} {path}");
         }
     }
 }

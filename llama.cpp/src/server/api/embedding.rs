@@ -21,6 +21,8 @@ pub struct EmbeddingRequest {
     pub encoding: Encoding,
     /// Shorten vectors to this length; not yet known to be less than theirs.
     pub dimensions: Option<usize>,
+    /// Cut what is longer than the model takes, in place of refusing it. An extension.
+    pub truncate: bool,
 }
 
 /// How vectors are written.
@@ -38,6 +40,7 @@ struct Fields {
     input: Option<input::Field>,
     encoding_format: Option<String>,
     dimensions: Option<i64>,
+    truncate: Option<bool>,
 }
 
 /// Reads and checks a request.
@@ -59,6 +62,7 @@ pub fn parse(body: &[u8]) -> Result<EmbeddingRequest, ApiError> {
         inputs: input::check("input", fields.input)?,
         encoding,
         dimensions: integer("dimensions", fields.dimensions, 1..=i64::MAX)?,
+        truncate: fields.truncate.unwrap_or(false),
     })
 }
 
@@ -133,6 +137,17 @@ pub fn shorten(mut vector: Vec<f32>, dimensions: usize) -> Vec<f32> {
     vector
 }
 
+/// A text's first `limit` tokens; `end` says which tokens end texts, and so stay last.
+pub fn cut(tokens: &mut Vec<i32>, limit: usize, end: impl Fn(i32) -> bool) {
+    if tokens.len() > limit {
+        let last = tokens.last().copied().filter(|token| end(*token));
+        tokens.truncate(limit);
+        if let (Some(last), Some(place)) = (last, tokens.last_mut()) {
+            *place = last;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -162,6 +177,7 @@ mod tests {
             (r#"{"input":"a","encoding_format":"int8"}"#, "encoding_format"),
             (r#"{"input":"a","dimensions":0}"#, "dimensions"),
             (r#"{"input":"a","model":7}"#, "model"),
+            (r#"{"input":"a","truncate":1}"#, "truncate"),
         ] {
             assert_eq!(parse(body).unwrap_err().param.as_deref(), Some(param), "{body}");
         }
@@ -178,6 +194,18 @@ mod tests {
             r#"{"object":"list","data":[{"object":"embedding","index":0,"embedding":[1.0,-2.5]}],"model":"tiny","usage":{"prompt_tokens":3,"total_tokens":3}}"#
         );
         assert!(json(Encoding::Base64).contains(r#""embedding":"AACAPwAAIMA=""#));
+    }
+
+    #[test]
+    fn a_text_that_is_cut_keeps_its_end() {
+        let cut = |mut tokens: Vec<i32>, limit| {
+            super::cut(&mut tokens, limit, |token| token == 9);
+            tokens
+        };
+        assert_eq!(cut(vec![1, 2, 3], 3), [1, 2, 3]);
+        assert_eq!(cut(vec![1, 2, 3], 2), [1, 2]);
+        assert_eq!(cut(vec![1, 2, 3, 9], 2), [1, 9]);
+        assert!(parse(r#"{"input":"a","truncate":true}"#).unwrap().truncate);
     }
 
     #[test]

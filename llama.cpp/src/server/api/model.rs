@@ -66,6 +66,11 @@ pub struct ModelMeta {
     pub n_params: u64,
     /// Bytes of its weights.
     pub size: u64,
+    /// When its file was last changed, in Unix seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub modified: Option<u64>,
+    /// llama.cpp's number of how most of its weights are stored: `llama_ftype`.
+    pub file_type: u32,
 }
 
 impl ModelInfo {
@@ -124,11 +129,13 @@ mod tests {
             n_embd: 4,
             n_params: 5,
             size: 6,
+            modified: Some(8),
+            file_type: 7,
         };
         let list = ModelList::new(vec![ModelInfo::new("tiny", 7, meta)]);
         assert_eq!(
             serde_json::to_string(&list).unwrap(),
-            r#"{"object":"list","data":[{"id":"tiny","object":"model","created":7,"owned_by":"mesh-llm","meta":{"description":"llama 1M Q8_0","architecture":"llama","n_ctx":1,"n_ctx_train":2,"n_vocab":3,"n_embd":4,"n_params":5,"size":6}}]}"#
+            r#"{"object":"list","data":[{"id":"tiny","object":"model","created":7,"owned_by":"mesh-llm","meta":{"description":"llama 1M Q8_0","architecture":"llama","n_ctx":1,"n_ctx_train":2,"n_vocab":3,"n_embd":4,"n_params":5,"size":6,"modified":8,"file_type":7}}]}"#
         );
     }
 }

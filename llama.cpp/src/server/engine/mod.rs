@@ -18,12 +18,13 @@ mod text;
 
 use std::sync::{Arc, mpsc as thread_channel};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 pub use state::EngineState;
 
+use crate::gguf::Value;
 use crate::llama::{ChatTemplates, Context, ContextParams, Error, Model, Token};
 use crate::priority;
 use embedder::Embedder;
@@ -45,11 +46,22 @@ enum Command {
     Embed(Embed),
 }
 
+/// What is known of a model's file.
+#[derive(Debug, Clone, Default)]
+pub struct ModelFile {
+    /// When it was last changed.
+    pub modified: Option<SystemTime>,
+    /// Its metadata without lists, which can be as long as the vocabulary.
+    pub metadata: Vec<(String, Value)>,
+}
+
 /// How an engine is made.
 #[derive(Debug, Clone)]
 pub struct EngineParams {
     /// The model's id at the API.
     pub name: String,
+    /// Where the model comes from.
+    pub file: ModelFile,
     /// The slots' context; its `sequences` are the slots.
     pub context: ContextParams,
     /// Requests that may wait for a slot.
@@ -68,6 +80,7 @@ pub struct Engine {
 #[derive(Debug)]
 struct About {
     name: String,
+    file: ModelFile,
     model: Arc<Model>,
     templates: Arc<ChatTemplates>,
     context: u32,
@@ -118,6 +131,7 @@ impl Engine {
             .map_err(|error| Error::Context(format!("no thread for the engine: {error}")))?;
         let about = About {
             name: params.name,
+            file: params.file,
             model,
             templates: Arc::new(templates),
             context: size,
@@ -228,6 +242,11 @@ impl Engine {
     /// The model.
     pub fn model(&self) -> &Arc<Model> {
         &self.about.model
+    }
+
+    /// What is known of its file.
+    pub fn file(&self) -> &ModelFile {
+        &self.about.file
     }
 
     /// Its chat templates.

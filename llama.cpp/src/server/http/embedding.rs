@@ -36,7 +36,7 @@ pub(super) async fn embeddings(
         let mut request = embedding::parse(&body)?;
         model::check(request.model.as_deref(), engine.name())?;
         check_dimensions(&engine, &request)?;
-        let inputs = tokens(&engine, std::mem::take(&mut request.inputs))?;
+        let inputs = tokens(&engine, std::mem::take(&mut request.inputs), request.truncate)?;
         Ok((request, inputs))
     })
     .await?;
@@ -75,7 +75,7 @@ fn check_dimensions(engine: &Engine, request: &EmbeddingRequest) -> Result<(), A
     }
 }
 
-fn tokens(engine: &Engine, inputs: Vec<Input>) -> Result<Vec<Vec<Token>>, ApiError> {
+fn tokens(engine: &Engine, inputs: Vec<Input>, truncate: bool) -> Result<Vec<Vec<Token>>, ApiError> {
     let several = inputs.len() > 1;
     let limit = engine.embed_limit();
     inputs
@@ -87,7 +87,12 @@ fn tokens(engine: &Engine, inputs: Vec<Input>) -> Result<Vec<Vec<Token>>, ApiErr
             } else {
                 "input".to_owned()
             };
-            let tokens = prompt::tokens(engine.model(), input, &param)?;
+            let model = engine.model();
+            let mut tokens = prompt::tokens(model, input, &param)?;
+            if truncate {
+                let end = |token| Some(token) == model.eos() || Some(token) == model.separator();
+                embedding::cut(&mut tokens, limit as usize, end);
+            }
             // Before anything is computed, and with the name of the input.
             if tokens.len() > limit as usize {
                 let prompt_tokens = u32::try_from(tokens.len()).unwrap_or(u32::MAX);

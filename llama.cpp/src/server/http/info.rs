@@ -1,10 +1,12 @@
 //! What is asked about the server and its model.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use axum::{
     extract::{Path, State},
     response::Json,
 };
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::super::api::{
     ApiError, SYSTEM_FINGERPRINT,
@@ -12,6 +14,7 @@ use super::super::api::{
     sampling::SamplingRequest,
 };
 use super::App;
+use crate::gguf;
 
 /// `GET /health`
 pub(super) async fn health() -> Json<Value> {
@@ -43,11 +46,41 @@ fn info(app: &App) -> ModelInfo {
         n_embd: model.embedding_width(),
         n_params: model.parameters(),
         size: model.size_bytes(),
+        modified: app.engine.file().modified.and_then(unix_seconds),
+        file_type: model.file_type(),
     };
     ModelInfo::new(app.engine.name(), app.started, meta)
 }
 
-/// `GET /props`, with llama.cpp's names.
+fn unix_seconds(time: SystemTime) -> Option<u64> {
+    time.duration_since(UNIX_EPOCH).ok().map(|since| since.as_secs())
+}
+
+/// The file's metadata as JSON, which has no infinities: such a number is null.
+fn metadata(entries: &[(String, gguf::Value)]) -> Map<String, Value> {
+    use gguf::Value as V;
+    let json = |value: &V| match value {
+        V::U8(number) => json!(number),
+        V::I8(number) => json!(number),
+        V::U16(number) => json!(number),
+        V::I16(number) => json!(number),
+        V::U32(number) => json!(number),
+        V::I32(number) => json!(number),
+        V::U64(number) => json!(number),
+        V::I64(number) => json!(number),
+        V::F32(number) => json!(number),
+        V::F64(number) => json!(number),
+        V::Bool(flag) => json!(flag),
+        V::String(text) => json!(text),
+        V::Array(_) => Value::Null,
+    };
+    entries
+        .iter()
+        .map(|(key, value)| (key.clone(), json(value)))
+        .collect()
+}
+
+/// `GET /props`, with llama.cpp's names; `infill` and `model_metadata` are ours.
 pub(super) async fn props(State(app): State<App>) -> Json<Value> {
     let (engine, model) = (&app.engine, app.engine.model());
     let sampling = SamplingRequest::default();
@@ -74,6 +107,8 @@ pub(super) async fn props(State(app): State<App>) -> Json<Value> {
         "chat_template_caps": engine.templates().capabilities(),
         "bos_token": text(model.bos()),
         "eos_token": text(model.eos()),
+        "infill": model.infill().is_some(),
+        "model_metadata": metadata(&engine.file().metadata),
         "build_info": SYSTEM_FINGERPRINT,
     }))
 }

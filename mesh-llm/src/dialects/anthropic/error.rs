@@ -27,7 +27,7 @@ const NAMES: [(&str, &str); 4] = [
 ];
 
 /// A problem as the body of an answer: `{"type":"error","error":{"type":…,"message":…}}`.
-pub fn error(problem: &Problem) -> Vec<u8> {
+pub fn words(problem: &Problem) -> Vec<u8> {
     let message = message(problem);
     let body = Body {
         r#type: "error",
@@ -43,7 +43,7 @@ pub fn error(problem: &Problem) -> Vec<u8> {
 /// The event that a stream ends with.
 pub(super) fn event(problem: &Problem, out: &mut Vec<u8>) {
     out.extend_from_slice(b"event: error\ndata: ");
-    out.extend_from_slice(&error(problem));
+    out.extend_from_slice(&words(problem));
     out.extend_from_slice(b"\n\n");
 }
 
@@ -101,7 +101,7 @@ mod tests {
     use serde_json::Value;
 
     fn written(problem: &Problem) -> Value {
-        serde_json::from_slice(&error(problem)).unwrap()
+        serde_json::from_slice(&words(problem)).unwrap()
     }
 
     #[test]

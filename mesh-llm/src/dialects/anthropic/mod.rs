@@ -16,5 +16,5 @@ mod stream;
 mod tests;
 mod tools;
 
-pub use error::error;
+pub use error::words;
 pub use request::{count_tokens, messages};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use llama_engine::llama::{
     Batch, ChatTemplates, Context, ContextParams, Decoded, Model, ModelParams, SequenceId, Token,
 };
-use llama_engine::server::engine::{Engine, EngineParams, PROMPT_ROWS};
+use llama_engine::server::engine::{Engine, EngineParams, ModelFile, PROMPT_ROWS};
 use llama_engine::server::options::{CacheType, FlashAttention};
 
 /// Tokens of a step, where nobody said otherwise.
@@ -43,6 +43,7 @@ pub fn engine(model: &Arc<Model>, params: ContextParams, queue: u32) -> Engine {
     let templates = ChatTemplates::new(model, None).unwrap();
     let params = EngineParams {
         name: "test".to_owned(),
+        file: ModelFile::default(),
         context: params,
         queue,
     };
