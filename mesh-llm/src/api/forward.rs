@@ -3,6 +3,8 @@
 use super::answer::{Answer, AnswerBody};
 use super::error::{ApiError, serving};
 use super::host;
+use super::responses;
+use super::responses_store::Responses;
 use super::upload::Upload;
 use crate::dialects::{self, Route};
 use crate::engine::{Serving, State};
@@ -23,6 +25,8 @@ pub(super) struct Context {
     pub(super) engine: watch::Receiver<State>,
     /// Whether only this machine reaches the server.
     pub(super) local: bool,
+    /// The responses that clients can come back to.
+    pub(super) responses: Responses,
 }
 
 /// Answers a request.
@@ -49,6 +53,7 @@ async fn answer_or_refuse(context: Context, request: Request<Incoming>) -> Respo
     }
     match dialects::route(request.method(), request.uri().path()) {
         Route::Engine => to_engine(&context, request).await,
+        Route::Responses(call) => responses::answer(&context, call, request).await,
     }
 }
 

@@ -9,6 +9,9 @@ mod cors;
 mod error;
 mod forward;
 mod host;
+mod responses;
+mod responses_live;
+mod responses_store;
 mod server;
 #[cfg(test)]
 mod tests;

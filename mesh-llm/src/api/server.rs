@@ -3,6 +3,7 @@
 use super::answer::AnswerBody;
 use super::cors;
 use super::forward::{self, Context};
+use super::responses_store::Responses;
 use crate::engine::State;
 use crate::exit::Exit;
 use hyper::Response;
@@ -118,6 +119,7 @@ impl Server {
         let context = Context {
             engine,
             local: self.address.ip().is_loopback(),
+            responses: Responses::default(),
         };
         let graceful = GracefulShutdown::new();
         let mut connections = JoinSet::new();

@@ -8,6 +8,7 @@
 
 pub mod chat;
 pub mod problem;
+pub mod responses;
 pub mod route;
 pub mod sse;
 
