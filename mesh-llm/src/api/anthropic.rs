@@ -4,14 +4,14 @@ use super::answer::AnswerBody;
 use super::forward::Context;
 use super::translate::{perform, read, refuse};
 use super::upload::Upload;
-use crate::dialects::route::Anthropic;
-use crate::dialects::{Exchange, Problem, anthropic};
+use crate::dialects::anthropic::{self, Endpoint};
+use crate::dialects::{Exchange, Problem};
 use hyper::{Request, Response};
 
 /// Answers a request to one of the dialect's paths.
 pub(super) async fn answer(
     context: &Context,
-    endpoint: Anthropic,
+    endpoint: Endpoint,
     request: Request<Upload>,
 ) -> Response<AnswerBody> {
     match exchange(endpoint, request).await {
@@ -21,11 +21,11 @@ pub(super) async fn answer(
     .unwrap_or_else(|problem| refuse(&problem, anthropic::words))
 }
 
-async fn exchange(endpoint: Anthropic, request: Request<Upload>) -> Result<Exchange, Problem> {
+async fn exchange(endpoint: Endpoint, request: Request<Upload>) -> Result<Exchange, Problem> {
     match endpoint {
-        Anthropic::Messages => anthropic::messages(&read(request.into_body()).await?),
-        Anthropic::CountTokens => anthropic::count_tokens(&read(request.into_body()).await?),
-        Anthropic::WrongMethod => Err(Problem {
+        Endpoint::Messages => anthropic::messages(&read(request.into_body()).await?),
+        Endpoint::CountTokens => anthropic::count_tokens(&read(request.into_body()).await?),
+        Endpoint::WrongMethod => Err(Problem {
             status: 405,
             ..Problem::invalid(
                 None,

@@ -5,8 +5,10 @@ use super::anthropic;
 use super::error::{ApiError, serving};
 use super::host;
 use super::keys::Keys;
-use super::translate::{Words, refuse};
 use super::ollama;
+use super::responses;
+use super::responses_store::Responses;
+use super::translate::{Words, refuse};
 use super::upload::Upload;
 use crate::dialects::{self, Route};
 use crate::engine::{Serving, State};
@@ -29,6 +31,8 @@ pub(super) struct Context {
     pub(super) keys: Keys,
     /// Whether only this machine reaches the server.
     pub(super) local: bool,
+    /// The responses that clients can come back to.
+    pub(super) responses: Responses,
 }
 
 /// Answers a request.
@@ -62,13 +66,14 @@ async fn answer_or_refuse(context: Context, request: Request<Incoming>) -> Respo
         Route::Engine => to_engine(&context, request).await,
         Route::Anthropic(endpoint) => anthropic::answer(&context, endpoint, request).await,
         Route::Ollama(endpoint) => ollama::answer(&context, endpoint, request).await,
+        Route::Responses(call) => responses::answer(&context, call, request).await,
     }
 }
 
 /// How the errors of a route are written.
 fn words(route: &Route) -> Words {
     match route {
-        Route::Engine => |problem| problem.openai().to_string().into_bytes(),
+        Route::Engine | Route::Responses(_) => |problem| problem.openai().to_string().into_bytes(),
         Route::Anthropic(_) => dialects::anthropic::words,
         Route::Ollama(_) => dialects::ollama::words,
     }

@@ -48,7 +48,11 @@ impl Keys {
         let plain = headers.get_all("x-api-key").iter().map(|value| value.as_bytes());
         // Each is compared with all of them, whatever the first comparisons say: the time tells nothing.
         let shown = bearer.chain(plain);
-        let found = shown.flat_map(|key| self.0.iter().map(move |own| own.as_bytes().ct_eq(key.trim_ascii())));
+        let found = shown.flat_map(|key| {
+            self.0
+                .iter()
+                .map(move |own| own.as_bytes().ct_eq(key.trim_ascii()))
+        });
         found.fold(Choice::from(0), |any, one| any | one).into()
     }
 }

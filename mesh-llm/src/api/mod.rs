@@ -12,6 +12,9 @@ mod forward;
 mod host;
 mod keys;
 mod ollama;
+mod responses;
+mod responses_live;
+mod responses_store;
 mod server;
 #[cfg(test)]
 mod tests;

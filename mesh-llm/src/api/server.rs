@@ -4,6 +4,7 @@ use super::answer::AnswerBody;
 use super::cors;
 use super::forward::{self, Context};
 use super::keys::Keys;
+use super::responses_store::Responses;
 use crate::engine::State;
 use crate::exit::Exit;
 use hyper::Response;
@@ -126,6 +127,7 @@ impl Server {
             engine,
             keys,
             local: self.address.ip().is_loopback(),
+            responses: Responses::default(),
         };
         let graceful = GracefulShutdown::new();
         let mut connections = JoinSet::new();

@@ -10,6 +10,7 @@ pub mod anthropic;
 pub mod chat;
 pub mod ollama;
 pub mod problem;
+pub mod responses;
 pub mod route;
 pub mod sse;
 

@@ -8,6 +8,7 @@
 mod answer;
 mod content;
 mod count;
+mod endpoint;
 mod error;
 mod fields;
 mod request;
@@ -16,5 +17,6 @@ mod stream;
 mod tests;
 mod tools;
 
+pub use endpoint::{Endpoint, route};
 pub use error::words;
 pub use request::{count_tokens, messages};

@@ -35,3 +35,35 @@ fn generate(request: &Value) -> (&'static str, Value) {
     let exchange = text(generate::asked(&body(request)));
     (exchange.path, read(&exchange.body))
 }
+
+#[test]
+fn the_paths_are_found_with_their_methods() {
+    for (method, path, endpoint) in [
+        (hyper::Method::GET, "/", super::Endpoint::Alive),
+        (hyper::Method::HEAD, "/", super::Endpoint::Alive),
+        (hyper::Method::GET, "/api/version", super::Endpoint::Version),
+        (hyper::Method::HEAD, "/api/tags", super::Endpoint::Tags),
+        (hyper::Method::GET, "/api/ps", super::Endpoint::Running),
+        (hyper::Method::POST, "/api/show", super::Endpoint::Show),
+        (hyper::Method::POST, "/api/chat", super::Endpoint::Chat),
+        (hyper::Method::POST, "/api/generate", super::Endpoint::Generate),
+        (hyper::Method::POST, "/api/embed", super::Endpoint::Embed),
+        (
+            hyper::Method::POST,
+            "/api/embeddings",
+            super::Endpoint::Embeddings,
+        ),
+        (hyper::Method::POST, "/api/pull", super::Endpoint::Manage),
+        (hyper::Method::DELETE, "/api/delete", super::Endpoint::Manage),
+        (
+            hyper::Method::HEAD,
+            "/api/blobs/sha256:00",
+            super::Endpoint::Manage,
+        ),
+        (hyper::Method::GET, "/api/chat", super::Endpoint::WrongMethod),
+        (hyper::Method::POST, "/api/tags", super::Endpoint::WrongMethod),
+        (hyper::Method::POST, "/api/delete", super::Endpoint::WrongMethod),
+    ] {
+        assert_eq!(super::route(&method, path), Some(endpoint), "{method} {path}");
+    }
+}
