@@ -15,14 +15,15 @@ mod native {
 
     pub(crate) fn build() {
         println!("cargo:rerun-if-changed=shim");
-        let llama_cpp = llama_cpp_source();
+        let (llama_cpp, version) = llama_cpp_source();
+        println!("cargo:rustc-env=LLAMA_CPP_VERSION={version}");
         let includes = ["include", "ggml/include", "common", "vendor"].map(|dir| llama_cpp.join(dir));
         compile(&includes);
         declare(&includes);
     }
 
-    /// Where cargo unpacked the llama.cpp sources.
-    fn llama_cpp_source() -> PathBuf {
+    /// Where cargo unpacked the llama.cpp sources, and the version of the crate that carries them.
+    fn llama_cpp_source() -> (PathBuf, String) {
         let manifest = Path::new(&env::var("CARGO_MANIFEST_DIR").expect("set by cargo")).join("Cargo.toml");
         let platform = env::var("TARGET").expect("set by cargo");
         let metadata = |more: &[&str]| {
@@ -43,12 +44,11 @@ mod native {
             .iter()
             .find(|package| package.name.as_str() == "llama-cpp-sys-2")
             .expect("llama-cpp-sys-2 is a dependency of this crate");
-        package
+        let folder = package
             .manifest_path
             .parent()
-            .expect("a manifest lies in a folder")
-            .join("llama.cpp")
-            .into()
+            .expect("a manifest lies in a folder");
+        (folder.join("llama.cpp").into(), package.version.to_string())
     }
 
     fn compile(includes: &[PathBuf]) {

@@ -39,6 +39,19 @@ extern "C" int32_t mesh_synchronize(llama_context * ctx, char ** error) {
     });
 }
 
+extern "C" size_t mesh_state_size(llama_context * ctx, int32_t sequence, char ** error) {
+    return mesh_guard<size_t>(error, 0, [&] { return llama_state_seq_get_size(ctx, sequence); });
+}
+
+extern "C" size_t mesh_state_get(llama_context * ctx, int32_t sequence, uint8_t * bytes, size_t size, char ** error) {
+    return mesh_guard<size_t>(error, 0, [&] { return llama_state_seq_get_data(ctx, bytes, size, sequence); });
+}
+
+extern "C" size_t mesh_state_set(llama_context * ctx, int32_t sequence, const uint8_t * bytes, size_t size,
+                                 char ** error) {
+    return mesh_guard<size_t>(error, 0, [&] { return llama_state_seq_set_data(ctx, bytes, size, sequence); });
+}
+
 extern "C" int32_t mesh_tokenize(const llama_vocab * vocab, const char * text, int32_t text_len, llama_token * tokens,
                                  int32_t capacity, bool add_special, bool parse_special, char ** error) {
     return mesh_guard<int32_t>(error, INT32_MIN, [&] {

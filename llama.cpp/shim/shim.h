@@ -31,6 +31,10 @@ struct llama_context * mesh_context_new(struct llama_model * model, struct llama
 int32_t mesh_decode(struct llama_context * ctx, struct llama_batch batch, char ** error);
 // Waits for the device; a failed step says so here.
 int32_t mesh_synchronize(struct llama_context * ctx, char ** error);
+// What the KV cache has of a sequence, as bytes: how many there are; written, 0 on failure; read, 0 on failure.
+size_t mesh_state_size(struct llama_context * ctx, int32_t sequence, char ** error);
+size_t mesh_state_get(struct llama_context * ctx, int32_t sequence, uint8_t * bytes, size_t size, char ** error);
+size_t mesh_state_set(struct llama_context * ctx, int32_t sequence, const uint8_t * bytes, size_t size, char ** error);
 // Number of tokens, or the negative number of tokens that there would be; INT32_MIN on failure.
 int32_t mesh_tokenize(const struct llama_vocab * vocab, const char * text, int32_t text_len, llama_token * tokens,
                       int32_t capacity, bool add_special, bool parse_special, char ** error);

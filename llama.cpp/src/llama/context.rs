@@ -169,6 +169,14 @@ pub struct Context {
     _threads: Threads,
 }
 
+fn state_error(error: Option<String>, otherwise: &str) -> Error {
+    Error::State(
+        error
+            .or_else(log::take_last_error)
+            .unwrap_or_else(|| otherwise.to_owned()),
+    )
+}
+
 // SAFETY: a context has no ties to the thread that made it; `&mut` keeps its use to one at a time.
 unsafe impl Send for Context {}
 
@@ -340,6 +348,51 @@ impl Context {
         }
         // SAFETY: the memory is live and both sequences below its number.
         unsafe { sys::llama_memory_seq_cp(memory, from, to, 0, i32::try_from(length).unwrap_or(i32::MAX)) };
+    }
+
+    /// What the cache has of `sequence`, as bytes for [`Self::restore`].
+    ///
+    /// # Errors
+    /// [`Error::State`] where llama.cpp cannot write it.
+    pub fn save(&mut self, sequence: SequenceId) -> Result<Vec<u8>, Error> {
+        if !self.knows(sequence) {
+            return Err(Error::State("there is no such sequence".into()));
+        }
+        let context = self.handle.as_ptr();
+        // SAFETY: the handle is live and the sequence below its number.
+        let (size, error) =
+            ffi::with_error(|error| unsafe { ffi::mesh_state_size(context, sequence, error) });
+        let mut bytes = vec![0; size];
+        // SAFETY: as above; llama.cpp writes at most `size` bytes.
+        let (written, late) = ffi::with_error(|error| unsafe {
+            ffi::mesh_state_get(context, sequence, bytes.as_mut_ptr(), size, error)
+        });
+        if size == 0 || written != size {
+            return Err(state_error(error.or(late), "it could not be written"));
+        }
+        Ok(bytes)
+    }
+
+    /// Fills `sequence`, which must be empty, from what [`Self::save`] gave for the same model and
+    /// kind of cache.
+    ///
+    /// # Errors
+    /// [`Error::State`] where the bytes do not fit this cache, or it has no room; the sequence is
+    /// empty then.
+    pub fn restore(&mut self, sequence: SequenceId, bytes: &[u8]) -> Result<(), Error> {
+        if !self.knows(sequence) {
+            return Err(Error::State("there is no such sequence".into()));
+        }
+        log::take_last_error();
+        // SAFETY: the handle is live, the sequence below its number, and the bytes outlive the call.
+        let (read, error) = ffi::with_error(|error| unsafe {
+            ffi::mesh_state_set(self.handle.as_ptr(), sequence, bytes.as_ptr(), bytes.len(), error)
+        });
+        if read == bytes.len() {
+            return Ok(());
+        }
+        self.truncate(sequence, 0);
+        Err(state_error(error, "it does not fit this cache"))
     }
 
     /// The first position of `sequence` that the cache still has; layers with a sliding window

@@ -17,6 +17,9 @@ pub enum Error {
     /// No context could be made.
     #[error("llama.cpp cannot make a context: {0}")]
     Context(String),
+    /// A sequence's cache cannot be saved or restored.
+    #[error("a slot's cache cannot be saved or restored: {0}")]
+    State(String),
     /// A step failed.
     #[error("llama.cpp failed to compute a step: {0}")]
     Decode(String),

@@ -26,3 +26,6 @@ pub use log::initialize;
 pub use memory::{DeviceNeed, HOST, MemoryNeed, memory_need};
 pub use model::{Infill, Model, ModelParams, Token};
 pub use sampler::Sampler;
+
+/// The version of the crate that carries llama.cpp.
+pub const VERSION: &str = env!("LLAMA_CPP_VERSION");

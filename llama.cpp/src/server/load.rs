@@ -8,7 +8,7 @@ use std::sync::Arc;
 use sysinfo::System;
 
 use super::engine::task::{Event, Generate, Sampling};
-use super::engine::{Engine, EngineParams, ModelFile, PROMPT_ROWS};
+use super::engine::{Engine, EngineParams, ModelFile, PROMPT_ROWS, SlotFiles};
 use super::fit::{Demand, Plan, Shortage, Wish, fit};
 use super::options::Options;
 use super::parent::report;
@@ -106,6 +106,7 @@ pub fn load(options: &Options) -> Result<Loaded, Refused> {
         file: header.file,
         context: context_params(options, plan),
         queue: options.queue.unwrap_or(plan.slots * QUEUE_PER_SLOT),
+        saved: slot_files(options),
     };
     let engine = Engine::start(model.clone(), templates, engine_params)
         .map_err(|error| refused(Refusal::Memory, error.to_string()))?;
@@ -118,6 +119,25 @@ pub fn load(options: &Options) -> Result<Loaded, Refused> {
         model_bytes,
         context_bytes: total.saturating_sub(model_bytes),
     })
+}
+
+/// Where slots are saved, by what their bytes depend on: the model's file, the program, and how the
+/// cache is laid out.
+fn slot_files(options: &Options) -> Option<SlotFiles> {
+    let save = options.slot_save.as_ref()?;
+    let metadata = options.model.metadata().ok();
+    let identity = format!(
+        "{} {} {:?} {:?} {} {} {} {}",
+        env!("CARGO_PKG_VERSION"),
+        llama::VERSION,
+        options.model.canonicalize().ok(),
+        metadata.as_ref().and_then(|metadata| metadata.modified().ok()),
+        metadata.map_or(0, |metadata| metadata.len()),
+        options.cache_type_k,
+        options.cache_type_v,
+        options.flash_attention,
+    );
+    Some(SlotFiles::new(save.folder.clone(), save.most_bytes, identity))
 }
 
 /// What the choice needs to know of a model.

@@ -43,6 +43,8 @@ pub struct Options {
     pub batch_size: Option<u32>,
     /// Requests that may wait for a slot; none: the engine's choice.
     pub queue: Option<u32>,
+    /// Where slots' caches are kept from one start to the next.
+    pub slot_save: Option<SlotSave>,
     /// How the log on standard error looks.
     pub log: LogFormat,
     /// How much is logged: 0 what a user wants to know, 1 also debugging, 2 everything.
@@ -67,10 +69,20 @@ impl Options {
             flash_attention: FlashAttention::default(),
             batch_size: None,
             queue: None,
+            slot_save: None,
             log: LogFormat::default(),
             verbose: 0,
         }
     }
+}
+
+/// Where slots' caches are kept, and how much of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SlotSave {
+    /// A folder for them alone.
+    pub folder: PathBuf,
+    /// The most bytes of all files together.
+    pub most_bytes: u64,
 }
 
 /// A word that an option does not know.

@@ -71,7 +71,8 @@ fn serve(options: &Options) -> Result<(), Refused> {
         model_bytes,
         context_bytes,
     }));
-    let served = runtime.block_on(listener.serve(engine, options.secret.clone()));
+    let served = runtime.block_on(listener.serve(engine.clone(), options.secret.clone()));
+    runtime.block_on(engine.save());
     if let Listen::Unix(path) = &options.listen {
         let _ = fs::remove_file(path);
     }

@@ -74,6 +74,11 @@ pub(super) struct Flags {
     #[arg(long, value_name = "WHEN", value_parser = flash_attention())]
     flash_attn: Option<FlashAttention>,
 
+    /// Keep the slots' caches on disk when the program ends, at most so many gigabytes, so that chats
+    /// go on without computing their prompts again [default: not kept]
+    #[arg(long, value_name = "GB")]
+    slot_save: Option<NonZeroU32>,
+
     /// Folder to run `llama-server` from [default: the one inside this program]; for engines that
     /// were built for other devices
     #[arg(long, value_name = "DIR")]
@@ -129,6 +134,7 @@ impl Flags {
             cache_type_k: self.cache_type_k,
             cache_type_v: self.cache_type_v,
             flash_attn: self.flash_attn,
+            slot_save: self.slot_save,
             bin_dir: self.bin_dir,
             log_format: self.log_format,
             verbose: (self.verbose > 0).then_some(self.verbose),

@@ -3,7 +3,9 @@
 use super::flags::{cache_type, flash_attention, log_format};
 use crate::log::{self, Style};
 use clap::{ArgAction, Args, Parser};
-use llama_engine::server::options::{CacheType, FlashAttention, Listen, LogFormat, Options, SECRET_VARIABLE};
+use llama_engine::server::options::{
+    CacheType, FlashAttention, Listen, LogFormat, Options, SECRET_VARIABLE, SlotSave,
+};
 use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -73,6 +75,14 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "N")]
     queue: Option<u32>,
 
+    /// Folder for the slots' caches from one start to the next
+    #[arg(long, value_name = "DIR", requires = "slot_save_bytes")]
+    slot_save_dir: Option<PathBuf>,
+
+    /// Most bytes of them
+    #[arg(long, value_name = "BYTES", requires = "slot_save_dir")]
+    slot_save_bytes: Option<u64>,
+
     /// Form of the log on standard error
     #[arg(long, value_name = "FORMAT", value_parser = log_format(), default_value_t)]
     log_format: LogFormat,
@@ -103,6 +113,10 @@ impl Arguments {
             flash_attention: self.flash_attn,
             batch_size: self.batch_size,
             queue: self.queue,
+            slot_save: self
+                .slot_save_dir
+                .zip(self.slot_save_bytes)
+                .map(|(folder, most_bytes)| SlotSave { folder, most_bytes }),
             log: self.log_format,
             verbose: self.verbose,
         }
@@ -154,6 +168,10 @@ mod tests {
             flash_attention: FlashAttention::On,
             batch_size: Some(512),
             queue: Some(0),
+            slot_save: Some(SlotSave {
+                folder: "/s".into(),
+                most_bytes: 1 << 40,
+            }),
             log: LogFormat::Json,
             verbose: 2,
             ..least

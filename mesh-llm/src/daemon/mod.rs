@@ -18,7 +18,7 @@ use crate::engine::{Engine, Failure, Launch, Program, ProgramError, State};
 use crate::exit::Exit;
 use crate::models::{self, Choice, Library, Model, Resolved, fetch};
 use console::Console;
-use llama_engine::server::options::{Listen, Options};
+use llama_engine::server::options::{Listen, Options, SlotSave};
 use report::{EngineReport, Offer, Reporter};
 use settings::{EngineSettings, Layer, Settings, UserFolders};
 use signals::Signals;
@@ -29,6 +29,9 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
+
+/// The folder in the state directory for slots' caches.
+const SLOTS: &str = "slots";
 
 /// How long exchanges that run may take to finish after the daemon was told to end.
 const DRAIN_WITHIN: Duration = Duration::from_secs(30);
@@ -235,6 +238,7 @@ fn options(settings: &Settings, model: Model, folder: &RunFolder) -> Result<Opti
         queue,
         devices,
         threads,
+        slot_save,
         gpu_layers,
         cache_type_k,
         cache_type_v,
@@ -251,6 +255,10 @@ fn options(settings: &Settings, model: Model, folder: &RunFolder) -> Result<Opti
         cache_type_v,
         flash_attention,
         queue,
+        slot_save: slot_save.map(|gigabytes| SlotSave {
+            folder: settings.home.join(SLOTS),
+            most_bytes: u64::from(gigabytes.get()) * 1_000_000_000,
+        }),
         log: settings.log,
         verbose: settings.verbose,
         ..Options::new(listen, model.path, model.id)

@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 /// What this program puts into the state directory.
-const OWN_ENTRIES: [&str; 6] = [
+const OWN_ENTRIES: [&str; 7] = [
     "config.toml",
     "catalog.tsv",
     "models",
     "models.json",
     "remembered.json",
     "run",
+    "slots",
 ];
 
 /// The file in a daemon's folder that is locked for as long as the daemon lives.

@@ -148,6 +148,10 @@ pub fn arguments(options: &Options) -> Vec<OsString> {
     for device in &options.devices {
         add("--device", device.into());
     }
+    if let Some(save) = &options.slot_save {
+        add("--slot-save-dir", save.folder.clone().into());
+        add("--slot-save-bytes", save.most_bytes.to_string().into());
+    }
     add("--cache-type-k", options.cache_type_k.word().into());
     add("--cache-type-v", options.cache_type_v.word().into());
     add("--flash-attn", options.flash_attention.word().into());

@@ -19,6 +19,9 @@ use tokio::time::{Instant, sleep_until, timeout};
 /// How long a child that should end may take before it is killed.
 const END_WITHIN: Duration = Duration::from_secs(5);
 
+/// The same, of one that writes its slots' caches to disk.
+const SAVE_WITHIN: Duration = Duration::from_secs(60);
+
 /// How long the last lines of a child that ended are waited for. They are in the pipes already;
 /// only a process that inherited them could keep them open.
 const LAST_LINES_WITHIN: Duration = Duration::from_millis(500);
@@ -70,6 +73,7 @@ pub(super) struct Run {
     tail: Tail,
     ready_since: Option<Instant>,
     leaving: Option<(Leaving, Instant)>,
+    end_within: Duration,
 }
 
 impl Run {
@@ -96,6 +100,10 @@ impl Run {
             tail: Tail::default(),
             ready_since: None,
             leaving: None,
+            end_within: match launch.options.slot_save {
+                None => END_WITHIN,
+                Some(_) => SAVE_WITHIN,
+            },
         })
     }
 
@@ -127,7 +135,7 @@ impl Run {
                     self.leave(Leaving::Stopped);
                 }
                 () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
-                    tracing::warn!("the engine did not end within {END_WITHIN:?} and is killed");
+                    tracing::warn!("the engine did not end within {:?} and is killed", self.end_within);
                     self.child.start_kill()?;
                     self.leaving = self.leaving.map(|(why, _)| (why, Instant::now() + END_WITHIN));
                 }
@@ -193,7 +201,7 @@ impl Run {
         if self.ready_since.is_none() || !terminate(&self.child) {
             self.stdin = None;
         }
-        self.leaving = Some((why, Instant::now() + END_WITHIN));
+        self.leaving = Some((why, Instant::now() + self.end_within));
     }
 
     fn end(self, status: ExitStatus, served: Option<Duration>) -> End {

@@ -23,4 +23,5 @@ mod library;
 mod queueing;
 mod refusals;
 mod shutdown;
+mod slot_save;
 mod starting;

@@ -11,6 +11,7 @@ mod placement;
 mod policy;
 mod request;
 mod runner;
+mod saved;
 mod slot;
 mod state;
 pub mod task;
@@ -32,6 +33,7 @@ use placement::CacheKind;
 use request::{Chooser, Request};
 pub use runner::PROMPT_ROWS;
 use runner::{Limits, Runner};
+pub use saved::SlotFiles;
 use task::{Embed, Events, Failure, Generate};
 
 /// Longest text for an embedding, in tokens, unless the model was trained for less.
@@ -44,6 +46,8 @@ const EMBED_LIMIT_OF_TEXT: u32 = 512;
 enum Command {
     Generate(Box<Request>),
     Embed(Embed),
+    /// Saves the slots; answered when that is done.
+    Save(oneshot::Sender<()>),
 }
 
 /// What is known of a model's file.
@@ -66,6 +70,8 @@ pub struct EngineParams {
     pub context: ContextParams,
     /// Requests that may wait for a slot.
     pub queue: u32,
+    /// Where slots' caches are kept from one start to the next.
+    pub saved: Option<SlotFiles>,
 }
 
 /// The handle of a running engine. It ends when all handles are gone.
@@ -121,7 +127,14 @@ impl Engine {
 
         let (commands, received) = thread_channel::channel();
         let (published, state) = watch::channel(EngineState::default());
-        let runner = Runner::new(context, slots, limits, Box::new(make_embedder), published);
+        let runner = Runner::new(
+            context,
+            slots,
+            limits,
+            Box::new(make_embedder),
+            published,
+            params.saved,
+        );
         thread::Builder::new()
             .name("engine".into())
             .spawn(move || {
@@ -226,6 +239,15 @@ impl Engine {
             .send(Command::Embed(Embed { tokens, reply }))
             .map_err(|_| Failure::ShuttingDown)?;
         Ok(answer)
+    }
+
+    /// Saves the slots' caches, where there is a place for them; returns when that is done.
+    pub async fn save(&self) {
+        let (done, saved) = oneshot::channel();
+        // A loop that is gone has nothing to save.
+        if self.commands.send(Command::Save(done)).is_ok() {
+            let _ = saved.await;
+        }
     }
 
     /// Counters and gauges, as of the last step.

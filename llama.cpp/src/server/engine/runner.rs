@@ -11,6 +11,7 @@ use super::pipeline::{Finished, Pipeline, Submitted};
 use super::placement::{CacheKind, SlotView, place};
 use super::policy::{Share, StepCosts, compose};
 use super::request::{Progress, Request, Running};
+use super::saved::SlotFiles;
 use super::slot::{Sequence, SlotId, Want};
 use super::state::EngineState;
 use super::task::{Embed, Failure, FinishReason};
@@ -75,17 +76,19 @@ pub struct Runner {
     clock: u64,
     state: EngineState,
     published: watch::Sender<EngineState>,
+    files: Option<SlotFiles>,
 }
 
 impl Runner {
     /// A loop over `context`, if the model makes text, with `slots` slots, and an embedder that is
-    /// made when it is first needed.
+    /// made when it is first needed. With `files`, slots begin with what was saved there.
     pub fn new(
         context: Option<Context>,
         slots: u32,
         limits: Limits,
         embedder: Box<dyn FnMut() -> Result<Embedder, Failure> + Send>,
         published: watch::Sender<EngineState>,
+        files: Option<SlotFiles>,
     ) -> Self {
         Self {
             pipeline: context.map(|context| Pipeline::new(context, 1)),
@@ -100,11 +103,13 @@ impl Runner {
             clock: 0,
             state: EngineState::default(),
             published,
+            files,
         }
     }
 
     /// Works until all senders of commands are gone.
     pub fn run(mut self, commands: &Receiver<Command>) {
+        self.restore_slots();
         while self.receive(commands) {
             self.drop_abandoned();
             self.unpark();
@@ -147,6 +152,73 @@ impl Runner {
                 self.queue.push_back(*request);
             }
             Command::Embed(embed) => self.embeds.push_back(embed),
+            Command::Save(saved) => {
+                self.save_slots();
+                // Whoever asked may be gone.
+                let _ = saved.send(());
+            }
+        }
+    }
+
+    /// Fills slots with the caches that were used last, as many as fit.
+    fn restore_slots(&mut self) {
+        let (Some(files), Some(pipeline)) = (&self.files, &mut self.pipeline) else {
+            return;
+        };
+        let context = pipeline.context();
+        let vocab = context.model().vocab_size();
+        let mut free = self.limits.context;
+        let mut number = 0;
+        for saved in files.load() {
+            let Some(slot) = self.slots.get_mut(number) else {
+                break;
+            };
+            let known = |token: &Token| u32::try_from(*token).is_ok_and(|token| token < vocab);
+            if saved.tokens.len() > free || !saved.tokens.iter().all(known) {
+                continue;
+            }
+            match context.restore(number as i32, &saved.state) {
+                Ok(()) => {
+                    free -= saved.tokens.len();
+                    tracing::debug!(
+                        slot = number,
+                        tokens = saved.tokens.len(),
+                        "a slot is as it was saved"
+                    );
+                    slot.sequence.restore(saved.tokens);
+                    // Of those that were saved, the first is the newest.
+                    slot.since = (self.limits.context - number) as u64;
+                    number += 1;
+                }
+                Err(error) => tracing::debug!(%error, "a saved slot stays on disk"),
+            }
+        }
+        self.clock = self.limits.context as u64;
+    }
+
+    /// Writes what the slots have, the one used longest ago first.
+    fn save_slots(&mut self) {
+        while let Some(finished) = self.pipeline.as_mut().and_then(Pipeline::take) {
+            self.apply(finished);
+        }
+        let (Some(files), Some(pipeline)) = (&self.files, &mut self.pipeline) else {
+            return;
+        };
+        let mut order: Vec<usize> = (0..self.slots.len()).collect();
+        order.sort_unstable_by_key(|index| self.slots[*index].since);
+        for index in order {
+            let tokens = self.slots[index].sequence.cached();
+            if !SlotFiles::is_worthwhile(tokens.len()) {
+                continue;
+            }
+            let saved = pipeline
+                .context()
+                .save(index as i32)
+                .map_err(|error| error.to_string())
+                .and_then(|state| files.save(tokens, &state).map_err(|error| error.to_string()));
+            if let Err(error) = saved {
+                tracing::warn!(error, slot = index, "a slot's cache was not saved");
+            }
         }
     }
 

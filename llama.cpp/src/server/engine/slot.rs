@@ -37,6 +37,13 @@ impl Sequence {
         self.tokens = prompt;
     }
 
+    /// Takes over what the cache has been given from outside.
+    pub fn restore(&mut self, tokens: Vec<Token>) {
+        self.prompt_length = 0;
+        self.submitted = tokens.len();
+        self.tokens = tokens;
+    }
+
     /// Ends the request: tokens that the cache does not have are forgotten.
     pub fn end(&mut self) {
         self.tokens.truncate(self.submitted);

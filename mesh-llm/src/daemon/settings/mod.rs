@@ -54,6 +54,8 @@ pub struct Layer {
     pub cache_type_v: Option<CacheType>,
     /// Whether attention is computed in one fused step.
     pub flash_attn: Option<FlashAttention>,
+    /// Gigabytes of slots' caches that are kept on disk.
+    pub slot_save: Option<NonZeroU32>,
     /// Where to find `llama-server`.
     pub bin_dir: Option<PathBuf>,
     /// How the log looks.
@@ -80,6 +82,7 @@ impl Layer {
             cache_type_k: self.cache_type_k.or(below.cache_type_k),
             cache_type_v: self.cache_type_v.or(below.cache_type_v),
             flash_attn: self.flash_attn.or(below.flash_attn),
+            slot_save: self.slot_save.or(below.slot_save),
             bin_dir: self.bin_dir.or(below.bin_dir),
             log_format: self.log_format.or(below.log_format),
             verbose: self.verbose.or(below.verbose),
@@ -179,6 +182,8 @@ pub struct EngineSettings {
     pub devices: Vec<String>,
     /// Threads that compute.
     pub threads: Option<NonZeroU32>,
+    /// Gigabytes of slots' caches that are kept on disk.
+    pub slot_save: Option<NonZeroU32>,
     /// Layers on GPUs.
     pub gpu_layers: Option<u32>,
     /// How keys are kept in the KV cache.
@@ -256,6 +261,7 @@ impl Settings {
                 queue: layer.queue,
                 devices: layer.device.unwrap_or_default().0,
                 threads: layer.threads,
+                slot_save: layer.slot_save,
                 gpu_layers: layer.gpu_layers,
                 cache_type_k: layer.cache_type_k.unwrap_or_default(),
                 cache_type_v: layer.cache_type_v.unwrap_or_default(),

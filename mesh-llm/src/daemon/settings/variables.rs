@@ -25,6 +25,7 @@ pub(super) fn layer(variable: &dyn Fn(&str) -> Option<OsString>) -> Result<Layer
         cache_type_k: parsed(variable, "MESH_LLM_CACHE_TYPE_K")?,
         cache_type_v: parsed(variable, "MESH_LLM_CACHE_TYPE_V")?,
         flash_attn: parsed(variable, "MESH_LLM_FLASH_ATTN")?,
+        slot_save: parsed::<NonZeroU32>(variable, "MESH_LLM_SLOT_SAVE")?,
         bin_dir: path("MESH_LLM_BIN_DIR"),
         log_format: parsed(variable, "MESH_LLM_LOG_FORMAT")?,
         verbose: parsed(variable, "MESH_LLM_VERBOSE")?,
