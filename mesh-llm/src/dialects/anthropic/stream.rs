@@ -38,12 +38,16 @@ impl Event<'_> {
 }
 
 #[derive(Debug, Serialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
+#[serde(tag = "type")]
 enum Delta {
-    TextDelta { text: String },
-    ThinkingDelta { thinking: String },
-    SignatureDelta { signature: String },
-    InputJsonDelta { partial_json: String },
+    #[serde(rename = "text_delta")]
+    Text { text: String },
+    #[serde(rename = "thinking_delta")]
+    Thinking { thinking: String },
+    #[serde(rename = "signature_delta")]
+    Signature { signature: String },
+    #[serde(rename = "input_json_delta")]
+    InputJson { partial_json: String },
 }
 
 /// Which block is being written.
@@ -122,13 +126,13 @@ impl Writer {
                 signature: String::new(),
             });
             match self.display {
-                Display::Whole => self.add(Delta::ThinkingDelta { thinking }, out),
+                Display::Whole => self.add(Delta::Thinking { thinking }, out),
                 Display::Omitted => self.hidden.push_str(&thinking),
             }
         }
         if let Some(text) = delta.content.filter(|text| !text.is_empty()) {
             self.open(Open::Text, out, || Block::Text { text: String::new() });
-            self.add(Delta::TextDelta { text }, out);
+            self.add(Delta::Text { text }, out);
         }
         for call in delta.tool_calls {
             let (id, name) = (call.id, call.function.name);
@@ -138,7 +142,7 @@ impl Writer {
                 input: Map::new(),
             });
             if let Some(partial_json) = call.function.arguments.filter(|text| !text.is_empty()) {
-                self.add(Delta::InputJsonDelta { partial_json }, out);
+                self.add(Delta::InputJson { partial_json }, out);
             }
         }
     }
@@ -163,7 +167,7 @@ impl Writer {
         let Some(open) = self.open.take() else { return };
         if let (Open::Thinking, Progress::Begun(id)) = (open, &self.progress) {
             let signature = signature(id, &std::mem::take(&mut self.hidden));
-            self.add(Delta::SignatureDelta { signature }, out);
+            self.add(Delta::Signature { signature }, out);
         }
         Event::ContentBlockStop { index: self.blocks }.write(out);
         self.blocks += 1;

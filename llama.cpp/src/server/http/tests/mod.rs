@@ -50,6 +50,7 @@ fn start(slots: u32, queue: u32) -> Engine {
         flash_attention: FlashAttention::Auto,
         batch_size: None,
         queue: Some(queue),
+        slot_save: None,
         log: LogFormat::Text,
         verbose: 0,
     };
