@@ -6,7 +6,7 @@
 use libfuzzer_sys::fuzz_target;
 use llama_engine::server::api::{
     ApiError, Status, chat, completion, constraint::Constraint, embedding, generation::GenerationRequest,
-    input::Input, limits, tokenize,
+    input::Input, limits, rerank, tokenize,
 };
 
 fuzz_target!(|body: &[u8]| {
@@ -15,6 +15,10 @@ fuzz_target!(|body: &[u8]| {
     if let Some(request) = check(embedding::parse(body)) {
         look_at_inputs(&request.inputs, limits::INPUTS);
         assert_ne!(request.dimensions, Some(0));
+    }
+    if let Some(request) = check(rerank::parse(body)) {
+        assert!((1..=limits::INPUTS).contains(&request.documents.len()));
+        assert_ne!(request.top_n, Some(0));
     }
     check(tokenize::parse_tokenize(body));
     if let Some(tokens) = check(tokenize::parse_detokenize(body)) {

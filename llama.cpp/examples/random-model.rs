@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::str::FromStr;
 
-use llama_engine::gguf::random::{self, Architecture, ByteTokens, Output, Spec};
+use llama_engine::gguf::random::{self, Architecture, ByteTokens, Output, Pooling, Spec};
 
 const USAGE: &str = "\
 Writes a model with random weights that llama.cpp loads and runs.
@@ -27,6 +27,7 @@ granitehybrid or bert for a small model, or qwen2-0.5b for one like Qwen2.5-0.5B
                      other token [default: -20]
   --bytes FORM       what a prompt's bytes outside ASCII decode to: text such as <0xC3>, or the bytes
                      themselves [default: text]
+  --pooling WHICH    mean, or rank for a model that ranks documents; bert only [default: mean]
   --parts N,N,…      writes parts OUT-00001-of-0000N.gguf with so many tensors each; `rest` stands for
                      all that remain [default: one file]
 ";
@@ -111,6 +112,13 @@ fn set(spec: &mut Spec, option: &str, value: &str) -> Result<(), String> {
                 "text" => ByteTokens::Text,
                 "bytes" => ByteTokens::Bytes,
                 _ => return Err(format!("`{value}` is neither text nor bytes")),
+            }
+        }
+        "--pooling" => {
+            spec.pooling = match value {
+                "mean" => Pooling::Mean,
+                "rank" => Pooling::Rank,
+                _ => return Err(format!("`{value}` is neither mean nor rank")),
             }
         }
         _ => return Err(format!("there is no such option\n\n{USAGE}")),

@@ -311,13 +311,17 @@ impl Context {
         Some(unsafe { std::slice::from_raw_parts(row.as_ptr(), self.model.vocab_size() as usize) })
     }
 
-    /// The vector that pooling made of `sequence` in the last step.
+    /// The vector that pooling made of `sequence` in the last step, or how it ranks it.
     pub fn pooled_embedding(&mut self, sequence: SequenceId) -> Option<&[f32]> {
         // SAFETY: looks the sequence up; null if it was not in the step.
         let row = unsafe { sys::llama_get_embeddings_seq(self.handle.as_ptr(), sequence) };
         let row = NonNull::new(row)?;
-        // SAFETY: a pooled vector is as wide as the model's output and lives until the next step.
-        Some(unsafe { std::slice::from_raw_parts(row.as_ptr(), self.model.embedding_width() as usize) })
+        let width = match self.params.embeddings? {
+            Pooling::OfModel => self.model.pooled_width(),
+            Pooling::Mean => self.model.embedding_width() as usize,
+        };
+        // SAFETY: pooling made so many numbers, and they live until the next step.
+        Some(unsafe { std::slice::from_raw_parts(row.as_ptr(), width) })
     }
 
     fn memory(&self) -> sys::llama_memory_t {

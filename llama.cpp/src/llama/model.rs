@@ -245,6 +245,18 @@ impl Model {
         present(unsafe { sys::llama_vocab_sep(self.vocab.as_ptr()) })
     }
 
+    /// Whether a text wants [`Self::eos`] after it.
+    pub fn add_eos(&self) -> bool {
+        // SAFETY: reads a field.
+        unsafe { sys::llama_vocab_get_add_eos(self.vocab.as_ptr()) }
+    }
+
+    /// Whether two texts want [`Self::separator`] between them.
+    pub fn add_separator(&self) -> bool {
+        // SAFETY: reads a field.
+        unsafe { sys::llama_vocab_get_add_sep(self.vocab.as_ptr()) }
+    }
+
     /// Whether a text wants [`Self::bos`] before it.
     pub fn add_bos(&self) -> bool {
         // SAFETY: reads a field.
@@ -345,6 +357,27 @@ impl Model {
     pub fn pooling(&self) -> Option<i32> {
         let key = format!("{}.pooling_type", self.architecture());
         self.metadata(&key).and_then(|value| value.parse().ok())
+    }
+
+    /// Whether the model says how well a text answers another, in place of making a vector of it.
+    pub fn ranks(&self) -> bool {
+        self.pooling() == Some(sys::LLAMA_POOLING_TYPE_RANK)
+    }
+
+    /// Numbers that pooling makes of a text.
+    pub(super) fn pooled_width(&self) -> usize {
+        if self.ranks() {
+            // SAFETY: reads a field.
+            unsafe { sys::llama_model_n_cls_out(self.as_ptr()) as usize }
+        } else {
+            self.embedding_width() as usize
+        }
+    }
+
+    /// Whether the first number that ranking gives is a probability: llama.cpp ends the graphs of these
+    /// architectures, whose classes are yes and no, in a softmax.
+    pub fn ranks_by_probability(&self) -> bool {
+        matches!(self.architecture().as_str(), "qwen3" | "qwen3vl")
     }
 
     /// Whether tokens in the cache can be cut off, or shared with other sequences, one by one: not so

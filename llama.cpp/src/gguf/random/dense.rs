@@ -1,7 +1,7 @@
 //! Transformers in which each weight works for each token.
 
 use super::plan::{Plan, around};
-use super::{Architecture, Spec};
+use super::{Architecture, Pooling, Spec};
 
 /// How many tokens a sliding window is wide.
 pub(super) const SLIDING_WINDOW: u32 = 64;
@@ -126,9 +126,9 @@ pub(super) fn phi3(plan: &mut Plan<'_>) {
 
 /// `bert`: each token sees all others, and norms come after each half of a layer.
 pub(super) fn bert(plan: &mut Plan<'_>) {
-    /// `llama.h`'s `LLAMA_POOLING_TYPE_MEAN`.
-    const POOLING_MEAN: u32 = 1;
     const TOKEN_TYPES: u32 = 2;
+    /// Of logits: scores far from one another, few of them all but 0 or 1.
+    const RANK_DEVIATION: f32 = 2.0;
     let spec = plan.spec;
     let (width, hidden) = (spec.embedding_length, spec.feed_forward_length);
     let additions = 2 * spec.layers;
@@ -136,7 +136,7 @@ pub(super) fn bert(plan: &mut Plan<'_>) {
     plan.key("attention.head_count_kv", spec.head_count_kv);
     plan.key("attention.layer_norm_epsilon", 1e-12f32);
     plan.key("attention.causal", false);
-    plan.key("pooling_type", POOLING_MEAN);
+    plan.key("pooling_type", spec.pooling.number());
     plan.key("feed_forward_length", hidden);
     plan.set("tokenizer.ggml.token_type_count", TOKEN_TYPES);
 
@@ -162,6 +162,12 @@ pub(super) fn bert(plan: &mut Plan<'_>) {
         );
         plan.bias(&format!("blk.{layer}.ffn_down.bias"), &[width]);
         norm_with_bias(plan, &format!("blk.{layer}.layer_output_norm"));
+    }
+    if spec.pooling == Pooling::Rank {
+        plan.matrix("cls.weight", &[width, width]);
+        plan.bias("cls.bias", &[width]);
+        plan.scaled_matrix("cls.output.weight", &[width, 1], RANK_DEVIATION);
+        plan.bias("cls.output.bias", &[1]);
     }
 }
 

@@ -87,6 +87,25 @@ pub enum Output {
     Tied,
 }
 
+/// What an encoder makes of its tokens' vectors.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Pooling {
+    /// Their mean.
+    Mean,
+    /// How well a document answers a query, from the first of them.
+    Rank,
+}
+
+impl Pooling {
+    /// The number by `llama.h`'s `enum llama_pooling_type`.
+    fn number(self) -> u32 {
+        match self {
+            Self::Mean => 1,
+            Self::Rank => 4,
+        }
+    }
+}
+
 /// What tokens for bytes outside printable ASCII decode to. Such a token is never generated, but in
 /// a prompt each byte of a character that the vocabulary does not have becomes one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -133,6 +152,8 @@ pub struct Spec {
     pub output: Output,
     /// What tokens for bytes outside printable ASCII decode to.
     pub byte_tokens: ByteTokens,
+    /// What `bert` makes of its tokens' vectors.
+    pub pooling: Pooling,
     /// About how much is added to the logits of `</s>` and `<|im_end|>`: [`ENDLESS`], the default, for
     /// practically never, 0 for as readily as any other token. Logits have a standard deviation of 3.
     pub end_of_generation: f32,
@@ -164,6 +185,7 @@ pub fn small(architecture: Architecture, seed: u64) -> Spec {
         weight_type: WeightType::F32,
         output: Output::Own,
         byte_tokens: ByteTokens::Text,
+        pooling: Pooling::Mean,
         end_of_generation: ENDLESS,
         chat_template: (!architecture.is_encoder()).then(|| CHATML.to_owned()),
         seed,

@@ -6,6 +6,7 @@
 //! The wire is OpenAI's, with llama.cpp's extensions. Fields that nobody knows are ignored, a field
 //! that is `null` counts as absent, and whatever is wrong is a 400 that names the parameter.
 
+pub mod absent;
 pub mod chat;
 pub mod completion;
 pub mod constraint;
@@ -19,6 +20,7 @@ pub mod logit_bias;
 pub mod logprobs;
 pub mod model;
 mod range;
+pub mod rerank;
 pub mod response;
 pub mod sampling;
 pub mod sse;

@@ -3,6 +3,7 @@
 //! A context of its own, made when the first embedding is asked for: it needs neither the slots'
 //! cache nor their logits, and models that only make embeddings have no slots at all.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use super::task::Failure;
@@ -11,11 +12,15 @@ use crate::llama::{Batch, Context, ContextParams, Decoded, Model, Pooling, Token
 /// The only sequence of the context.
 const SEQUENCE: i32 = 0;
 
+/// llama.cpp's numbers of ways to make one vector of many: mean, first, last, rank.
+const POOLINGS: RangeInclusive<i32> = 1..=4;
+
 /// Turns one text at a time into a vector.
 #[derive(Debug)]
 pub struct Embedder {
     context: Context,
     batch: Batch,
+    ranks: bool,
 }
 
 /// The parameters of an embedding context for texts of up to `limit` tokens.
@@ -23,7 +28,8 @@ pub struct Embedder {
 /// A text is pooled as the model's file says, and where that says nothing, as in models made to
 /// chat, by the mean of its tokens.
 pub fn context_params(model: &Model, base: &ContextParams, limit: u32) -> ContextParams {
-    let pooling = if model.pooling().is_some_and(|kind| kind > 0) {
+    // llama.cpp aborts on kinds that it does not know, and for 0 it makes no vector of a text.
+    let pooling = if model.pooling().is_some_and(|kind| POOLINGS.contains(&kind)) {
         Pooling::OfModel
     } else {
         Pooling::Mean
@@ -46,14 +52,16 @@ impl Embedder {
     /// # Errors
     /// [`Failure::Engine`] where the context cannot be made.
     pub fn new(model: Arc<Model>, params: ContextParams) -> Result<Self, Failure> {
+        let ranks = model.ranks();
         let context = Context::new(model, params).map_err(|error| Failure::Engine(error.to_string()))?;
         Ok(Self {
             context,
             batch: Batch::default(),
+            ranks,
         })
     }
 
-    /// The vector of a text, of length 1.
+    /// The vector of a text, of length 1, or what a model that ranks texts says of it.
     ///
     /// # Errors
     /// [`Failure::Engine`] where llama.cpp fails.
@@ -73,7 +81,11 @@ impl Embedder {
             .context
             .pooled_embedding(SEQUENCE)
             .ok_or_else(|| failed("the model made no embedding"))?;
-        Ok(normalised(vector))
+        Ok(if self.ranks {
+            vector.to_vec()
+        } else {
+            normalised(vector)
+        })
     }
 }
 

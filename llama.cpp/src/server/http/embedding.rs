@@ -8,7 +8,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::super::{
     api::{
-        ApiError,
+        ApiError, ErrorCode,
         embedding::{self, EmbeddingRequest, EmbeddingResponse},
         input::Input,
         model,
@@ -25,7 +25,7 @@ const BLAME: Blame = Blame {
 
 /// Inputs of one request that the engine has at a time: the others wait here, and other requests'
 /// come between.
-const AT_A_TIME: usize = 4;
+pub(super) const AT_A_TIME: usize = 4;
 
 pub(super) async fn embeddings(
     State(app): State<App>,
@@ -35,6 +35,7 @@ pub(super) async fn embeddings(
     let (request, inputs) = blocking(move || {
         let mut request = embedding::parse(&body)?;
         model::check(request.model.as_deref(), engine.name())?;
+        check_model(&engine)?;
         check_dimensions(&engine, &request)?;
         let inputs = tokens(&engine, std::mem::take(&mut request.inputs), request.truncate)?;
         Ok((request, inputs))
@@ -59,9 +60,21 @@ pub(super) async fn embeddings(
     Ok(Json(response).into_response())
 }
 
-async fn embed(engine: &Engine, tokens: Vec<Token>) -> Result<Vec<f32>, Failure> {
+/// What the model makes of a text: a vector of length 1, or how it ranks it.
+pub(super) async fn embed(engine: &Engine, tokens: Vec<Token>) -> Result<Vec<f32>, Failure> {
     let answer = engine.embed(tokens)?.await;
     answer.unwrap_or_else(|_| Err(Failure::Engine("it stopped in the middle of the answer".into())))
+}
+
+fn check_model(engine: &Engine) -> Result<(), ApiError> {
+    if !engine.model().ranks() {
+        return Ok(());
+    }
+    let message = format!(
+        "{} ranks documents and makes no embeddings; use /v1/rerank",
+        engine.name()
+    );
+    Err(ApiError::bad(ErrorCode::UnsupportedValue, "model", message))
 }
 
 fn check_dimensions(engine: &Engine, request: &EmbeddingRequest) -> Result<(), ApiError> {

@@ -18,6 +18,7 @@ mod error;
 mod info;
 mod metrics;
 mod prompt;
+mod rerank;
 mod stream;
 mod tokenize;
 
@@ -33,7 +34,7 @@ use axum::{
 };
 use rand::distr::{Alphanumeric, SampleString};
 
-use super::api::{ApiError, ErrorCode, Status, limits, response::Header};
+use super::api::{ApiError, ErrorCode, Status, absent, limits, response::Header};
 use super::engine::Engine;
 
 /// What the handlers share.
@@ -65,7 +66,8 @@ pub fn router(engine: Engine, secret: Option<String>) -> Router {
             .route(&path("/chat/completions"), post(chat::completions))
             .route(&path("/chat/completions/input_tokens"), post(chat::input_tokens))
             .route(&path("/completions"), post(completion::completions))
-            .route(&path("/embeddings"), post(embedding::embeddings));
+            .route(&path("/embeddings"), post(embedding::embeddings))
+            .route(&path("/rerank"), post(rerank::rerank));
     }
     let router = router
         .method_not_allowed_fallback(method_not_allowed)
@@ -79,11 +81,15 @@ pub fn router(engine: Engine, secret: Option<String>) -> Router {
 }
 
 async fn unknown_url(method: Method, uri: Uri) -> ApiError {
-    ApiError::new(
-        Status::NotFound,
-        ErrorCode::UnknownUrl,
-        format!("there is nothing at {method} {}; the API is at /v1", uri.path()),
-    )
+    let path = uri.path();
+    let message = match absent::absent(path) {
+        Some(what) => format!(
+            "this server has no {what}: there is nothing at {method} {path}; it has chat and text completions, \
+             embeddings and reranking"
+        ),
+        None => format!("there is nothing at {method} {path}; the API is at /v1"),
+    };
+    ApiError::new(Status::NotFound, ErrorCode::UnknownUrl, message)
 }
 
 async fn method_not_allowed(method: Method, uri: Uri) -> ApiError {

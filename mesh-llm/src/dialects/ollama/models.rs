@@ -22,6 +22,9 @@ pub const PROPS_PATH: &str = "/props";
 /// off as Ollama's own "forever".
 const FOREVER: u64 = i64::MAX as u64 / 1_000_000_000;
 
+/// llama.cpp's number of the pooling of models that rank documents, which make no embeddings.
+const POOLING_RANK: u32 = 4;
+
 /// The engine's list of models.
 #[derive(Debug, Deserialize)]
 struct Models {
@@ -311,9 +314,10 @@ impl Props {
     }
 
     fn capabilities(&self, meta: &Meta) -> Vec<&'static str> {
-        let pools = self
+        let pooling = self
             .model_metadata
-            .contains_key(&format!("{}.pooling_type", meta.architecture));
+            .get(&format!("{}.pooling_type", meta.architecture));
+        let ranks = pooling.is_some_and(|kind| *kind == POOLING_RANK);
         let all = [
             ("completion", meta.makes_text()),
             (
@@ -322,7 +326,7 @@ impl Props {
             ),
             ("insert", meta.makes_text() && self.infill),
             ("thinking", meta.makes_text() && self.thinks()),
-            ("embedding", pools || !meta.makes_text()),
+            ("embedding", !ranks && (pooling.is_some() || !meta.makes_text())),
         ];
         let able = all.into_iter().filter(|(_, able)| *able);
         able.map(|(name, _)| name).collect()

@@ -98,6 +98,10 @@ fn capabilities_are_the_model_s() {
     encoder["data"][0]["meta"]["n_ctx"] = json!(0);
     let shown = read(&models::show("tiny", &body(&encoder), &body(&props())).unwrap());
     assert_eq!(shown["capabilities"], json!(["embedding"]));
+    let mut ranks = props();
+    ranks["model_metadata"]["llama.pooling_type"] = json!(4);
+    let shown = read(&models::show("tiny", &body(&encoder), &body(&ranks)).unwrap());
+    assert_eq!(shown["capabilities"], json!([]));
 }
 
 #[test]
