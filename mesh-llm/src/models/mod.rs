@@ -3,6 +3,7 @@
 //! This room reads no more of a file than its first bytes: whether it is a sound model is the
 //! engine's to say.
 
+pub mod download;
 mod file;
 mod folder;
 mod tiny;
