@@ -17,7 +17,7 @@ mod fairness;
 mod guards;
 mod harness;
 mod hostile_files;
-#[path = "../support/hub.rs"]
+#[path = "../support/hub/mod.rs"]
 mod hub;
 mod library;
 mod queueing;
