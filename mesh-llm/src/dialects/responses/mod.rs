@@ -6,6 +6,7 @@
 //! and a stream go through the same [`Reply`], so that they cannot differ. [`call()`] says which
 //! paths are whose.
 
+mod answer;
 mod call;
 mod entry;
 mod events;
@@ -17,6 +18,8 @@ mod reply;
 mod request;
 mod response;
 mod settings;
+#[cfg(test)]
+mod tests;
 mod tokens;
 mod tools;
 
