@@ -139,9 +139,10 @@ impl Store {
         let bytes = turn.bytes();
         self.bytes += bytes;
         let turn = Arc::new(turn);
+        self.uses += 1;
         let used = self.uses;
+        self.by_use.insert(used, id.clone());
         self.entries.insert(id.clone(), Entry { turn, bytes, used });
-        self.touch(&id);
         // Its beginning is not older than itself. Where that is gone, nothing can be used.
         let _ = self.history(&id);
         while self.bytes > self.most_bytes || self.entries.len() > self.most_responses {
@@ -210,3 +211,6 @@ impl Store {
         true
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,7 @@
 //! and a stream go through the same [`Reply`], so that they cannot differ. [`call()`] says which
 //! paths are whose.
 
+mod answer;
 mod call;
 mod entry;
 mod events;
@@ -17,6 +18,8 @@ mod reply;
 mod request;
 mod response;
 mod settings;
+#[cfg(test)]
+mod tests;
 mod tokens;
 mod tools;
 
@@ -74,7 +77,8 @@ pub fn previous_not_found(id: &str) -> Problem {
     Problem {
         code: Some("previous_response_not_found".to_owned()),
         param: Some("previous_response_id".to_owned()),
-        ..Problem::not_found(format!("Previous response with id '{id}' not found."))
+        // 400 it is at OpenAI, not 404.
+        ..Problem::invalid(None, format!("Previous response with id '{id}' not found."))
     }
 }
 

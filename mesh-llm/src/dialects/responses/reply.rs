@@ -1,7 +1,7 @@
-//! Makes a response of what the engine answers, and tells it as a stream.
+//! Makes a response of what the engine answers, piece by piece or at once.
 
 use super::super::chat::{self, Chunk, Completion, FinishReason, FunctionDelta, ToolCallDelta};
-use super::super::{Answer, Form, Problem, sse};
+use super::super::{Form, Problem};
 use super::Turn;
 use super::entry::Ids;
 use super::events::{Events, Place};
@@ -15,10 +15,10 @@ use serde_json::Value;
 /// that grows.
 #[derive(Debug)]
 pub struct Reply {
-    response: Response,
+    pub(super) response: Response,
     input: Vec<Item>,
     ids: Ids,
-    events: Events,
+    pub(super) events: Events,
     progress: Progress,
     open: Option<Open>,
     tokens: Tokens,
@@ -98,7 +98,7 @@ impl Reply {
         self.flush(out);
     }
 
-    fn flush(&mut self, out: &mut Vec<u8>) {
+    pub(super) fn flush(&mut self, out: &mut Vec<u8>) {
         self.events.take(out);
     }
 
@@ -113,7 +113,7 @@ impl Reply {
         }
     }
 
-    fn chunk(&mut self, chunk: Chunk) -> Result<(), Problem> {
+    pub(super) fn chunk(&mut self, chunk: Chunk) -> Result<(), Problem> {
         self.begin(Some(&chunk.model));
         self.usage = chunk.usage.or(self.usage);
         for choice in chunk.choices {
@@ -135,7 +135,7 @@ impl Reply {
         Ok(())
     }
 
-    fn completion(&mut self, completion: Completion) -> Result<(), Problem> {
+    pub(super) fn completion(&mut self, completion: Completion) -> Result<(), Problem> {
         self.begin(Some(&completion.model));
         self.usage = Some(completion.usage);
         let choice = completion.choices.into_iter().next();
@@ -349,6 +349,8 @@ impl Reply {
         self.response.usage = self.usage.map(|usage| Usage::new(usage, reasoning_tokens));
         self.response.status = status;
         self.response.error = error;
+        self.response.incomplete_details =
+            (status == Status::Incomplete).then_some(IncompleteDetails::MaxOutputTokens);
         let kind = match status {
             Status::Failed => "response.failed",
             // OpenAI's clients know no event for a response that was cancelled.
@@ -358,63 +360,16 @@ impl Reply {
         self.events.response(kind, &self.response);
     }
 
-    fn fail(&mut self, problem: &Problem) {
+    pub(super) fn fail(&mut self, problem: &Problem) {
         self.stop(Status::Failed, Some(problem.into()));
     }
 
-    fn succeed(&mut self) {
+    pub(super) fn succeed(&mut self) {
         match self.finish {
             None => self.fail(&Problem::engine("the engine's answer has no end")),
-            Some(FinishReason::Length) => {
-                self.response.incomplete_details = Some(IncompleteDetails::MaxOutputTokens);
-                self.stop(Status::Incomplete, None);
-            }
+            Some(FinishReason::Length) => self.stop(Status::Incomplete, None),
             Some(FinishReason::Stop | FinishReason::ToolCalls) => self.stop(Status::Completed, None),
         }
-    }
-}
-
-impl Answer for Reply {
-    fn content_type(&self) -> &'static str {
-        self.events.content_type()
-    }
-
-    fn whole(&mut self, answer: &[u8]) -> Result<Vec<u8>, Problem> {
-        let completion = serde_json::from_slice(answer)
-            .map_err(|error| Problem::engine(format!("the engine's answer cannot be read: {error}")))?;
-        self.completion(completion)?;
-        self.succeed();
-        Ok(self.response.json())
-    }
-
-    fn event(&mut self, data: &[u8], out: &mut Vec<u8>) {
-        if self.is_over() {
-            return;
-        }
-        let done = match chat::Event::read(data) {
-            chat::Event::Chunk(chunk) => self.chunk(chunk),
-            chat::Event::Problem(problem) => Err(problem),
-        };
-        if let Err(problem) = done {
-            self.fail(&problem);
-        }
-        self.flush(out);
-    }
-
-    fn keep_alive(&mut self, out: &mut Vec<u8>) {
-        if !self.is_over() {
-            sse::keep_alive(out);
-        }
-    }
-
-    fn broken(&mut self, problem: &Problem, out: &mut Vec<u8>) {
-        self.fail(problem);
-        self.flush(out);
-    }
-
-    fn end(&mut self, out: &mut Vec<u8>) {
-        self.succeed();
-        self.flush(out);
     }
 }
 
