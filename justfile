@@ -48,3 +48,7 @@ fuzz TARGET SECONDS="60":
 # Build what a release ships: for every x86-64 machine since 2013, optimised further.
 dist:
     RUSTFLAGS="-C target-cpu=x86-64-v3" cargo build --profile dist --package mesh-llm --target-dir target/dist
+
+# Download a good model for this machine, or the one that is named.
+download-model *ARGS="--recommended": build
+    "${CARGO_TARGET_DIR:-target}/release/mesh-llm" download {{ARGS}}

@@ -36,8 +36,12 @@ pub(super) struct Download {
     #[arg(value_name = "NAME")]
     words: Vec<String>,
 
+    /// Fetch a model that suits this machine: the largest that leaves half of its free memory
+    #[arg(long, conflicts_with = "words")]
+    recommended: bool,
+
     /// Fetch the small model, too, that guesses the words of this one ahead
-    #[arg(long, requires = "words")]
+    #[arg(long)]
     draft: bool,
 
     #[command(flatten)]
@@ -47,6 +51,7 @@ pub(super) struct Download {
 impl Download {
     pub(super) fn run(self) -> ExitCode {
         let command = match self.words.as_slice() {
+            [] if self.recommended => Command::Recommended { draft: self.draft },
             [] => Command::Catalog,
             words => Command::Download {
                 words: words.join(" "),

@@ -1,5 +1,6 @@
 //! Which model is served when nobody names one. Pure.
 
+use super::catalog::Entry;
 use super::inventory::OnDisk;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -70,6 +71,15 @@ pub fn fits(file_bytes: u64, memory_bytes: u64) -> bool {
         .saturating_add(file_bytes / 20)
         .saturating_add(BESIDE_WEIGHTS_BYTES)
         <= memory_bytes
+}
+
+/// The model of the catalog to fetch where nothing else is said: the largest that leaves half of the
+/// memory to a long context and to others.
+pub fn recommend(entries: &[Entry], memory_bytes: u64) -> Option<&Entry> {
+    entries
+        .iter()
+        .filter(|entry| entry.source.is_some() && fits(entry.bytes, memory_bytes / 2))
+        .max_by_key(|entry| entry.bytes)
 }
 
 /// The model to serve: the one that was served last, else the largest that fits; none for the embedded
@@ -157,6 +167,18 @@ mod tests {
         ];
         let (model, choice) = choose(&models, last.map(Path::new), memory, None);
         (model.map(|model| model.found.name.clone()), choice)
+    }
+
+    #[test]
+    fn what_is_recommended_leaves_half_of_the_memory() {
+        let catalog = super::super::catalog::Catalog::new(None).unwrap();
+        let name = |memory| recommend(catalog.entries(), memory).map(|entry| entry.name.as_str());
+        assert_eq!(name(GB), None);
+        assert_eq!(name(12 * GB), Some("Qwen3-8B-Q4_K_M"));
+        for memory in [4, 8, 16, 32, 64, 128].map(|memory| memory * GB) {
+            let entry = recommend(catalog.entries(), memory).unwrap();
+            assert!(entry.bytes <= memory / 2 && entry.source.is_some(), "{entry:?}");
+        }
     }
 
     #[test]

@@ -11,6 +11,8 @@ use super::report::Reporter;
 use super::settings::{self, Layer, Settings, UserFolders};
 use super::state::{Home, StateError};
 use crate::exit::Exit;
+use super::available_memory;
+use crate::models::choice::recommend;
 use crate::models::{self, Library, fetch};
 use comfy_table::{Table, presets};
 use indicatif::DecimalBytes;
@@ -27,6 +29,11 @@ pub enum Command {
     Download {
         /// Words for the model.
         words: String,
+        /// Whether the draft is wanted, too.
+        draft: bool,
+    },
+    /// Fetches a model that suits this machine.
+    Recommended {
         /// Whether the draft is wanted, too.
         draft: bool,
     },
@@ -98,6 +105,10 @@ fn perform(command: Command, settings: &Settings, reporter: &Reporter) -> Result
         Command::Catalog => list::catalog(&library, out),
         Command::List => list::on_disk(&library, out),
         Command::Download { words, draft } => download::download(&library, &words, draft, reporter),
+        Command::Recommended { draft } => {
+            let entry = recommend(library.catalog.entries(), available_memory()).ok_or(Error::NothingFits)?;
+            download::download(&library, &entry.name, draft && entry.draft.is_some(), reporter)
+        }
         Command::Remove { words, asks } => remove::remove(&library, &words, asks, reporter),
         Command::Check { words } => check::check(&library, words.as_deref(), out),
     }
@@ -124,6 +135,8 @@ enum Error {
     NotRemoved { path: String, cause: io::Error },
     #[error("there is nobody to ask whether {name} may be removed: add --yes")]
     NobodyToAsk { name: String },
+    #[error("no model of the catalog fits into half of the free memory: name one, or run `tiny`")]
+    NothingFits,
     #[error("{name} has no draft in the catalog: leave --draft out")]
     NoDraft { name: String },
     #[error("standard output cannot be written to: {0}; give it a place to go")]
@@ -139,7 +152,7 @@ impl Error {
             Error::State(_) => Exit::STATE,
             Error::Model(error) => error.exit(),
             Error::Fetch(error) => error.exit(),
-            Error::NotOurs { .. } | Error::NotRemoved { .. } | Error::NoDraft { .. } => Exit::FILE,
+            Error::NothingFits | Error::NotOurs { .. } | Error::NotRemoved { .. } | Error::NoDraft { .. } => Exit::FILE,
             Error::NobodyToAsk { .. } => Exit::CONFIGURATION,
             Error::Output(_) | Error::Unexpected { .. } => Exit::UNEXPECTED,
         }
