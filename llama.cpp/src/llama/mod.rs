@@ -12,6 +12,7 @@ mod grammar;
 mod log;
 mod memory;
 mod model;
+mod pooling;
 mod sampler;
 mod threads;
 

@@ -3,6 +3,7 @@
 mod answers;
 mod lists;
 mod requests;
+mod round_trip;
 
 use super::super::{Exchange, Problem};
 use super::*;
