@@ -45,6 +45,17 @@ impl ApiError {
         }
     }
 
+    /// A page of another site sends what its browser does not ask for first.
+    pub(super) fn foreign_page() -> Self {
+        Self {
+            status: StatusCode::FORBIDDEN,
+            kind: "invalid_request_error",
+            code: "foreign_page",
+            message: "pages of other sites may not use this server; if this is an application's, send the Content-Type application/json".to_owned(),
+            retry_after_seconds: None,
+        }
+    }
+
     /// The request shows none of the API's keys.
     pub(super) fn no_key() -> Self {
         Self {

@@ -6,6 +6,7 @@ use super::error::{ApiError, serving};
 use super::host;
 use super::keys::Keys;
 use super::ollama;
+use super::page;
 use super::responses;
 use super::responses_store::Responses;
 use super::translate::{Words, refuse};
@@ -58,6 +59,9 @@ async fn answer_or_refuse(context: Context, request: Request<Incoming>) -> Respo
         return ApiError::not_a_proxy().response();
     }
     let route = dialects::route(request.method(), request.uri().path());
+    if page::is_foreign(&request) {
+        return refuse(&ApiError::foreign_page().problem(), words(&route));
+    }
     // Whoever watches over the server needs no key to see that it lives.
     if request.uri().path() != "/health" && !context.keys.admit(request.headers()) {
         return refuse(&ApiError::no_key().problem(), words(&route));

@@ -12,6 +12,7 @@ mod forward;
 mod host;
 mod keys;
 mod ollama;
+mod page;
 mod responses;
 mod responses_live;
 mod responses_store;

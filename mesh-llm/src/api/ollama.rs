@@ -1,7 +1,6 @@
 //! Ollama's endpoints: what the dialect asks of the engine, and how its answers get to the client.
 
 use super::answer::AnswerBody;
-use super::cors;
 use super::forward::Context;
 use super::translate::{get, json, perform, read, refuse};
 use super::upload::Upload;
@@ -9,7 +8,7 @@ use crate::dialects::Problem;
 use crate::dialects::ollama::models::{self, MODELS_PATH, Memory, PROPS_PATH};
 use crate::dialects::ollama::{self, Asked, Endpoint};
 use crate::engine::State;
-use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue, ORIGIN};
+use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Request, Response};
 
 /// Answers a request to an endpoint.
@@ -30,7 +29,6 @@ async fn answer_or_refuse(
     request: Request<Upload>,
 ) -> Result<Response<AnswerBody>, Problem> {
     let (parts, body) = request.into_parts();
-    refuse_foreign_page(&parts.headers)?;
     match endpoint {
         Endpoint::Alive => Ok(alive()),
         Endpoint::Version => Ok(json(ollama::version())),
@@ -78,51 +76,10 @@ fn memory(context: &Context) -> Memory {
     }
 }
 
-/// Refuses what a page of another site may send without asking first: a body that is not declared to be
-/// JSON, as Ollama's clients send it, too. The page could not read the answer, but it would be computed.
-fn refuse_foreign_page(headers: &HeaderMap) -> Result<(), Problem> {
-    let is_json = headers
-        .get(CONTENT_TYPE)
-        .is_some_and(|declared| declared.as_bytes().starts_with(b"application/json"));
-    match headers.get(ORIGIN) {
-        Some(origin) if !is_json && !cors::is_local(origin) => Err(Problem {
-            status: 403,
-            ..Problem::invalid(
-                None,
-                "pages of other sites may not use this server; if this is an application's, send the \
-                 Content-Type application/json",
-            )
-        }),
-        _ => Ok(()),
-    }
-}
-
 /// Says that there is a server, whatever its engine does.
 fn alive() -> Response<AnswerBody> {
     let mut response = json(ollama::ALIVE.as_bytes().to_vec());
     let plain = HeaderValue::from_static("text/plain; charset=utf-8");
     response.headers_mut().insert(CONTENT_TYPE, plain);
     response
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_foreign_pages_must_declare_json() {
-        let refused = |origin: Option<&'static str>, declared: Option<&'static str>| {
-            let mut headers = HeaderMap::new();
-            for (name, value) in [(ORIGIN, origin), (CONTENT_TYPE, declared)] {
-                headers.extend(value.map(|value| (name, HeaderValue::from_static(value))));
-            }
-            refuse_foreign_page(&headers).is_err()
-        };
-        let foreign = Some("https://example.com");
-        assert!(refused(foreign, None) && refused(foreign, Some("text/plain")));
-        // The browser asks before it sends this, and is told no.
-        assert!(!refused(foreign, Some("application/json")));
-        assert!(!refused(Some("http://localhost:3000"), Some("text/plain")));
-        assert!(!refused(None, Some("application/x-www-form-urlencoded")));
-    }
 }

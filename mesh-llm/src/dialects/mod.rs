@@ -66,7 +66,6 @@ pub trait Answer: Send + std::fmt::Debug {
     /// Writes what a stream ends with that came whole.
     fn end(&mut self, out: &mut Vec<u8>);
 }
-
 /// Reads a JSON object.
 ///
 /// # Errors

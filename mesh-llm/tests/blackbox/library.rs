@@ -39,7 +39,9 @@ impl User {
     }
 
     fn run(&self, words: &[&str]) -> Ended {
-        let start = words.iter().fold(self.start.clone(), |start, word| start.word(word));
+        let start = words
+            .iter()
+            .fold(self.start.clone(), |start, word| start.word(word));
         start.ended()
     }
 
@@ -47,7 +49,11 @@ impl User {
     fn rows(&self, words: &[&str]) -> Vec<Value> {
         let ended = self.run(&[words, &["--log-format", "json"]].concat());
         assert_eq!(ended.code, Some(0), "{:?}", ended.err);
-        ended.out.iter().map(|line| serde_json::from_str(line).unwrap()).collect()
+        ended
+            .out
+            .iter()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
     }
 }
 
@@ -94,7 +100,8 @@ fn a_model_is_downloaded_by_name_listed_checked_and_removed() {
 fn a_model_that_is_not_there_is_downloaded_while_the_api_says_so_and_then_served() {
     let user = User::new();
     let bytes = user.publish();
-    user.hub.behave(|behaviour| behaviour.bytes_per_second = Some(bytes.len() as u64 / 4));
+    user.hub
+        .behave(|behaviour| behaviour.bytes_per_second = Some(bytes.len() as u64 / 4));
     let port = free_port();
     let start = user
         .start
@@ -124,10 +131,18 @@ fn a_daemon_that_is_told_to_end_while_it_downloads_ends_and_goes_on_later() {
     let user = User::new();
     let bytes = user.publish();
     let rate = bytes.len() as u64 / 8;
-    user.hub.behave(|behaviour| behaviour.bytes_per_second = Some(rate));
-    let start = user.start.clone().flag("--model", NAME).flag("--port", "0").flag("--threads", "1");
+    user.hub
+        .behave(|behaviour| behaviour.bytes_per_second = Some(rate));
+    let start = user
+        .start
+        .clone()
+        .flag("--model", NAME)
+        .flag("--port", "0")
+        .flag("--threads", "1");
     let mut process = start.process();
-    eventually("bytes arrive", DEADLINE, || (user.hub.sent_bytes() > rate).then_some(()));
+    eventually("bytes arrive", DEADLINE, || {
+        (user.hub.sent_bytes() > rate).then_some(())
+    });
     process.signal(Signal::TERM);
     assert_eq!(process.end(Duration::from_secs(30)).code(), Some(0));
     assert!(!user.store.join(FILE).exists());
@@ -140,7 +155,8 @@ fn a_daemon_that_is_told_to_end_while_it_downloads_ends_and_goes_on_later() {
 fn a_repository_s_quantizations_are_told_where_the_wanted_one_is_missing() {
     let user = User::new();
     for file in ["m-Q4_K_M.gguf", "m-Q8_0.gguf", "README.md"] {
-        user.hub.add("org/m-GGUF", file, fs::read(model(Kind::Least)).unwrap());
+        user.hub
+            .add("org/m-GGUF", file, fs::read(model(Kind::Least)).unwrap());
     }
     let ended = user.run(&["download", "org/m-GGUF:Q5_K_M"]);
     assert_eq!(ended.code, Some(66), "{}", told(&ended));
@@ -183,7 +199,8 @@ fn names_that_lead_nowhere_are_answered_with_what_there_is() {
 #[test]
 fn a_catalog_of_the_user_adds_to_the_embedded_one() {
     let user = User::new();
-    user.hub.add("me/mine", "mine.gguf", fs::read(model(Kind::Least)).unwrap());
+    user.hub
+        .add("me/mine", "mine.gguf", fs::read(model(Kind::Least)).unwrap());
     let table = "name\tsize\thf_repo\tfile\nMy-Own-7B\t1GB\tme/mine\tmine.gguf\n";
     fs::create_dir_all(user.start.home_path()).unwrap();
     fs::write(user.start.home_path().join("catalog.tsv"), table).unwrap();

@@ -6,12 +6,12 @@ mod download;
 mod list;
 mod remove;
 
+use super::available_memory;
 use super::console::Console;
 use super::report::Reporter;
 use super::settings::{self, Layer, Settings, UserFolders};
 use super::state::{Home, StateError};
 use crate::exit::Exit;
-use super::available_memory;
 use crate::models::choice::recommend;
 use crate::models::{self, Library, fetch};
 use comfy_table::{Table, presets};
@@ -152,7 +152,9 @@ impl Error {
             Error::State(_) => Exit::STATE,
             Error::Model(error) => error.exit(),
             Error::Fetch(error) => error.exit(),
-            Error::NothingFits | Error::NotOurs { .. } | Error::NotRemoved { .. } | Error::NoDraft { .. } => Exit::FILE,
+            Error::NothingFits | Error::NotOurs { .. } | Error::NotRemoved { .. } | Error::NoDraft { .. } => {
+                Exit::FILE
+            }
             Error::NobodyToAsk { .. } => Exit::CONFIGURATION,
             Error::Output(_) | Error::Unexpected { .. } => Exit::UNEXPECTED,
         }

@@ -46,6 +46,7 @@ pub fn engine(model: &Arc<Model>, params: ContextParams, queue: u32) -> Engine {
         file: ModelFile::default(),
         context: params,
         queue,
+        saved: None,
     };
     Engine::start(model.clone(), templates, params).unwrap()
 }

@@ -69,8 +69,12 @@ pub(super) fn answer(shared: &Arc<Shared>, door: Door, request: &Request<Incomin
         Method::HEAD => Bytes::new(),
         _ => reply.bytes,
     };
-    let rate = lock(&shared.behaviour).bytes_per_second.filter(|_| door == Door::Storage);
-    response.body(body(bytes, reply.fault, rate, sent, Open::new(shared, door))).unwrap()
+    let rate = lock(&shared.behaviour)
+        .bytes_per_second
+        .filter(|_| door == Door::Storage);
+    response
+        .body(body(bytes, reply.fault, rate, sent, Open::new(shared, door)))
+        .unwrap()
 }
 
 pub(super) fn asked(request: &Request<Incoming>, name: HeaderName) -> Option<&str> {
