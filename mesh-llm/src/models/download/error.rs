@@ -14,7 +14,9 @@ const MAX_NAMES: usize = 20;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Downloads are switched off.
-    #[error("{what} is not on disk, and HF_HUB_OFFLINE forbids downloads; unset it, or use a model that is on disk")]
+    #[error(
+        "{what} is not on disk, and HF_HUB_OFFLINE forbids downloads; unset it, or use a model that is on disk"
+    )]
     Offline {
         /// What was wanted.
         what: String,
@@ -28,7 +30,9 @@ pub enum Error {
         cause: String,
     },
     /// Connections kept breaking off, or brought nothing.
-    #[error("the download of {url} broke off again and again: {cause}; start it again to continue where it stopped")]
+    #[error(
+        "the download of {url} broke off again and again: {cause}; start it again to continue where it stopped"
+    )]
     Broken {
         /// What was downloaded.
         url: String,
@@ -59,7 +63,9 @@ pub enum Error {
         has_token: bool,
     },
     /// The token is not good.
-    #[error("{host} does not accept the token: make a new one at {page} and set HF_TOKEN to it, or unset HF_TOKEN for public models")]
+    #[error(
+        "{host} does not accept the token: make a new one at {page} and set HF_TOKEN to it, or unset HF_TOKEN for public models"
+    )]
     BadToken {
         /// The server.
         host: String,
@@ -110,7 +116,9 @@ pub enum Error {
         status: u16,
     },
     /// A plain address is not for everyone.
-    #[error("{url} may not be read ({said}); use an account or an address that may, or download it by hand and give --model its path")]
+    #[error(
+        "{url} may not be read ({said}); use an account or an address that may, or download it by hand and give --model its path"
+    )]
     Forbidden {
         /// The address.
         url: String,
@@ -140,7 +148,9 @@ pub enum Error {
         name: String,
     },
     /// The server says two different lengths.
-    #[error("{url} should have {expected} bytes and has {found}; nothing was kept: try again, or tell the file's owner")]
+    #[error(
+        "{url} should have {expected} bytes and has {found}; nothing was kept: try again, or tell the file's owner"
+    )]
     WrongLength {
         /// The address.
         url: String,
@@ -150,7 +160,9 @@ pub enum Error {
         found: u64,
     },
     /// The bytes are not the file's.
-    #[error("{url} arrived with SHA-256 {found} instead of {expected}; it was thrown away: try again, and if that does not help, look at the proxy or tell the file's owner")]
+    #[error(
+        "{url} arrived with SHA-256 {found} instead of {expected}; it was thrown away: try again, and if that does not help, look at the proxy or tell the file's owner"
+    )]
     WrongHash {
         /// The address.
         url: String,

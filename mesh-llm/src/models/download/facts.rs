@@ -69,8 +69,14 @@ pub(super) struct Linked {
 impl Linked {
     /// Adds what an answer on the way says; the first that says something counts.
     pub(super) fn add(&mut self, headers: &HeaderMap) {
-        let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
-        self.sha256 = self.sha256.or_else(|| unquoted(text("x-linked-etag")?).parse().ok());
+        let text = |name| {
+            headers
+                .get(name)
+                .and_then(|value: &HeaderValue| value.to_str().ok())
+        };
+        self.sha256 = self
+            .sha256
+            .or_else(|| unquoted(text("x-linked-etag")?).parse().ok());
         self.bytes = self.bytes.or_else(|| text("x-linked-size")?.parse().ok());
     }
 }
@@ -135,7 +141,11 @@ impl Facts {
             identity: linked
                 .map(Identity::Sha256)
                 .or_else(|| Some(Identity::Etag(etag?.to_owned())))
-                .or_else(|| Some(Identity::Modified(text(headers, LAST_MODIFIED.as_str())?.to_owned()))),
+                .or_else(|| {
+                    Some(Identity::Modified(
+                        text(headers, LAST_MODIFIED.as_str())?.to_owned(),
+                    ))
+                }),
             ranges: status == StatusCode::PARTIAL_CONTENT,
         })
     }
@@ -225,7 +235,13 @@ mod tests {
         assert_eq!(range("bytes 0-99/1000"), Some((Some(0..100), Some(1000))));
         assert_eq!(range("bytes 7-7/*"), Some((Some(7..8), None)));
         assert_eq!(range("bytes */0"), Some((None, Some(0))));
-        for wrong in ["", "bytes 0-99", "lines 0-9/10", "bytes a-b/c", "bytes 0-18446744073709551615/1"] {
+        for wrong in [
+            "",
+            "bytes 0-99",
+            "lines 0-9/10",
+            "bytes a-b/c",
+            "bytes 0-18446744073709551615/1",
+        ] {
             assert_eq!(range(wrong), None, "{wrong}");
         }
     }

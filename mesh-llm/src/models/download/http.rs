@@ -137,7 +137,13 @@ impl Client {
             linked.add(response.headers());
             match next(&url, &response).map_err(Failure::Final)? {
                 Some(next) => url = next,
-                None => return Ok(Answer { response, url, linked }),
+                None => {
+                    return Ok(Answer {
+                        response,
+                        url,
+                        linked,
+                    });
+                }
             }
         }
         Err(Failure::Final(Error::Unexpected {
@@ -181,11 +187,19 @@ impl Client {
 
 /// Where the answer says to go on, if it does.
 fn next(url: &Url, response: &Response) -> Result<Option<Url>, Error> {
-    let refuse = |what: String| Err(Error::Unexpected { url: shown(url), what });
+    let refuse = |what: String| {
+        Err(Error::Unexpected {
+            url: shown(url),
+            what,
+        })
+    };
     if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
         return Ok(None);
     }
-    let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
+    let location = response
+        .headers()
+        .get(LOCATION)
+        .and_then(|value| value.to_str().ok());
     let Some(next) = location.and_then(|location| url.join(location).ok()) else {
         return refuse("a redirect to nowhere".to_owned());
     };
@@ -207,13 +221,17 @@ pub(super) fn bad_token(endpoint: &Url) -> Error {
 
 /// A connection broke off.
 pub(super) fn broken(url: &Url, cause: String) -> Error {
-    Error::Broken { url: shown(url), cause }
+    Error::Broken {
+        url: shown(url),
+        cause,
+    }
 }
 
 /// Host and port, as a user would name the server.
 pub(super) fn host(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default();
-    url.port().map_or(host.to_owned(), |port| format!("{host}:{port}"))
+    url.port()
+        .map_or(host.to_owned(), |port| format!("{host}:{port}"))
 }
 
 /// An address as it may be shown: queries and names before the host can hold secrets.

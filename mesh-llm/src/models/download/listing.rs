@@ -80,7 +80,12 @@ pub(super) async fn files(client: &Client, repo: &str, revision: &str) -> Result
 /// Adds to an error about a name which names there are; if they cannot be had, it stays as it is.
 pub(super) async fn explain(client: &Client, mut error: Error) -> Error {
     match &mut error {
-        Error::NoFile { repo, revision, file, known } => {
+        Error::NoFile {
+            repo,
+            revision,
+            file,
+            known,
+        } => {
             let mut names: Vec<_> = match tree(client, repo, revision).await {
                 Ok(files) => files.into_iter().map(|file| file.name).collect(),
                 Err(_) => Vec::new(),
@@ -91,12 +96,16 @@ pub(super) async fn explain(client: &Client, mut error: Error) -> Error {
             *known = Names(names);
         }
         Error::NoRevision { repo, known, .. } => {
-            let segments = ["api", "models"].into_iter().chain(repo.split('/')).chain(["refs"]);
+            let segments = ["api", "models"]
+                .into_iter()
+                .chain(repo.split('/'))
+                .chain(["refs"]);
             let subject = Subject::Repository {
                 repo: repo.clone(),
                 revision: String::new(),
             };
-            if let Ok((Refs { branches, tags }, _)) = page(client, &subject, &client.address(segments)).await {
+            if let Ok((Refs { branches, tags }, _)) = page(client, &subject, &client.address(segments)).await
+            {
                 *known = Names(branches.into_iter().chain(tags).map(|known| known.name).collect());
             }
         }
@@ -117,11 +126,16 @@ async fn tree(client: &Client, repo: &str, revision: &str) -> Result<Vec<RemoteF
     let mut files = Vec::new();
     for _ in 0..MAX_PAGES {
         let (entries, headers) = page::<Vec<Entry>>(client, &subject, &url).await?;
-        files.extend(entries.into_iter().filter(|entry| entry.kind == "file").map(|entry| RemoteFile {
-            name: entry.path,
-            bytes: entry.size,
-            sha256: entry.lfs.and_then(|lfs| lfs.oid.parse().ok()),
-        }));
+        files.extend(
+            entries
+                .into_iter()
+                .filter(|entry| entry.kind == "file")
+                .map(|entry| RemoteFile {
+                    name: entry.path,
+                    bytes: entry.size,
+                    sha256: entry.lfs.and_then(|lfs| lfs.oid.parse().ok()),
+                }),
+        );
         match next(&url, &headers) {
             Some(next) => url = next,
             None => return Ok(files),
@@ -150,7 +164,10 @@ async fn page<T: DeserializeOwned>(
         let answer = client.get(url, &HeaderMap::new()).await?;
         let mut answer = check(client, subject, answer)?;
         let unexpected = |what: String| {
-            Failure::Final(Error::Unexpected { url: shown(url), what })
+            Failure::Final(Error::Unexpected {
+                url: shown(url),
+                what,
+            })
         };
         let expected = answer.response.content_length();
         let mut body = Vec::new();

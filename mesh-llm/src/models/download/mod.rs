@@ -99,7 +99,15 @@ pub async fn fetch(
     file_name: &str,
     progress: watch::Sender<Progress>,
 ) -> Result<PathBuf, Error> {
-    fetch_with(settings, Patience::default(), source, folder, file_name, &progress).await
+    fetch_with(
+        settings,
+        Patience::default(),
+        source,
+        folder,
+        file_name,
+        &progress,
+    )
+    .await
 }
 
 async fn fetch_with(
@@ -117,9 +125,7 @@ async fn fetch_with(
     let client = Client::new(settings, patience)?;
     let remote = Remote::new(client.clone(), source)?;
     if settings.offline {
-        return Err(Error::Offline {
-            what: remote.start(),
-        });
+        return Err(Error::Offline { what: remote.start() });
     }
     let paths = Paths::of(&target);
     // Before the lock, which is in the same folder.
@@ -135,7 +141,16 @@ async fn fetch_with(
             Ok(facts) => facts,
             Err(error) => return Err(listing::explain(&client, error).await),
         };
-        match attempt(&remote, &facts, &paths, lock.clone(), settings.connections, progress).await? {
+        match attempt(
+            &remote,
+            &facts,
+            &paths,
+            lock.clone(),
+            settings.connections,
+            progress,
+        )
+        .await?
+        {
             Outcome::Complete => {
                 finish(paths, target.clone()).await?;
                 return Ok(target);
@@ -146,9 +161,7 @@ async fn fetch_with(
             }
         }
     }
-    Err(Error::Unstable {
-        url: remote.start(),
-    })
+    Err(Error::Unstable { url: remote.start() })
 }
 
 /// Downloads what is missing and checks the whole; the file has no name of its own yet.
@@ -199,9 +212,11 @@ async fn finish(paths: Paths, target: PathBuf) -> Result<(), Error> {
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Error> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .unwrap_or_else(|error| Err(Error::Interrupted { cause: error.to_string() }))
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| {
+        Err(Error::Interrupted {
+            cause: error.to_string(),
+        })
+    })
 }
 
 fn progress_phase(progress: &watch::Sender<Progress>, phase: Phase) {

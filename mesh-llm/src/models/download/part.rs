@@ -91,7 +91,11 @@ impl Part {
             }
         };
         check_space(&paths, facts.bytes)?;
-        let file = OpenOptions::new().create(true).truncate(false).write(true).open(&paths.part);
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&paths.part);
         let file = file.map_err(Error::disk(&paths.part))?;
         reserve(&file, facts.bytes).map_err(Error::disk(&paths.part))?;
         Ok(Self {
@@ -304,7 +308,10 @@ mod tests {
 
     fn open(folder: &Path, facts: &Facts) -> Result<Part, Error> {
         let paths = Paths::of(&folder.join("m.gguf"));
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .unwrap();
         let lock = runtime.block_on(Lock::acquire(&paths.lock, || ())).unwrap();
         Part::open(paths, facts, Arc::new(lock))
     }
@@ -334,7 +341,12 @@ mod tests {
         assert_eq!(part.claim(1), Some(10..50));
         drop(part);
         // A part that is shorter than the record says is not the one that it was written for.
-        File::options().write(true).open(folder.path().join("m.gguf.part")).unwrap().set_len(60).unwrap();
+        File::options()
+            .write(true)
+            .open(folder.path().join("m.gguf.part"))
+            .unwrap()
+            .set_len(60)
+            .unwrap();
         assert_eq!(open(folder.path(), &facts).unwrap().written_bytes(), 0);
     }
 
@@ -350,7 +362,10 @@ mod tests {
             ..facts(100, true)
         };
         assert_eq!(open(folder.path(), &other).unwrap().written_bytes(), 0);
-        assert_eq!(std::fs::read(folder.path().join("m.gguf.part")).unwrap(), [0; 100]);
+        assert_eq!(
+            std::fs::read(folder.path().join("m.gguf.part")).unwrap(),
+            [0; 100]
+        );
         assert_eq!(open(folder.path(), &facts(100, true)).unwrap().written_bytes(), 0);
     }
 

@@ -77,13 +77,19 @@ mod tests {
     fn after(value: &str) -> Option<Duration> {
         let mut headers = HeaderMap::new();
         headers.insert(RETRY_AFTER, HeaderValue::from_str(value).unwrap());
-        retry_after(&headers, SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777))
+        retry_after(
+            &headers,
+            SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777),
+        )
     }
 
     #[test]
     fn retry_after_is_seconds_or_a_date() {
         assert_eq!(after("120"), Some(Duration::from_secs(120)));
-        assert_eq!(after("Sun, 06 Nov 1994 08:49:47 GMT"), Some(Duration::from_secs(10)));
+        assert_eq!(
+            after("Sun, 06 Nov 1994 08:49:47 GMT"),
+            Some(Duration::from_secs(10))
+        );
         assert_eq!(after("Sun, 06 Nov 1994 08:00:00 GMT"), Some(Duration::ZERO));
         assert_eq!(after("soon"), None);
     }
@@ -94,7 +100,10 @@ mod tests {
         let delays: Vec<_> = patience.delays().collect();
         assert_eq!(delays.len(), 8);
         assert!(delays[0] >= patience.first_delay, "{delays:?}");
-        assert!(delays.iter().all(|delay| *delay <= 2 * patience.longest_delay), "{delays:?}");
+        assert!(
+            delays.iter().all(|delay| *delay <= 2 * patience.longest_delay),
+            "{delays:?}"
+        );
         assert!(delays[4] > delays[0], "{delays:?}");
     }
 }

@@ -49,12 +49,14 @@ pub(super) fn write(path: &Path, facts: &Facts, durable: &RangeSet<u64>) -> Resu
         durable: durable.iter().map(|range| (range.start, range.end)).collect(),
     };
     let new = path.with_added_extension("new");
-    let written = serde_json::to_vec(&record).map_err(io::Error::from).and_then(|text| {
-        let mut file = File::create(&new)?;
-        file.write_all(&text)?;
-        file.sync_all()?;
-        std::fs::rename(&new, path)
-    });
+    let written = serde_json::to_vec(&record)
+        .map_err(io::Error::from)
+        .and_then(|text| {
+            let mut file = File::create(&new)?;
+            file.write_all(&text)?;
+            file.sync_all()?;
+            std::fs::rename(&new, path)
+        });
     written.map_err(Error::disk(path))
 }
 
@@ -78,7 +80,10 @@ mod tests {
         let durable: RangeSet<u64> = [0..10, 20..100].into_iter().collect();
         write(&path, &facts(), &durable).unwrap();
         assert_eq!(read(&path, &facts()), Some(durable));
-        let longer = Facts { bytes: 101, ..facts() };
+        let longer = Facts {
+            bytes: 101,
+            ..facts()
+        };
         let other = Facts {
             identity: Some(Identity::Etag("\"b\"".to_owned())),
             ..facts()
@@ -97,7 +102,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("m.part.json");
         let text = |version, durable| {
-            format!(r#"{{"version":{version},"bytes":100,"identity":{{"etag":"\"a\""}},"durable":{durable}}}"#)
+            format!(
+                r#"{{"version":{version},"bytes":100,"identity":{{"etag":"\"a\""}},"durable":{durable}}}"#
+            )
         };
         std::fs::write(&path, text(1, "[[0,100]]")).unwrap();
         assert!(read(&path, &facts()).is_some());

@@ -88,7 +88,11 @@ impl Settings {
 
 /// Where `hf auth login` puts the token.
 fn token_file(variable: &dyn Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
-    let path = |name: &str| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let path = |name: &str| {
+        variable(name)
+            .filter(|value| !value.is_empty())
+            .map(PathBuf::from)
+    };
     path("HF_TOKEN_PATH").or_else(|| {
         let home = path("HF_HOME").or_else(|| {
             let cache = path("XDG_CACHE_HOME").or_else(|| Some(path("HOME")?.join(".cache")));
@@ -117,7 +121,10 @@ mod tests {
     #[test]
     fn without_variables_the_hub_is_asked_without_a_token() {
         assert_eq!(from(&[]), Settings::default());
-        assert_eq!(from(&[("HF_ENDPOINT", ""), ("HF_TOKEN", " \n"), ("HF_HUB_OFFLINE", "0")]), from(&[]));
+        assert_eq!(
+            from(&[("HF_ENDPOINT", ""), ("HF_TOKEN", " \n"), ("HF_HUB_OFFLINE", "0")]),
+            from(&[])
+        );
     }
 
     #[test]
@@ -142,10 +149,19 @@ mod tests {
         std::fs::write(home.path().join("token"), "hf_home\n").unwrap();
         let token = |variables: &[(&str, &str)]| from(variables).token;
         assert_eq!(token(&[("XDG_CACHE_HOME", path)]).as_deref(), Some("hf_cache"));
-        assert_eq!(token(&[("HF_HOME", path), ("XDG_CACHE_HOME", path)]).as_deref(), Some("hf_home"));
-        assert_eq!(token(&[("HF_HOME", path), ("HF_TOKEN", "hf_b")]).as_deref(), Some("hf_b"));
+        assert_eq!(
+            token(&[("HF_HOME", path), ("XDG_CACHE_HOME", path)]).as_deref(),
+            Some("hf_home")
+        );
+        assert_eq!(
+            token(&[("HF_HOME", path), ("HF_TOKEN", "hf_b")]).as_deref(),
+            Some("hf_b")
+        );
         let file = home.path().join("token");
-        assert_eq!(token(&[("HF_TOKEN_PATH", file.to_str().unwrap())]).as_deref(), Some("hf_home"));
+        assert_eq!(
+            token(&[("HF_TOKEN_PATH", file.to_str().unwrap())]).as_deref(),
+            Some("hf_home")
+        );
     }
 
     #[test]

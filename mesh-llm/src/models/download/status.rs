@@ -10,10 +10,7 @@ use std::time::SystemTime;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Subject {
     /// A repository.
-    Repository {
-        repo: String,
-        revision: String,
-    },
+    Repository { repo: String, revision: String },
     /// A file of a repository.
     File {
         repo: String,

@@ -168,7 +168,9 @@ impl Transfer {
             }
             let mut last = None;
             while let Some(end) = connections.join_next().await {
-                match end.map_err(|error| Error::Interrupted { cause: error.to_string() })? {
+                match end.map_err(|error| Error::Interrupted {
+                    cause: error.to_string(),
+                })? {
                     End::Done => {}
                     End::Changed => return Ok(Outcome::Changed),
                     End::GaveUp(error) => last = Some(error),
@@ -270,5 +272,9 @@ async fn joined<T>(task: JoinHandle<Result<T, Error>>) -> Result<T, Error> {
 }
 
 fn flattened<T>(ended: Result<Result<T, Error>, tokio::task::JoinError>) -> Result<T, Error> {
-    ended.unwrap_or_else(|error| Err(Error::Interrupted { cause: error.to_string() }))
+    ended.unwrap_or_else(|error| {
+        Err(Error::Interrupted {
+            cause: error.to_string(),
+        })
+    })
 }

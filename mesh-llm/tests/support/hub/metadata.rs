@@ -31,7 +31,10 @@ pub(super) fn reply_to(shared: &Shared, request: &Request<Incoming>) -> Reply {
         }
         ["api", "models", owner, name, "refs"] => with_repository(shared, request, owner, name, None, |_| {
             let named = |name| json!([{ "name": name, "ref": name, "targetCommit": COMMIT }]);
-            reply(200, json!({ "branches": named("main"), "converts": [], "tags": named("v1") }).to_string())
+            reply(
+                200,
+                json!({ "branches": named("main"), "converts": [], "tags": named("v1") }).to_string(),
+            )
         }),
         ["api", "models", owner, name, "revision", revision] => {
             with_repository(shared, request, owner, name, Some(revision), |repository| {
@@ -41,7 +44,10 @@ pub(super) fn reply_to(shared: &Shared, request: &Request<Incoming>) -> Reply {
                     .map(|(name, file)| json!({ "rfilename": name, "size": file.bytes.len() }))
                     .collect();
                 let id = format!("{owner}/{name}");
-                reply(200, json!({ "id": id, "sha": COMMIT, "siblings": siblings }).to_string())
+                reply(
+                    200,
+                    json!({ "id": id, "sha": COMMIT, "siblings": siblings }).to_string(),
+                )
             })
         }
         [owner, name, "resolve", revision, ..] => {
@@ -93,7 +99,10 @@ fn with_repository(
 
 fn tree(shared: &Shared, request: &Request<Incoming>, repository: &Repository) -> Reply {
     let query = request.uri().query().unwrap_or_default();
-    assert!(query.contains("recursive=true"), "folders would be missing: {query}");
+    assert!(
+        query.contains("recursive=true"),
+        "folders would be missing: {query}"
+    );
     let cursor = query.split('&').find_map(|part| part.strip_prefix("cursor="));
     let from: usize = cursor.map_or(0, |cursor| cursor.parse().unwrap());
     let folder = |name: &String| Some(name.rsplit_once('/')?.0.to_owned());
@@ -140,7 +149,10 @@ fn resolve(shared: &Shared, request: &Request<Incoming>, repository: &Repository
     }
     let behaviour = lock(&shared.behaviour);
     let hash = &stored.sha256;
-    let place = format!("http://{}/blobs/{hash}?generation={}", shared.storage, behaviour.generation);
+    let place = format!(
+        "http://{}/blobs/{hash}?generation={}",
+        shared.storage, behaviour.generation
+    );
     let size = behaviour.false_size.unwrap_or(bytes.len() as u64);
     reply(302, format!("Found. Redirecting to {place}"))
         .header(LOCATION, &place)
@@ -148,7 +160,10 @@ fn resolve(shared: &Shared, request: &Request<Incoming>, repository: &Repository
         .header("x-linked-size", size)
         .header("x-linked-etag", format!("\"{hash}\""))
         .header("x-xet-hash", hash)
-        .header(LINK, format!("<http://{}/xet-auth>; rel=\"xet-auth\"", shared.hub))
+        .header(
+            LINK,
+            format!("<http://{}/xet-auth>; rel=\"xet-auth\"", shared.hub),
+        )
         .header(ACCEPT_RANGES, "bytes")
 }
 

@@ -100,6 +100,8 @@ pub struct Behaviour {
     pub faults: VecDeque<Fault>,
     /// A fault for every request of the storage.
     pub always: Option<Fault>,
+    /// The storage sends so many bytes more; where it would send others, nothing comes.
+    pub allowance: Option<u64>,
     /// For each connection.
     pub bytes_per_second: Option<u64>,
     /// Whole files are sent whatever is asked.
@@ -183,20 +185,30 @@ impl Hub {
     fn put(&self, repo: &str, file: &str, bytes: Bytes, lfs: bool) {
         self.repository(repo, |repository| {
             let sha256 = sha256(&bytes);
-            repository.files.insert(file.to_owned(), Stored { bytes, sha256, lfs });
+            repository
+                .files
+                .insert(file.to_owned(), Stored { bytes, sha256, lfs });
         });
     }
 
     /// Changes a repository.
     pub fn repository(&self, repo: &str, change: impl FnOnce(&mut Repository)) {
-        change(lock(&self.shared.repositories).entry(repo.to_owned()).or_default());
+        change(
+            lock(&self.shared.repositories)
+                .entry(repo.to_owned())
+                .or_default(),
+        );
     }
 
     /// Puts a file at a plain address, which is returned.
     pub fn add_plain(&self, name: &str, bytes: impl Into<Bytes>) -> String {
         let bytes = bytes.into();
         let sha256 = sha256(&bytes);
-        let stored = Stored { bytes, sha256, lfs: false };
+        let stored = Stored {
+            bytes,
+            sha256,
+            lfs: false,
+        };
         lock(&self.shared.plain).insert(name.to_owned(), stored);
         format!("http://{}/plain/{name}", self.shared.storage)
     }
@@ -267,7 +279,10 @@ async fn serve(listener: std::net::TcpListener, door: Door, shared: Arc<Shared>)
 
 /// In hexadecimal digits.
 pub fn sha256(bytes: &Bytes) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    Sha256::digest(bytes)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 /// Bytes that differ everywhere, the same each time.

@@ -69,8 +69,12 @@ pub(super) fn answer(shared: &Arc<Shared>, door: Door, request: &Request<Incomin
         Method::HEAD => Bytes::new(),
         _ => reply.bytes,
     };
-    let rate = lock(&shared.behaviour).bytes_per_second.filter(|_| door == Door::Storage);
-    response.body(body(bytes, reply.fault, rate, sent, Open::new(shared, door))).unwrap()
+    let rate = lock(&shared.behaviour)
+        .bytes_per_second
+        .filter(|_| door == Door::Storage);
+    response
+        .body(body(bytes, reply.fault, rate, sent, Open::new(shared, door)))
+        .unwrap()
 }
 
 pub(super) fn asked(request: &Request<Incoming>, name: HeaderName) -> Option<&str> {
@@ -112,7 +116,11 @@ fn body(bytes: Bytes, fault: Option<Fault>, rate: Option<u64>, sent: Arc<AtomicU
         async move {
             if left.is_empty() {
                 return match fault {
-                    Some(Fault::Cut(_)) => Some((Err(io::Error::other("cut")), (left, open))),
+                    Some(Fault::Cut(_)) => {
+                        // hyper throws away what it has not sent yet; while this waits, it sends.
+                        tokio::time::sleep(Duration::from_millis(10)).await;
+                        Some((Err(io::Error::other("cut")), (left, open)))
+                    }
                     Some(Fault::Stall(_)) => std::future::pending().await,
                     _ => None,
                 };

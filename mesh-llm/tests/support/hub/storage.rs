@@ -20,18 +20,30 @@ pub(super) fn reply_to(shared: &Shared, request: &Request<Incoming>) -> Reply {
             return reply(403, "Request has expired");
         }
         let repositories = lock(&shared.repositories);
-        let mut files = repositories.values().flat_map(|repository| repository.files.values());
+        let mut files = repositories
+            .values()
+            .flat_map(|repository| repository.files.values());
         let Some(stored) = files.find(|stored| stored.sha256 == hash) else {
             return reply(404, "");
         };
         // As S3 has it: a tag of its own kind.
         let tag = format!("\"{}-2\"", &hash[..32]);
         let whole = behaviour.ignores_ranges;
-        ranged(request, stored.bytes.clone(), Some(&tag), None, whole, [(ETAG.as_str(), tag.clone())])
+        ranged(
+            request,
+            stored.bytes.clone(),
+            Some(&tag),
+            None,
+            whole,
+            [(ETAG.as_str(), tag.clone())],
+        )
     } else {
         let plain = lock(&shared.plain);
         let name = path.trim_start_matches("/plain/");
-        let Some(Stored { bytes, sha256: hash, .. }) = plain.get(name) else {
+        let Some(Stored {
+            bytes, sha256: hash, ..
+        }) = plain.get(name)
+        else {
             return reply(404, "");
         };
         let tag = match (behaviour.no_etag, behaviour.sha256_etag) {
@@ -42,7 +54,9 @@ pub(super) fn reply_to(shared: &Shared, request: &Request<Incoming>) -> Reply {
         let whole = behaviour.ignores_ranges;
         let date = "Sun, 06 Nov 1994 08:49:37 GMT";
         let headers = tag.clone().map(|tag| (ETAG.as_str(), tag));
-        let headers = headers.into_iter().chain([(LAST_MODIFIED.as_str(), date.to_owned())]);
+        let headers = headers
+            .into_iter()
+            .chain([(LAST_MODIFIED.as_str(), date.to_owned())]);
         ranged(request, bytes.clone(), tag.as_deref(), Some(date), whole, headers)
     };
     if behaviour.corrupts && reply.bytes.len() > 1 {
@@ -56,6 +70,10 @@ pub(super) fn reply_to(shared: &Shared, request: &Request<Incoming>) -> Reply {
         Some(fault) if fits(fault) => behaviour.faults.pop_front(),
         _ => behaviour.always.clone().filter(|fault| fits(fault)),
     };
+    if let Some(left) = behaviour.allowance {
+        reply.fault = (left < length).then_some(Fault::Stall(left)).or(reply.fault);
+        behaviour.allowance = Some(left.saturating_sub(length));
+    }
     reply
 }
 
