@@ -62,7 +62,13 @@ impl Remote {
 
     /// Asks what the file is.
     pub(super) async fn probe(&self) -> Result<Facts, Error> {
-        let ask = || async { Facts::of(&self.open(Some(0..1), None).await?) };
+        let ask = || async {
+            let mut answer = self.open(Some(0..1), None).await?;
+            let facts = Facts::of(&answer)?;
+            // Read to its end, the connection can be used again; a whole file is not worth that.
+            while facts.ranges && self.piece(&mut answer).await?.is_some() {}
+            Ok(facts)
+        };
         ask.retry(self.client.patience.first_attempts())
             .when(Failure::passes)
             .adjust(Failure::delay)

@@ -183,7 +183,7 @@ async fn without_ranges_it_comes_over_one_connection_and_survives_cuts() {
         bench.hub.behave(|behaviour| {
             behaviour.ignores_ranges = true;
             behaviour.no_etag = no_etag;
-            // The first two happen to the question; one after it.
+            // One for the question, two for what follows.
             behaviour
                 .faults
                 .extend([Fault::Cut(0), Fault::Cut(5 << 20), Fault::Cut(7 << 20)]);
@@ -210,31 +210,22 @@ async fn cut_connections_continue_where_they_stopped() {
 
 #[tokio::test]
 async fn connections_that_bring_nothing_are_an_error_in_the_end_and_what_came_stays() {
-    let bench = Bench::new();
-    bench.hub.behave(|behaviour| {
-        behaviour.faults.push_back(Fault::Cut(3 << 20));
-        behaviour.always = Some(Fault::Cut(1));
-    });
-    // Each brings one byte, so it goes on; then none does.
-    bench
-        .hub
-        .behave(|behaviour| behaviour.always = Some(Fault::Cut(0)));
-    let mut bench = bench;
-    bench.patience.retries = 2;
-    bench.patience.first_retries = 0;
-    // The question for the first byte would be cut as well.
-    bench
-        .hub
-        .behave(|behaviour| behaviour.always = Some(Fault::Stall(1)));
+    let mut bench = Bench::new();
+    bench.patience.retries = 1;
+    bench.hub.behave(|behaviour| behaviour.allowance = Some(6 << 20));
     let error = bench.fail(&bench.source()).await;
     let Error::Broken { cause, .. } = &error else {
         panic!("{error}")
     };
     assert!(cause.contains("nothing came for"), "{error}");
     let durable = bench.durable();
-    assert!(durable > 2 << 20, "{durable}");
+    assert_eq!(
+        durable,
+        (6 << 20) - 1,
+        "all but the first byte, which was asked for alone"
+    );
     bench.hub.clear_log();
-    bench.hub.behave(|behaviour| behaviour.always = None);
+    bench.hub.behave(|behaviour| behaviour.allowance = None);
     bench.succeed(&bench.source()).await;
     assert_eq!(bench.hub.sent_bytes(), LENGTH as u64 - durable + 1);
 }
@@ -290,16 +281,14 @@ async fn a_server_that_wants_too_much_time_is_named() {
 #[tokio::test]
 async fn an_address_that_expired_is_asked_for_again() {
     let bench = Bench::new();
-    bench
-        .hub
-        .behave(|behaviour| behaviour.bytes_per_second = Some(4 << 20));
+    bench.hub.behave(|behaviour| {
+        behaviour.bytes_per_second = Some(4 << 20);
+        behaviour.always = Some(Fault::Cut(1 << 20));
+    });
     let source = bench.source();
     let expire = async {
         tokio::time::sleep(Duration::from_millis(400)).await;
-        bench.hub.behave(|behaviour| {
-            behaviour.generation += 1;
-            behaviour.always = Some(Fault::Cut(1 << 20));
-        });
+        bench.hub.behave(|behaviour| behaviour.generation += 1);
     };
     tokio::join!(bench.succeed(&source), expire);
     assert!(bench.hub.log().iter().any(|logged| logged.status == 403));
@@ -444,12 +433,10 @@ async fn a_file_that_changes_in_the_middle_starts_over() {
 async fn another_file_in_its_place_is_not_mixed_with_what_was_left() {
     let mut bench = Bench::new();
     bench.patience.retries = 0;
-    bench
-        .hub
-        .behave(|behaviour| behaviour.always = Some(Fault::Stall(1 << 20)));
+    bench.hub.behave(|behaviour| behaviour.allowance = Some(6 << 20));
     bench.fail(&bench.source()).await;
     assert!(bench.durable() > 0);
-    bench.hub.behave(|behaviour| behaviour.always = None);
+    bench.hub.behave(|behaviour| behaviour.allowance = None);
     let mut changed = bench.bytes.to_vec();
     changed.reverse();
     bench.bytes = changed.into();

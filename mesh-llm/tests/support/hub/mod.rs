@@ -100,6 +100,8 @@ pub struct Behaviour {
     pub faults: VecDeque<Fault>,
     /// A fault for every request of the storage.
     pub always: Option<Fault>,
+    /// The storage sends so many bytes more; where it would send others, nothing comes.
+    pub allowance: Option<u64>,
     /// For each connection.
     pub bytes_per_second: Option<u64>,
     /// Whole files are sent whatever is asked.

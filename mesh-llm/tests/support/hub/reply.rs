@@ -116,7 +116,11 @@ fn body(bytes: Bytes, fault: Option<Fault>, rate: Option<u64>, sent: Arc<AtomicU
         async move {
             if left.is_empty() {
                 return match fault {
-                    Some(Fault::Cut(_)) => Some((Err(io::Error::other("cut")), (left, open))),
+                    Some(Fault::Cut(_)) => {
+                        // hyper throws away what it has not sent yet; while this waits, it sends.
+                        tokio::time::sleep(Duration::from_millis(10)).await;
+                        Some((Err(io::Error::other("cut")), (left, open)))
+                    }
                     Some(Fault::Stall(_)) => std::future::pending().await,
                     _ => None,
                 };

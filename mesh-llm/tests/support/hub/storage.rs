@@ -70,6 +70,10 @@ pub(super) fn reply_to(shared: &Shared, request: &Request<Incoming>) -> Reply {
         Some(fault) if fits(fault) => behaviour.faults.pop_front(),
         _ => behaviour.always.clone().filter(|fault| fits(fault)),
     };
+    if let Some(left) = behaviour.allowance {
+        reply.fault = (left < length).then_some(Fault::Stall(left)).or(reply.fault);
+        behaviour.allowance = Some(left.saturating_sub(length));
+    }
     reply
 }
 
