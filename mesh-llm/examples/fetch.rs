@@ -23,7 +23,9 @@ async fn main() -> anyhow::Result<()> {
     let settings = Settings::from_env(&|name| std::env::var_os(name));
     let (progress, _) = watch::channel(Progress::default());
     let start = Instant::now();
-    let path = fetch(&settings, &source, Path::new(folder), name, progress).await?;
+    let path = fetch(&settings, &source, Path::new(folder), name, progress)
+        .await?
+        .path;
     let (seconds, bytes) = (start.elapsed().as_secs_f64(), path.metadata()?.len());
     println!(
         "{}: {bytes} bytes, {:.0} MB/s",

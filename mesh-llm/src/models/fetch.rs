@@ -1,12 +1,12 @@
 //! Downloads a model: which files of where, one after the other, into the store.
 
-use super::download::{self, Progress as FileProgress, Settings, Source};
+use super::download::{self, Fetched, Progress as FileProgress, Settings, Source};
 use super::library::{Library, Missing, Model, file_model};
 use super::quantization::{self, RepositoryFile, Unpicked, Variant};
 use super::reference::{MAIN, Pick, Repository};
 use super::{Choice, Names};
 use crate::exit::Exit;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use tokio::sync::watch;
 
 pub use super::download::Phase;
@@ -96,7 +96,7 @@ pub async fn fetch(
     let mut first = None;
     let mut before = 0;
     for (source, file_name) in &plan.files {
-        let path = one(settings, source, &store, file_name, |file| {
+        let Fetched { path, sha256 } = one(settings, source, &store, file_name, |file| {
             // Of files of a catalog the size is known about, until all have been asked for.
             let total = plan.bytes.max(before + file.total_bytes);
             progress.send_replace(Progress {
@@ -110,6 +110,9 @@ pub async fn fetch(
             });
         })
         .await?;
+        if let Some(digest) = &sha256 {
+            library.memory().has_digest(&path, digest);
+        }
         before += path.metadata().map_or(0, |metadata| metadata.len());
         first.get_or_insert(path);
     }
@@ -128,15 +131,15 @@ async fn one(
     store: &Path,
     file_name: &str,
     mut tell: impl FnMut(FileProgress),
-) -> Result<PathBuf, Error> {
+) -> Result<Fetched, Error> {
     let (sender, mut receiver) = watch::channel(FileProgress::default());
     let fetched = download::fetch(settings, source, store, file_name, sender);
     tokio::pin!(fetched);
     loop {
         tokio::select! {
-            path = &mut fetched => {
+            fetched = &mut fetched => {
                 tell(*receiver.borrow());
-                return Ok(path?);
+                return Ok(fetched?);
             }
             Ok(()) = receiver.changed() => tell(*receiver.borrow_and_update()),
         }

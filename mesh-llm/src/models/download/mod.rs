@@ -62,6 +62,21 @@ pub enum Source {
     Url(String),
 }
 
+/// A file that is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fetched {
+    /// The file.
+    pub path: PathBuf,
+    /// Its SHA-256, where it was downloaded now, and checked against what the server told.
+    pub sha256: Option<String>,
+}
+
+impl Fetched {
+    fn found(path: PathBuf) -> Self {
+        Self { path, sha256: None }
+    }
+}
+
 /// How far a download is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Progress {
@@ -87,7 +102,7 @@ pub enum Phase {
     Waiting,
 }
 
-/// Downloads a file to `folder/file_name` and returns that path, once the file is whole and checked.
+/// Downloads a file to `folder/file_name` and returns once the file is whole and checked.
 ///
 /// A file that is there already is taken for what was wanted, without asking the server. What an
 /// earlier attempt left, however it ended, is continued. Dropping the future ends the download; what
@@ -98,7 +113,7 @@ pub async fn fetch(
     folder: &Path,
     file_name: &str,
     progress: watch::Sender<Progress>,
-) -> Result<PathBuf, Error> {
+) -> Result<Fetched, Error> {
     fetch_with(
         settings,
         Patience::default(),
@@ -117,10 +132,10 @@ async fn fetch_with(
     folder: &Path,
     file_name: &str,
     progress: &watch::Sender<Progress>,
-) -> Result<PathBuf, Error> {
+) -> Result<Fetched, Error> {
     let target = target(folder, file_name)?;
     if target.is_file() {
-        return Ok(target);
+        return Ok(Fetched::found(target));
     }
     let client = Client::new(settings, patience)?;
     let remote = Remote::new(client.clone(), source)?;
@@ -133,7 +148,7 @@ async fn fetch_with(
     std::fs::create_dir_all(&parent).map_err(Error::disk(&parent))?;
     let lock = Arc::new(Lock::acquire(&paths.lock, || progress_phase(progress, Phase::Waiting)).await?);
     if target.is_file() {
-        return Ok(target);
+        return Ok(Fetched::found(target));
     }
     for _ in 0..MAX_CHANGES {
         progress.send_replace(Progress::default());
@@ -153,7 +168,10 @@ async fn fetch_with(
         {
             Outcome::Complete => {
                 finish(paths, target.clone()).await?;
-                return Ok(target);
+                return Ok(Fetched {
+                    path: target,
+                    sha256: facts.sha256.map(|digest| digest.to_string()),
+                });
             }
             Outcome::Changed => {
                 tracing::info!(url = %remote.start(), "the file changed on the server: the download starts over");

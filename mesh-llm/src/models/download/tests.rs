@@ -66,6 +66,7 @@ impl Bench {
             &progress,
         )
         .await
+        .map(|fetched| fetched.path)
     }
 
     /// Fetches and looks that exactly the file is there.
@@ -577,7 +578,8 @@ async fn names_stay_in_the_folder() {
         progress,
     )
     .await
-    .unwrap();
+    .unwrap()
+    .path;
     assert_eq!(path, bench.folder.path().join("Q4/m.gguf"));
 }
 
