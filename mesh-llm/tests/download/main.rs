@@ -6,10 +6,12 @@
 mod hub;
 
 use hub::{Door, Hub};
+use mesh_llm::models::download::{Progress, Settings, Source, fetch};
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+use tokio::sync::watch;
 
 const REPO: &str = "maker/model-GGUF";
 const FILE: &str = "model-Q4_K_M.gguf";
@@ -18,16 +20,14 @@ const FILE: &str = "model-Q4_K_M.gguf";
 const BYTES_PER_SECOND: u64 = 6 << 20;
 const LENGTH: usize = 96 << 20;
 
-/// The example, which is built with the tests.
-fn program() -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    test.parent().unwrap().parent().unwrap().join("examples/fetch")
-}
+/// Where a child downloads to; without it, `child` is not one.
+const FOLDER: &str = "MESH_LLM_TEST_FOLDER";
 
+/// Starts this program again, as one that downloads and does nothing else.
 fn start(hub: &Hub, folder: &Path) -> Child {
-    Command::new(program())
-        .args([REPO, FILE])
-        .arg(folder)
+    Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "child", "--ignored"])
+        .env(FOLDER, folder)
         .env("HF_ENDPOINT", hub.endpoint())
         .env("HF_HOME", folder)
         .env_remove("HF_TOKEN")
@@ -36,6 +36,25 @@ fn start(hub: &Hub, folder: &Path) -> Child {
         .stdout(Stdio::null())
         .spawn()
         .unwrap()
+}
+
+#[test]
+#[ignore = "the other tests start it"]
+fn child() {
+    let Some(folder) = std::env::var_os(FOLDER) else {
+        return;
+    };
+    let settings = Settings::from_env(&|name| std::env::var_os(name));
+    let source = Source::HuggingFace {
+        repo: REPO.to_owned(),
+        revision: "main".to_owned(),
+        file: FILE.to_owned(),
+    };
+    let (progress, _) = watch::channel(Progress::default());
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime
+        .block_on(fetch(&settings, &source, Path::new(&folder), FILE, progress))
+        .unwrap();
 }
 
 /// What is recorded as durable.

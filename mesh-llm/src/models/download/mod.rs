@@ -8,6 +8,7 @@
 //! file of a repository is wanted, or where models are kept.
 
 mod digest;
+mod disk;
 mod error;
 mod facts;
 mod http;
@@ -31,10 +32,11 @@ pub use error::{Error, Names};
 pub use listing::{RemoteFile, list};
 pub use settings::Settings;
 
+use disk::Paths;
 use facts::Facts;
 use http::Client;
 use lock::Lock;
-use part::{Part, Paths};
+use part::Part;
 use patience::Patience;
 use remote::Remote;
 use std::fs::File;
@@ -220,8 +222,8 @@ async fn finish(paths: Paths, target: PathBuf) -> Result<(), Error> {
         // What has the name must be whole after a power cut, too: first the bytes, then the name.
         file.sync_all().map_err(Error::disk(&paths.part))?;
         std::fs::rename(&paths.part, &target).map_err(Error::disk(&target))?;
-        part::sync_folder(paths.folder()).map_err(Error::disk(paths.folder()))?;
-        part::remove(&paths.record)
+        disk::sync_folder(paths.folder()).map_err(Error::disk(paths.folder()))?;
+        disk::remove(&paths.record)
     })
     .await
 }

@@ -1,15 +1,15 @@
 //! The file that bytes are written to, before it has its name.
 
+use super::disk::{Paths, check_space, remove, reserve, sync_folder};
 use super::facts::Facts;
 use super::lock::Lock;
 use super::{Error, record};
 use bytes::Bytes;
-use fs4::FileExt;
 use rangemap::RangeSet;
 use std::fs::{File, OpenOptions};
-use std::io::{self, ErrorKind, Seek, SeekFrom, Write};
+use std::io::{self, Seek, SeekFrom, Write};
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use tokio::sync::mpsc::Receiver;
 
@@ -18,34 +18,6 @@ const MIN_PIECE: u64 = 4 << 20;
 
 /// Nor for more: what arrives out of order is hashed late.
 const MAX_PIECE: u64 = 64 << 20;
-
-/// Where a download keeps its things.
-#[derive(Debug, Clone)]
-pub(super) struct Paths {
-    /// The bytes.
-    pub(super) part: PathBuf,
-    /// Which of them are durable.
-    pub(super) record: PathBuf,
-    /// Held while they change.
-    pub(super) lock: PathBuf,
-}
-
-impl Paths {
-    /// Those for a file that will have this path.
-    pub(super) fn of(target: &Path) -> Self {
-        let part = target.with_added_extension("part");
-        Self {
-            record: part.with_added_extension("json"),
-            lock: part.with_added_extension("lock"),
-            part,
-        }
-    }
-
-    /// The folder of all of them.
-    pub(super) fn folder(&self) -> &Path {
-        self.part.parent().unwrap_or(Path::new("."))
-    }
-}
 
 /// A file that is being downloaded. While anything of it is in use, the lock is held.
 #[derive(Debug)]
@@ -244,53 +216,6 @@ fn prefix(ranges: &RangeSet<u64>) -> u64 {
     ranges.get(&0).map_or(0, |range| range.end)
 }
 
-/// Refuses what does not fit.
-fn check_space(paths: &Paths, bytes: u64) -> Result<(), Error> {
-    let folder = paths.folder();
-    let taken = match File::open(&paths.part).and_then(|file| file.allocated_size()) {
-        Ok(taken) => taken,
-        Err(error) if error.kind() == ErrorKind::NotFound => 0,
-        Err(error) => return Err(Error::disk(&paths.part)(error)),
-    };
-    let needed = bytes.saturating_sub(taken);
-    let free = fs4::available_space(folder).map_err(Error::disk(folder))?;
-    match needed > free {
-        true => Err(Error::Space {
-            folder: folder.to_owned(),
-            needed,
-            free,
-        }),
-        false => Ok(()),
-    }
-}
-
-/// Takes the room now rather than failing in the middle, and gives the file its length.
-fn reserve(file: &File, bytes: u64) -> io::Result<()> {
-    // A file system that cannot reserve room can still have a file with holes.
-    let unable = [ErrorKind::Unsupported, ErrorKind::InvalidInput];
-    match file.allocate(bytes) {
-        Err(error) if bytes > 0 && !unable.contains(&error.kind()) => return Err(error),
-        _ => file.set_len(bytes),
-    }
-}
-
-/// Removes a file that may not be there.
-pub(super) fn remove(path: &Path) -> Result<(), Error> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(Error::disk(path)(error)),
-        _ => Ok(()),
-    }
-}
-
-/// Makes durable which names the folder has.
-pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
-    // Elsewhere folders cannot be opened, and renames are durable without it.
-    if cfg!(unix) {
-        File::open(folder)?.sync_all()?;
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::facts::Identity;
@@ -316,12 +241,12 @@ mod tests {
         Part::open(paths, facts, Arc::new(lock))
     }
 
-    /// Lets bytes of a value arrive at these places, in this order.
-    fn arrive(part: &Part, value: u8, places: &[Range<u64>]) {
+    /// Lets bytes arrive at these places, in this order.
+    fn arrive(part: &Part, places: &[(u64, u64)]) {
         let (sender, receiver) = tokio::sync::mpsc::channel(places.len().max(1));
-        for place in places {
-            let bytes = vec![value; (place.end - place.start) as usize];
-            sender.try_send((place.start, bytes.into())).unwrap();
+        for (start, end) in places {
+            let bytes = vec![1; (end - start) as usize];
+            sender.try_send((*start, bytes.into())).unwrap();
         }
         drop(sender);
         part.write(receiver).unwrap();
@@ -332,9 +257,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let facts = facts(100, true);
         let part = open(folder.path(), &facts).unwrap();
-        arrive(&part, 1, &[0..10, 50..60]);
+        arrive(&part, &[(0, 10), (50, 60)]);
         part.checkpoint().unwrap();
-        arrive(&part, 1, &[10..20]);
+        arrive(&part, &[(10, 20)]);
         drop(part);
         let part = open(folder.path(), &facts).unwrap();
         assert_eq!(part.written_bytes(), 20);
@@ -354,7 +279,7 @@ mod tests {
     fn another_file_starts_over() {
         let folder = tempfile::tempdir().unwrap();
         let part = open(folder.path(), &facts(100, true)).unwrap();
-        arrive(&part, 1, &[0..100]);
+        arrive(&part, &[(0, 100)]);
         part.checkpoint().unwrap();
         drop(part);
         let other = Facts {
