@@ -15,6 +15,7 @@
 
 mod array;
 mod error;
+mod file_type;
 mod metadata;
 mod model;
 mod parse;
@@ -28,6 +29,7 @@ mod tests;
 
 pub use array::{Array, Element};
 pub use error::{Error, Fault};
+pub use file_type::file_type;
 pub use metadata::{FromValue, Metadata, Value, ValueType};
 pub use model::{Location, Model};
 pub use reader::{Gguf, Tensor};

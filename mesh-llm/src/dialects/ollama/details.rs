@@ -1,5 +1,6 @@
 //! A model's details, as Ollama's lists have them.
 
+use llama_engine::gguf;
 use serde::Serialize;
 
 /// Ollama's details of a model.
@@ -21,7 +22,7 @@ impl<'a> Details<'a> {
             family: architecture,
             families: [architecture],
             parameter_size: human_count(parameters),
-            quantization_level: quantization(file_type),
+            quantization_level: gguf::file_type(file_type).unwrap_or("unknown"),
         }
     }
 }
@@ -34,49 +35,6 @@ fn human_count(count: u64) -> String {
         1_000_000.. => format!("{:.2}M", scaled(1e6)),
         1_000.. => format!("{:.2}K", scaled(1e3)),
         _ => count.to_string(),
-    }
-}
-
-/// llama.cpp's `llama_ftype` by name: `include/llama.h`.
-fn quantization(file_type: u32) -> &'static str {
-    match file_type {
-        0 => "F32",
-        1 => "F16",
-        2 => "Q4_0",
-        3 => "Q4_1",
-        7 => "Q8_0",
-        8 => "Q5_0",
-        9 => "Q5_1",
-        10 => "Q2_K",
-        11 => "Q3_K_S",
-        12 => "Q3_K_M",
-        13 => "Q3_K_L",
-        14 => "Q4_K_S",
-        15 => "Q4_K_M",
-        16 => "Q5_K_S",
-        17 => "Q5_K_M",
-        18 => "Q6_K",
-        19 => "IQ2_XXS",
-        20 => "IQ2_XS",
-        21 => "Q2_K_S",
-        22 => "IQ3_XS",
-        23 => "IQ3_XXS",
-        24 => "IQ1_S",
-        25 => "IQ4_NL",
-        26 => "IQ3_S",
-        27 => "IQ3_M",
-        28 => "IQ2_S",
-        29 => "IQ2_M",
-        30 => "IQ4_XS",
-        31 => "IQ1_M",
-        32 => "BF16",
-        36 => "TQ1_0",
-        37 => "TQ2_0",
-        38 => "MXFP4_MOE",
-        39 => "NVFP4",
-        40 => "Q1_0",
-        41 => "Q2_0",
-        _ => "unknown",
     }
 }
 
@@ -95,12 +53,5 @@ mod tests {
         ] {
             assert_eq!(human_count(count), text);
         }
-    }
-
-    #[test]
-    fn quantizations_have_llama_cpp_s_numbers() {
-        assert_eq!(quantization(15), "Q4_K_M");
-        assert_eq!(quantization(7), "Q8_0");
-        assert_eq!(quantization(4), "unknown");
     }
 }
