@@ -10,11 +10,13 @@ from ollama import Client as Ollama
 from support.server import Server, serve
 
 TURNS = 20
+# Enough for a call, after which the model sometimes does not find an end.
+TOKENS = 80
 INSTRUCTIONS = "Call the tool."
 TASK = "What is the weather in Paris?"
 SCHEMA = {
     "type": "object",
-    "properties": {"city": {"type": "string", "enum": ["Paris", "Rome"]}, "day": {"type": "integer", "enum": [1, 2]}},
+    "properties": {"city": {"type": "string", "enum": ["Paris", "Rome", "Berlin", "Madrid"]}, "day": {"type": "integer", "enum": [1, 2]}},
     "required": ["city", "day"],
     "additionalProperties": False,
 }
@@ -36,27 +38,29 @@ def result(turn: int) -> str:
 
 
 def question(turn: int) -> str:
-    return f"What is the weather in {('Paris', 'Rome')[turn % 2]}?"
+    return f"What is the weather in {('Paris', 'Rome', 'Berlin', 'Madrid')[turn % 4]} on day {turn}?"
 
 
 def asked_by_chat(server: Server) -> list:
-    """A tool for each of twenty questions, if the model wants one; what it called and what it said."""
+    """Twenty questions, each with a turn of the tool, if the model wants it: what it called."""
     client = server.client()
-    messages: list = []
     transcript = []
     for turn in range(TURNS):
-        messages.append({"role": "user", "content": question(turn)})
+        messages: list = [{"role": "user", "content": question(turn)}]
         for _ in range(2):
             answer = client.chat.completions.create(
                 model="tiny",
                 messages=messages,
                 tools=[{"type": "function", "function": FUNCTION}],
                 temperature=0,
-                max_tokens=60,
+                max_tokens=TOKENS,
             )
             message = answer.choices[0].message
             calls = [(call.function.name, json.loads(call.function.arguments)) for call in message.tool_calls or []]
-            transcript.append((calls, message.content or ""))
+            transcript.append(calls)
+            for call, (_, arguments) in zip(message.tool_calls or [], calls):
+                # Ollama's clients send back what the arguments mean, not how the model spaced them.
+                call.function.arguments = json.dumps(arguments, separators=(",", ":"))
             messages.append(message.to_dict())
             for call in message.tool_calls or []:
                 messages.append({"role": "tool", "tool_call_id": call.id, "name": NAME, "content": result(turn)})
@@ -67,20 +71,19 @@ def asked_by_chat(server: Server) -> list:
 
 def asked_by_ollama(server: Server) -> list:
     client = Ollama(host=server.url)
-    messages: list = []
     transcript = []
     for turn in range(TURNS):
-        messages.append({"role": "user", "content": question(turn)})
+        messages: list = [{"role": "user", "content": question(turn)}]
         for _ in range(2):
             answer = client.chat(
                 model="tiny",
                 messages=messages,
                 tools=[{"type": "function", "function": FUNCTION}],
-                options={"temperature": 0, "num_predict": 60},
+                options={"temperature": 0, "num_predict": TOKENS},
             )
             message = answer.message
             calls = [(call.function.name, dict(call.function.arguments)) for call in message.tool_calls or []]
-            transcript.append((calls, message.content or ""))
+            transcript.append(calls)
             messages.append(message)
             for name, _ in calls:
                 messages.append({"role": "tool", "tool_name": name, "content": result(turn)})
@@ -101,6 +104,7 @@ def by_chat(server: Server) -> Transcript:
             tool_choice="required",
             parallel_tool_calls=False,
             temperature=0,
+            max_completion_tokens=TOKENS,
         )
         message = answer.choices[0].message
         call = message.tool_calls[0]
@@ -124,6 +128,7 @@ def by_responses(server: Server) -> Transcript:
             tool_choice="required",
             parallel_tool_calls=False,
             temperature=0,
+            max_output_tokens=TOKENS,
         )
         call = next(item for item in response.output if item.type == "function_call")
         calls.append((call.name, json.loads(call.arguments)))
@@ -139,12 +144,12 @@ def by_anthropic(server: Server) -> Transcript:
     for turn in range(TURNS):
         answer = client.messages.create(
             model="tiny",
-            max_tokens=200,
+            max_tokens=TOKENS,
             system=INSTRUCTIONS,
             messages=messages,
             tools=[{"name": NAME, "description": DESCRIPTION, "input_schema": SCHEMA}],
             tool_choice={"type": "any", "disable_parallel_tool_use": True},
-            temperature=0,
+            extra_body={"temperature": 0},
         )
         use = next(block for block in answer.content if block.type == "tool_use")
         calls.append((use.name, use.input))
@@ -170,5 +175,5 @@ def test_twenty_turns_are_the_same_in_every_dialect(server: Server, dialect: str
 
 def test_twenty_questions_are_answered_the_same_by_ollama(server: Server) -> None:
     expected = asked_by_chat(server)
-    assert sum(bool(calls) for calls, _ in expected) >= TURNS // 2, "the model calls too few tools to tell anything"
+    assert sum(bool(calls) for calls in expected) >= TURNS // 2, "the model calls too few tools to tell anything"
     assert asked_by_ollama(server) == expected
