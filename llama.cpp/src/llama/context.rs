@@ -354,11 +354,11 @@ impl Context {
         unsafe { sys::llama_memory_seq_cp(memory, from, to, 0, i32::try_from(length).unwrap_or(i32::MAX)) };
     }
 
-    /// What the cache has of `sequence`, as bytes for [`Self::restore`].
+    /// What the cache has of `sequence`, as bytes for [`Self::restore`], at most so many.
     ///
     /// # Errors
-    /// [`Error::State`] where llama.cpp cannot write it.
-    pub fn save(&mut self, sequence: SequenceId) -> Result<Vec<u8>, Error> {
+    /// [`Error::State`] where llama.cpp cannot write it, or it is more.
+    pub fn save(&mut self, sequence: SequenceId, most_bytes: u64) -> Result<Vec<u8>, Error> {
         if !self.knows(sequence) {
             return Err(Error::State("there is no such sequence".into()));
         }
@@ -366,6 +366,11 @@ impl Context {
         // SAFETY: the handle is live and the sequence below its number.
         let (size, error) =
             ffi::with_error(|error| unsafe { ffi::mesh_state_size(context, sequence, error) });
+        if size as u64 > most_bytes {
+            return Err(Error::State(format!(
+                "its {size} bytes are more than {most_bytes}"
+            )));
+        }
         let mut bytes = vec![0; size];
         // SAFETY: as above; llama.cpp writes at most `size` bytes.
         let (written, late) = ffi::with_error(|error| unsafe {

@@ -2,7 +2,7 @@
 //!
 //! Clients talk to the real binary over HTTP; what llama.cpp does alone is measured by this program
 //! started once more with `--bare`, which runs [`bare`]'s loop in a process of its own. The cases are
-//! `decode`, `latency`, `crowd`, `turn`, `beside` and `footprint`.
+//! `decode`, `latency`, `crowd`, `turn`, `beside`, `footprint`, `dialects` and `library`.
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -11,8 +11,10 @@ mod bare;
 mod beside;
 mod crowd;
 mod decode;
+mod dialects;
 mod footprint;
 mod latency;
+mod library;
 mod prompts;
 mod turn;
 
@@ -36,13 +38,15 @@ struct Solo {
 
 type Measure = fn(&Arguments, &mut Report) -> anyhow::Result<()>;
 
-const CASES: [(&str, Measure); 6] = [
+const CASES: [(&str, Measure); 8] = [
     ("decode", decode::measure),
     ("latency", latency::measure),
     ("crowd", crowd::measure),
     ("turn", turn::measure),
     ("beside", beside::measure),
     ("footprint", footprint::measure),
+    ("dialects", dialects::measure),
+    ("library", library::measure),
 ];
 
 fn main() -> anyhow::Result<()> {

@@ -97,6 +97,8 @@ enum Error {
     Bind(#[from] BindError),
     #[error("the keys in {} cannot be used: {cause}; give --api-key-file a file with a key a line", path.display())]
     Keys { path: PathBuf, cause: io::Error },
+    #[error("the API key is empty: give --api-key one, or leave it out to let everybody in")]
+    EmptyKey,
     #[error("{}", .0.message)]
     Engine(Failure),
     #[error("{doing} failed: {cause}")]
@@ -109,6 +111,7 @@ impl Error {
             Error::Settings(error) => error.exit(),
             Error::State(_) => Exit::STATE,
             Error::Keys { .. } => Exit::FILE,
+            Error::EmptyKey => Exit::CONFIGURATION,
             Error::Model(error) => error.exit(),
             Error::Fetch(error) => error.exit(),
             Error::Program(ProgramError::NotThere { .. }) => Exit::FILE,
@@ -204,6 +207,14 @@ fn keys(settings: &Settings) -> Result<Keys, Error> {
             cause,
         })?,
     };
+    // A variable that was not set must not open the API to everybody.
+    if settings
+        .api_key
+        .as_ref()
+        .is_some_and(|key| key.0.trim().is_empty())
+    {
+        return Err(Error::EmptyKey);
+    }
     let own = settings.api_key.iter().map(|key| key.0.trim().to_owned());
     let keys = Keys::new(own.chain(Keys::of_file(&of_file)));
     match &settings.api_key_file {

@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 /// What this program puts into the state directory.
-const OWN_ENTRIES: [&str; 7] = [
+const OWN_ENTRIES: [&str; 8] = [
     "config.toml",
     "catalog.tsv",
     "models",
     "models.json",
     "remembered.json",
+    "remembered.lock",
     "run",
     "slots",
 ];

@@ -2,11 +2,13 @@
 
 use super::download::{self, Fetched, Progress as FileProgress, Settings, Source};
 use super::library::{Library, Missing, Model, file_model};
+use super::memory::Memory;
 use super::quantization::{self, RepositoryFile, Unpicked, Variant};
 use super::reference::{MAIN, Pick, Repository};
-use super::{Choice, Names};
+use super::{Choice, Names, file};
 use crate::exit::Exit;
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use tokio::sync::watch;
 
 pub use super::download::Phase;
@@ -53,6 +55,16 @@ pub enum Error {
         /// What there is.
         there: Names,
     },
+    /// A file of that name came from elsewhere.
+    #[error("{} came from {origin}, not from {wanted}: rename it, or remove it with `mesh-llm models rm`, and try again", path.display())]
+    Namesake {
+        /// The file.
+        path: PathBuf,
+        /// Where it came from.
+        origin: String,
+        /// Where it was to come from.
+        wanted: String,
+    },
     /// The repository has several models of that kind.
     #[error("{repository} may mean {models}: name one of these files behind the repository")]
     Several {
@@ -69,7 +81,10 @@ impl Error {
         match self {
             Error::Model(error) => error.exit(),
             Error::Download(error) => error.exit(),
-            Error::NoModels { .. } | Error::NotThere { .. } | Error::Several { .. } => Exit::FILE,
+            Error::NoModels { .. }
+            | Error::NotThere { .. }
+            | Error::Several { .. }
+            | Error::Namesake { .. } => Exit::FILE,
         }
     }
 }
@@ -78,7 +93,8 @@ impl Error {
 struct Plan {
     files: Vec<(Source, String)>,
     bytes: u64,
-    repository: Option<String>,
+    /// A repository or an address.
+    origin: String,
 }
 
 /// Downloads a model into the library's store; `progress` is told how far it is.
@@ -93,10 +109,12 @@ pub async fn fetch(
 ) -> Result<Model, Error> {
     let store = library.places.store.clone().ok_or(super::Error::NoStore)?;
     let plan = plan(missing, settings).await?;
+    let memory = library.memory();
     let mut first = None;
     let mut before = 0;
     for (source, file_name) in &plan.files {
-        let Fetched { path, sha256 } = one(settings, source, &store, file_name, |file| {
+        refuse_namesake(&store.join(file_name), &plan.origin, &memory.origins())?;
+        let fetched = one(settings, source, &store, file_name, |file| {
             // Of files of a catalog the size is known about, until all have been asked for.
             let total = plan.bytes.max(before + file.total_bytes);
             progress.send_replace(Progress {
@@ -110,18 +128,41 @@ pub async fn fetch(
             });
         })
         .await?;
-        if let Some(digest) = &sha256 {
-            library.memory().has_digest(&path, digest);
+        if fetched.is_new {
+            keep(&fetched, &plan.origin, &memory)?;
         }
-        before += path.metadata().map_or(0, |metadata| metadata.len());
-        first.get_or_insert(path);
+        before += fetched.path.metadata().map_or(0, |metadata| metadata.len());
+        first.get_or_insert(fetched.path);
     }
     // A plan has a file at least.
-    let first = first.unwrap_or_default();
-    if let Some(repository) = &plan.repository {
-        library.memory().came_from(&first, repository);
+    Ok(file_model(&first.unwrap_or_default(), Choice::Named)?)
+}
+
+/// Takes note of a file that came; what is no model goes, or it would be taken for one the next time.
+fn keep(fetched: &Fetched, origin: &str, memory: &Memory) -> Result<(), Error> {
+    if let Err(error) = file::check(&fetched.path) {
+        if let Err(error) = std::fs::remove_file(&fetched.path) {
+            tracing::warn!(%error, path = %fetched.path.display(), "a file that is no model stays");
+        }
+        return Err(error.into());
     }
-    Ok(file_model(&first, Choice::Named)?)
+    memory.came_from(&fetched.path, origin);
+    if let Some(digest) = &fetched.sha256 {
+        memory.has_digest(&fetched.path, digest);
+    }
+    Ok(())
+}
+
+/// Refuses to take a file for one of the same name from elsewhere.
+fn refuse_namesake(path: &Path, wanted: &str, origins: &BTreeMap<PathBuf, String>) -> Result<(), Error> {
+    match origins.get(path) {
+        Some(origin) if origin != wanted && path.exists() => Err(Error::Namesake {
+            path: path.to_owned(),
+            origin: origin.clone(),
+            wanted: wanted.to_owned(),
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// Downloads one file, telling of its progress.
@@ -151,32 +192,32 @@ async fn plan(missing: &Missing, settings: &Settings) -> Result<Plan, Error> {
         Missing::Url { url, file_name } => Ok(Plan {
             files: vec![(Source::Url(url.clone()), file_name.clone())],
             bytes: 0,
-            repository: None,
+            origin: url.clone(),
         }),
         Missing::Known(entry) => {
             let (repository, files) = match &entry.source {
                 Some(source) => (source.repository.clone(), source.files.as_slice()),
                 None => (String::new(), &[][..]),
             };
-            Ok(of_repository(&repository, MAIN, files, entry.bytes))
+            let repository = Repository {
+                name: repository,
+                revision: MAIN.to_owned(),
+                pick: Pick::Usual,
+            };
+            Ok(of_repository(&repository, files, entry.bytes))
         }
         Missing::Repository(repository) => {
             let variant = variant(repository, settings).await?;
             let files: Vec<String> = variant.files.iter().map(|file| file.path.clone()).collect();
-            Ok(of_repository(
-                &repository.name,
-                &repository.revision,
-                &files,
-                variant.bytes(),
-            ))
+            Ok(of_repository(repository, &files, variant.bytes()))
         }
     }
 }
 
-fn of_repository(repository: &str, revision: &str, files: &[String], bytes: u64) -> Plan {
+fn of_repository(repository: &Repository, files: &[String], bytes: u64) -> Plan {
     let source = |file: &String| Source::HuggingFace {
-        repo: repository.to_owned(),
-        revision: revision.to_owned(),
+        repo: repository.name.clone(),
+        revision: repository.revision.clone(),
         file: file.clone(),
     };
     // The store is flat.
@@ -184,7 +225,7 @@ fn of_repository(repository: &str, revision: &str, files: &[String], bytes: u64)
     Plan {
         files: files.iter().map(|file| (source(file), name(file))).collect(),
         bytes,
-        repository: Some(repository.to_owned()),
+        origin: repository.origin(),
     }
 }
 

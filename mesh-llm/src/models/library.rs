@@ -1,7 +1,7 @@
 //! Finds the model that words refer to: on this machine, or what to fetch for it.
 
 use super::catalog::{self, Catalog, Entry};
-use super::choice::{self, Choice, TINY};
+use super::choice::{self, Choice};
 use super::error::{Error, Names};
 use super::inventory::{self, OnDisk, inventory};
 use super::memory::Memory;
@@ -147,20 +147,29 @@ impl Library {
         }
     }
 
-    /// Finds a model on disk.
+    /// Finds a model on disk, by its name or the path of its file.
     ///
     /// # Errors
     /// Where none has such a name, or several have.
     pub fn on_disk(&self, words: &str) -> Result<OnDisk, Error> {
         let models = self.inventory();
-        let there = spelling::best(words, &models, |model| &model.found.name);
-        match one_name(&there) {
-            Some(model) => Ok(model.clone()),
-            None if there.is_empty() => Err(Error::NotOnDisk {
+        if let Some(model) = models.iter().find(|model| model.found.path == Path::new(words)) {
+            return Ok(model.clone());
+        }
+        match spelling::best(words, &models, |model| &model.found.name).as_slice() {
+            [] => Err(Error::NotOnDisk {
                 name: words.to_owned(),
                 there: Names(models.into_iter().map(|model| model.found.name).collect()),
             }),
-            None => Err(ambiguous(words, there.iter().map(|model| &model.found.name))),
+            [model] => Ok((*model).clone()),
+            // Of one name, too: what is removed must be what is meant.
+            several => {
+                let paths: Vec<String> = several
+                    .iter()
+                    .map(|model| model.found.path.display().to_string())
+                    .collect();
+                Err(ambiguous(words, paths.iter()))
+            }
         }
     }
 
@@ -178,6 +187,13 @@ impl Library {
         let models = self.inventory();
         let last = self.memory().last_used();
         let store = self.places.store.as_deref();
+        // One that was named by its path is in no list.
+        if let Some(path) = last.as_deref().filter(|path| path.is_file())
+            && !models.iter().any(|model| model.found.path == path)
+            && let Ok(model) = file_model(path, Choice::LastUsed)
+        {
+            return Ok(model);
+        }
         match choice::choose(&models, last.as_deref(), memory_bytes, store) {
             (Some(model), choice) => Ok(of_inventory(model, choice)),
             (None, choice) => tiny::model(&self.own, choice),
@@ -187,19 +203,18 @@ impl Library {
     fn named(&self, name: &str) -> Result<Resolved, Error> {
         let models = self.inventory();
         let known = self.catalog.find(name);
+        let on_disk = spelling::best(name, &models, |model| &model.found.name);
+        let disk_fit = on_disk
+            .first()
+            .and_then(|model| spelling::fit(name, &model.found.name));
+        let known_fit = known.first().and_then(|entry| spelling::fit(name, &entry.name));
         // The catalog's name of a model stands for its file, whatever that is called.
         if let [entry] = known.as_slice()
+            && disk_fit.is_none_or(|disk| known_fit.is_some_and(|known| known <= disk))
             && let Some(model) = find_entry(&models, entry)
         {
             return Ok(Resolved::Here(of_inventory(model, Choice::Named)));
         }
-        let on_disk = spelling::best(name, &models, |model| &model.found.name);
-        let fit = |names: &[&str]| names.first().and_then(|other| spelling::fit(name, other));
-        let disk_fit = fit(&on_disk
-            .iter()
-            .map(|model| model.found.name.as_str())
-            .collect::<Vec<_>>());
-        let known_fit = fit(&known.iter().map(|entry| entry.name.as_str()).collect::<Vec<_>>());
         let prefers_disk = match (disk_fit, known_fit) {
             (Some(disk), Some(known)) => disk <= known,
             (disk, _) => disk.is_some(),
@@ -224,7 +239,8 @@ impl Library {
         let models: Vec<OnDisk> = self
             .inventory()
             .into_iter()
-            .filter(|model| model.found.repository.as_deref() == Some(repository.name.as_str()))
+            .filter(|model| model.about.is_ok())
+            .filter(|model| model.found.repository == Some(repository.origin()))
             .collect();
         match pick_on_disk(&models, &repository.pick) {
             Some(model) => Resolved::Here(of_inventory(model, Choice::Named)),
@@ -239,7 +255,9 @@ impl Library {
             return Err(Error::NotAModelUrl { url });
         }
         let here = self.places.store.as_ref().map(|store| store.join(&file_name));
-        match here.filter(|path| path.exists()) {
+        let origins = self.memory().origins();
+        let same = |path: &PathBuf| origins.get(path).is_none_or(|origin| *origin == url);
+        match here.filter(|path| path.exists() && same(path)) {
             Some(path) => file_model(&path, Choice::Named).map(Resolved::Here),
             None => Ok(Resolved::Missing(Missing::Url { url, file_name })),
         }
@@ -285,7 +303,8 @@ fn one_name<'a>(models: &[&'a OnDisk]) -> Option<&'a OnDisk> {
 pub fn find_entry<'a>(models: &'a [OnDisk], entry: &Entry) -> Option<&'a OnDisk> {
     let first = entry.source.as_ref()?.files.first()?;
     let name = first.rsplit('/').next()?;
-    models.iter().find(|model| {
+    // One that lacks parts is still to be fetched.
+    models.iter().filter(|model| model.about.is_ok()).find(|model| {
         model
             .found
             .path
@@ -326,7 +345,12 @@ fn ambiguous<'a>(name: &str, models: impl Iterator<Item = &'a String>) -> Error 
     }
 }
 
-/// Whether a model may be removed by this program: those of other programs are theirs.
-pub fn is_ours(model: &OnDisk) -> bool {
-    model.found.keeper == Keeper::Store && model.found.name != TINY
+/// Whether a model may be removed by this program: those of other programs are theirs, also where a link
+/// in the store leads to them.
+pub fn is_ours(model: &OnDisk, store: Option<&Path>) -> bool {
+    let inside = || {
+        let (path, store) = (model.found.path.canonicalize().ok()?, store?.canonicalize().ok()?);
+        Some(path.starts_with(store))
+    };
+    model.found.keeper == Keeper::Store && inside() == Some(true)
 }

@@ -3,9 +3,10 @@
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 /// The file in the state directory.
 pub const FILE_NAME: &str = "remembered.json";
@@ -24,7 +25,32 @@ struct Remembered {
     /// The repositories that files came from.
     origins: BTreeMap<PathBuf, String>,
     /// The SHA-256 of files that were checked when they came.
-    digests: BTreeMap<PathBuf, String>,
+    digests: BTreeMap<PathBuf, Digest>,
+}
+
+/// The SHA-256 of a file as it was at a time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Digest {
+    sha256: String,
+    bytes: u64,
+    modified: Option<SystemTime>,
+}
+
+impl Digest {
+    /// That of a file as it is now.
+    fn new(file: &Path, sha256: &str) -> io::Result<Self> {
+        let metadata = file.metadata()?;
+        Ok(Self {
+            sha256: sha256.to_owned(),
+            bytes: metadata.len(),
+            modified: metadata.modified().ok(),
+        })
+    }
+
+    /// Whether the file is the one that it was taken of; another may have its name.
+    fn is_of(&self, file: &Path) -> bool {
+        Self::new(file, &self.sha256).is_ok_and(|now| now == *self)
+    }
 }
 
 impl Memory {
@@ -45,14 +71,19 @@ impl Memory {
         self.load().origins
     }
 
-    /// The SHA-256 of files that were checked when they came.
+    /// The SHA-256 of files that were checked when they came, and were not written to since.
     pub fn digests(&self) -> BTreeMap<PathBuf, String> {
-        self.load().digests
+        let digests = self.load().digests.into_iter();
+        digests
+            .filter(|(file, digest)| digest.is_of(file))
+            .map(|(file, digest)| (file, digest.sha256))
+            .collect()
     }
 
     /// Remembers which model is served.
     pub fn used(&self, model: &Path) {
-        self.change(|remembered| remembered.last_used = Some(model.to_owned()));
+        let model = std::path::absolute(model).unwrap_or_else(|_| model.to_owned());
+        self.change(|remembered| remembered.last_used = Some(model));
     }
 
     /// Remembers where a file came from.
@@ -64,8 +95,11 @@ impl Memory {
 
     /// Remembers the SHA-256 of a file that came whole.
     pub fn has_digest(&self, file: &Path, sha256: &str) {
+        let Ok(digest) = Digest::new(file, sha256) else {
+            return;
+        };
         self.change(|remembered| {
-            remembered.digests.insert(file.to_owned(), sha256.to_owned());
+            remembered.digests.insert(file.to_owned(), digest);
         });
     }
 
@@ -76,10 +110,17 @@ impl Memory {
     }
 
     fn change(&self, change: impl FnOnce(&mut Remembered)) {
+        // Another mesh-llm may be about to write, too. Without a lock, one of both may be lost.
+        let lock = File::options()
+            .create(true)
+            .write(true)
+            .truncate(false)
+            .open(self.path.with_extension("lock"));
+        let _locked = lock.and_then(|file| file.lock().map(|()| file));
         let mut remembered = self.load();
         change(&mut remembered);
         remembered.origins.retain(|file, _| file.exists());
-        remembered.digests.retain(|file, _| file.exists());
+        remembered.digests.retain(|file, digest| digest.is_of(file));
         if let Err(error) = self.save(&remembered) {
             tracing::debug!(%error, path = %self.path.display(), "nothing was remembered");
         }

@@ -40,6 +40,16 @@ pub enum Pick {
     File(String),
 }
 
+impl Repository {
+    /// Where a file of it comes from, to be told from others of that name.
+    pub fn origin(&self) -> String {
+        match self.revision.as_str() {
+            MAIN => self.name.clone(),
+            revision => format!("{}@{revision}", self.name),
+        }
+    }
+}
+
 /// The branch that everybody means.
 pub const MAIN: &str = "main";
 

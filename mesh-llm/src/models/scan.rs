@@ -140,6 +140,26 @@ fn found(path: &Path, name: String, keeper: Keeper) -> Option<Found> {
     })
 }
 
+/// The files that belong to a model's first one, in reverse order: itself is the last.
+pub fn parts(first: &Path) -> Vec<PathBuf> {
+    let stem = file::stem(first);
+    let of_same = |path: &PathBuf| {
+        file::is_gguf(path) && file::part(&file::stem(path)).is_some_and(|part| part.first(path) == first)
+    };
+    let mut parts: Vec<PathBuf> = match (file::part(&stem), first.parent()) {
+        (Some(_), Some(folder)) => fs::read_dir(folder)
+            .into_iter()
+            .flatten()
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .filter(of_same)
+            .collect(),
+        _ => vec![first.to_owned()],
+    };
+    parts.sort();
+    parts.reverse();
+    parts
+}
+
 /// Whether a file with this stem can be served: the eyes of a model are of no use alone.
 fn serves(stem: &str) -> bool {
     let lower = stem.to_lowercase();
@@ -261,6 +281,17 @@ mod tests {
                 named("qwen3:8b", Keeper::Ollama),
             ]
         );
+    }
+
+    #[test]
+    fn a_model_s_parts_are_found_the_first_last() {
+        let disk = Disk::new();
+        let first = disk.write("store/b-00001-of-00003.gguf", "GGUF");
+        let third = disk.write("store/b-00003-of-00003.gguf", "GGUF");
+        disk.write("store/b-00002-of-00004.gguf", "GGUF");
+        let single = disk.write("store/b.gguf", "GGUF");
+        assert_eq!(parts(&first), [third, first]);
+        assert_eq!(parts(&single), [single]);
     }
 
     #[test]

@@ -81,9 +81,16 @@ fn a_model_is_downloaded_by_name_listed_checked_and_removed() {
 
     // The hub told its SHA-256, so that damage is seen that leaves the form right.
     assert_eq!(user.rows(&["models", "check"])[0]["sha256"], true);
+    // A disk that forgets leaves the date alone; a file that was written anew is another one.
     let mut damaged = bytes;
     *damaged.last_mut().unwrap() ^= 1;
+    let written = fs::metadata(user.store.join(FILE)).unwrap().modified().unwrap();
     fs::write(user.store.join(FILE), damaged).unwrap();
+    let file = fs::File::options()
+        .append(true)
+        .open(user.store.join(FILE))
+        .unwrap();
+    file.set_modified(written).unwrap();
     let ended = user.run(&["models", "check", "qwen3"]);
     assert_eq!(ended.code, Some(65));
     assert!(ended.out.join("\n").contains("damaged"), "{:?}", ended.out);
@@ -102,7 +109,7 @@ fn a_model_that_is_not_there_is_downloaded_while_the_api_says_so_and_then_served
     let bytes = user.publish();
     user.hub
         .behave(|behaviour| behaviour.bytes_per_second = Some(bytes.len() as u64 / 4));
-    let port = free_port();
+    let port = own_port();
     let start = user
         .start
         .clone()
@@ -209,8 +216,45 @@ fn a_catalog_of_the_user_adds_to_the_embedded_one() {
     assert!(user.store.join("mine.gguf").exists());
 }
 
-/// A port that was free a moment ago.
-fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
+#[test]
+fn a_file_of_one_repository_is_not_taken_for_that_of_another() {
+    let user = User::new();
+    for repository in ["one/m-GGUF", "two/m-GGUF"] {
+        user.hub
+            .add(repository, "m-Q4_K_M.gguf", fs::read(model(Kind::Least)).unwrap());
+    }
+    assert_eq!(user.run(&["download", "one/m-GGUF"]).code, Some(0));
+    let ended = user.run(&["download", "two/m-GGUF"]);
+    assert_eq!(ended.code, Some(66), "{}", told(&ended));
+    assert!(told(&ended).contains("came from one/m-GGUF"), "{}", told(&ended));
+}
+
+#[test]
+fn what_is_downloaded_and_no_model_is_told_and_does_not_stay() {
+    let user = User::new();
+    let url = user.hub.add_plain("x.gguf", "<html>not here</html>");
+    let ended = user.run(&["download", &url]);
+    assert_eq!(ended.code, Some(65), "{}", told(&ended));
+    assert!(!user.store.join("x.gguf").exists());
+}
+
+#[test]
+fn the_api_is_for_those_who_show_a_key() {
+    let start = Start::model("tiny").variable("MESH_LLM_API_KEY", "secret");
+    let daemon = start.ready();
+    assert_eq!(daemon.get("/health").status, 200);
+    assert_eq!(daemon.get("/v1/models").error(401)["code"], "invalid_api_key");
+    let message = daemon.post("/v1/messages", &serde_json::json!({})).json();
+    assert_eq!(message["error"]["type"], "authentication_error");
+    let ended = Start::model("tiny")
+        .variable("MESH_LLM_API_KEY_FILE", "/nowhere")
+        .ended();
+    assert_eq!(ended.code, Some(66), "{}", told(&ended));
+    let ended = Start::model("tiny").flag("--api-key", " ").ended();
+    assert_eq!(ended.code, Some(64), "{}", told(&ended));
+}
+
+/// A port for this test alone: below those that the system hands out, another for each run.
+fn own_port() -> u16 {
+    20_000 + (std::process::id() % 10_000) as u16
 }

@@ -65,6 +65,7 @@ fn what_is_torn_or_of_another_kind_is_not_used() {
     assert!(ask(&other).1 < 20);
     // It is killed, so that it saves nothing.
     drop(other);
+    assert!(!saved(&start).is_empty());
     for path in saved(&start) {
         let bytes = fs::read(&path).unwrap();
         fs::write(&path, &bytes[..bytes.len() - 9]).unwrap();

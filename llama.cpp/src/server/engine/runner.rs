@@ -213,7 +213,7 @@ impl Runner {
             }
             let saved = pipeline
                 .context()
-                .save(index as i32)
+                .save(index as i32, files.most_bytes())
                 .map_err(|error| error.to_string())
                 .and_then(|state| files.save(tokens, &state).map_err(|error| error.to_string()));
             if let Err(error) = saved {

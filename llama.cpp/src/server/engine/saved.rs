@@ -7,7 +7,7 @@
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use crc32fast::Hasher;
 use serde::{Deserialize, Serialize};
@@ -22,6 +22,12 @@ const MOST_HEADER_BYTES: u32 = 100 << 20;
 
 /// The ending of files' names.
 const ENDING: &str = "slot";
+
+/// What the name of a file begins with that is being written.
+const UNFINISHED: &str = ".saving-";
+
+/// A file that has been written for so long was left by a process that was killed.
+const LEFT_AFTER: Duration = Duration::from_secs(600);
 
 /// Fewer tokens are computed as fast as they are read.
 const LEAST_TOKENS: usize = 64;
@@ -61,6 +67,11 @@ impl SlotFiles {
         }
     }
 
+    /// The most bytes of all files together.
+    pub fn most_bytes(&self) -> u64 {
+        self.most_bytes
+    }
+
     /// Whether a cache of so many tokens is worth a file.
     pub fn is_worthwhile(tokens: usize) -> bool {
         tokens >= LEAST_TOKENS
@@ -91,7 +102,10 @@ impl SlotFiles {
         ));
         self.make_room(length, &path)?;
         let mut checksum = Hasher::new();
-        let mut file = tempfile::NamedTempFile::new_in(&self.folder)?;
+        self.remove_leftovers();
+        let mut file = tempfile::Builder::new()
+            .prefix(UNFINISHED)
+            .tempfile_in(&self.folder)?;
         for bytes in [&MAGIC[..], &header_length.to_le_bytes(), &header, state] {
             checksum.update(bytes);
             file.write_all(bytes)?;
@@ -125,10 +139,24 @@ impl SlotFiles {
             if all + bytes <= self.most_bytes {
                 break;
             }
-            fs::remove_file(path)?;
-            all -= length;
+            match fs::remove_file(path) {
+                // Another process may have been before.
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => all -= length,
+            }
         }
         Ok(())
+    }
+
+    /// Removes what processes left that were killed while they saved.
+    fn remove_leftovers(&self) {
+        let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();
+        for entry in entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(UNFINISHED)) {
+            let age = entry.metadata().and_then(|metadata| metadata.modified());
+            let is_old = age.is_ok_and(|time| time.elapsed().is_ok_and(|age| age > LEFT_AFTER));
+            // What cannot be removed is in nobody's way but the disk's.
+            let _ = is_old.then(|| fs::remove_file(entry.path()));
+        }
     }
 
     /// All files with their times and lengths, the oldest first.
@@ -255,6 +283,24 @@ mod tests {
             3,
             "what never fits removes nothing"
         );
+    }
+
+    #[test]
+    fn what_a_killed_process_left_goes() {
+        let folder = tempfile::tempdir().unwrap();
+        let (old, new) = (
+            folder.path().join(".saving-old"),
+            folder.path().join(".saving-new"),
+        );
+        for path in [&old, &new] {
+            fs::write(path, "half").unwrap();
+        }
+        let file = File::options().append(true).open(&old).unwrap();
+        file.set_modified(SystemTime::now() - 2 * LEFT_AFTER).unwrap();
+        files(folder.path(), 1 << 20, "ours")
+            .save(&[1], b"state")
+            .unwrap();
+        assert!(!old.exists() && new.exists());
     }
 
     proptest! {

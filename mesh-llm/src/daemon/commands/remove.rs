@@ -4,25 +4,25 @@ use super::super::report::Reporter;
 use super::{Error, size};
 use crate::exit::Exit;
 use crate::models::library::{Library, is_ours};
+use crate::models::scan::parts;
 use std::fs;
 use std::io::{self, BufRead, IsTerminal, Write};
+use std::path::Path;
 
 /// Removes what the words refer to; with `asks`, after a yes.
 pub(super) fn remove(library: &Library, words: &str, asks: bool, reporter: &Reporter) -> Result<Exit, Error> {
     let model = library.on_disk(words)?;
     let name = &model.found.name;
-    if !is_ours(&model) {
+    if !is_ours(&model, library.places.store.as_deref()) {
         return Err(Error::NotOurs {
             name: name.clone(),
             keeper: model.found.keeper.to_string(),
             path: model.found.path.display().to_string(),
         });
     }
-    let files = match &model.about {
-        Ok(about) => about.files.clone(),
-        Err(_) => vec![model.found.path.clone()],
-    };
-    if asks && !may_go(name, model.bytes(), files.len())? {
+    // Those of a model that lacks some, too. The first goes last: without it nothing lists the others.
+    let files = parts(&model.found.path);
+    if asks && !may_go(&model.found.path, model.bytes(), files.len())? {
         reporter.note(&format!("{name} stays"));
         return Ok(Exit::DONE);
     }
@@ -39,10 +39,11 @@ pub(super) fn remove(library: &Library, words: &str, asks: bool, reporter: &Repo
     Ok(Exit::DONE)
 }
 
-fn may_go(name: &str, bytes: u64, files: usize) -> Result<bool, Error> {
+fn may_go(path: &Path, bytes: u64, files: usize) -> Result<bool, Error> {
+    let name = path.display();
     if !io::stdin().is_terminal() {
         return Err(Error::NobodyToAsk {
-            name: name.to_owned(),
+            name: name.to_string(),
         });
     }
     let files = match files {

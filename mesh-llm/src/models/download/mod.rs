@@ -69,13 +69,19 @@ pub enum Source {
 pub struct Fetched {
     /// The file.
     pub path: PathBuf,
+    /// Whether it was downloaded now; else it was there.
+    pub is_new: bool,
     /// Its SHA-256, where it was downloaded now, and checked against what the server told.
     pub sha256: Option<String>,
 }
 
 impl Fetched {
     fn found(path: PathBuf) -> Self {
-        Self { path, sha256: None }
+        Self {
+            path,
+            is_new: false,
+            sha256: None,
+        }
     }
 }
 
@@ -172,6 +178,7 @@ async fn fetch_with(
                 finish(paths, target.clone()).await?;
                 return Ok(Fetched {
                     path: target,
+                    is_new: true,
                     sha256: facts.sha256.map(|digest| digest.to_string()),
                 });
             }
