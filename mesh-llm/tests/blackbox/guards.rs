@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use serde_json::{Value, json};
 use ureq::http::Request;
 
-use crate::harness::{Answer, Client, Daemon, Start};
+use crate::harness::{Answer, Client, DEADLINE, Daemon, Start};
 use crate::starting::chat;
 
 fn tiny() -> Daemon {
@@ -163,4 +163,32 @@ fn what_is_wrong_with_a_request_is_named() {
         .try_send(request.body("{\"messages\": [").unwrap())
         .unwrap();
     answer.error(400);
+}
+
+#[test]
+fn a_request_is_one_line_of_the_log_with_its_timings_and_without_its_text() {
+    let daemon = Start::model("tiny").word("-vv").ready();
+    let body = json!({"messages": [{"role": "user", "content": "My word is Xylograph."}], "stop": ["Quux"]});
+    daemon.post("/v1/chat/completions", &body).ok();
+    let line = daemon
+        .process
+        .err
+        .wait_for("the request's line", DEADLINE, |lines| {
+            let of_request = |line: &&String| {
+                line.contains("a request is answered") && !line.contains("completion_tokens=1 ")
+            };
+            lines.iter().rfind(of_request).cloned()
+        });
+    for field in [
+        "prompt_tokens=",
+        "completion_tokens=",
+        "queued_ms=",
+        "prefill_ms=",
+        "decode_ms=",
+    ] {
+        assert!(line.contains(field), "{line}");
+    }
+    for line in daemon.process.err.so_far() {
+        assert!(!line.contains("Xylograph") && !line.contains("Quux"), "{line}");
+    }
 }

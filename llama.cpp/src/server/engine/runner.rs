@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::mpsc::{Receiver, TryRecvError};
+use std::time::Duration;
 
 use tokio::sync::watch;
 
@@ -564,10 +565,22 @@ impl Runner {
     }
 
     fn finish(&mut self, index: usize, reason: FinishReason) {
-        let generated = self.slots[index].sequence.generated();
+        let sequence = &self.slots[index].sequence;
+        let (generated, length) = (sequence.generated(), sequence.len());
         self.state.completion_tokens_total += generated as u64;
         if let Some(running) = self.release(index) {
             let timings = running.finish(reason, generated);
+            let milliseconds = |time: Duration| time.as_secs_f64() * 1e3;
+            // How much and how long, never what.
+            tracing::debug!(
+                slot = index,
+                prompt_tokens = length - generated,
+                completion_tokens = generated,
+                queued_ms = milliseconds(timings.queued),
+                prefill_ms = milliseconds(timings.prefill),
+                decode_ms = milliseconds(timings.decode),
+                "a request is answered"
+            );
             let seconds = (timings.prefill + timings.decode).as_secs_f64();
             let average = &mut self.state.request_seconds;
             *average = if *average == 0.0 {
