@@ -1,8 +1,9 @@
-//! The OpenAI-compatible endpoint: forwards every exchange to the engine, byte for byte.
+//! The endpoint: forwards what speaks the engine's own dialect byte for byte, and has the rest
+//! translated by `dialects`.
 //!
-//! Nothing here reads a request or an answer. What this room says itself is what the engine
-//! cannot: that it is not ready, that it crashed, that an origin or a host is foreign. It knows
-//! nothing of how the engine is started.
+//! What this room says itself is what the engine cannot: that it is not ready, that it crashed, that a
+//! key is missing, that an origin, a page or a host is foreign. It keeps the responses that clients of
+//! OpenAI Responses come back to. It knows nothing of how the engine is started.
 
 mod answer;
 mod anthropic;

@@ -110,10 +110,14 @@ pub async fn fetch(
     let store = library.places.store.clone().ok_or(super::Error::NoStore)?;
     let plan = plan(missing, settings).await?;
     let memory = library.memory();
+    // Before the first of them is downloaded, for hours perhaps.
+    let origins = memory.origins();
+    for (_, file_name) in &plan.files {
+        refuse_namesake(&store.join(file_name), &plan.origin, &origins)?;
+    }
     let mut first = None;
     let mut before = 0;
     for (source, file_name) in &plan.files {
-        refuse_namesake(&store.join(file_name), &plan.origin, &memory.origins())?;
         let fetched = one(settings, source, &store, file_name, |file| {
             // Of files of a catalog the size is known about, until all have been asked for.
             let total = plan.bytes.max(before + file.total_bytes);

@@ -187,14 +187,16 @@ impl Runner {
                         "a slot is as it was saved"
                     );
                     slot.sequence.restore(saved.tokens);
-                    // Of those that were saved, the first is the newest.
-                    slot.since = (self.limits.context - number) as u64;
                     number += 1;
                 }
                 Err(error) => tracing::debug!(%error, "a saved slot stays on disk"),
             }
         }
-        self.clock = self.limits.context as u64;
+        // Of those that were saved, the first was used last.
+        for slot in self.slots[..number].iter_mut().rev() {
+            self.clock += 1;
+            slot.since = self.clock;
+        }
     }
 
     /// Writes what the slots have, the one used longest ago first.
