@@ -8,5 +8,6 @@ pub mod gguf;
 #[cfg(feature = "native")]
 pub mod llama;
 pub mod priority;
+pub mod rpc;
 pub mod server;
 pub mod status;

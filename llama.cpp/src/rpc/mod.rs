@@ -1,0 +1,3 @@
+//! The split: devices of other nodes as devices of ggml.
+
+pub mod graph;
