@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::ptr;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use llama_cpp_sys_2 as sys;
@@ -86,8 +86,8 @@ struct Buffer {
     /// Addresses that nothing can be read from, so that none of ours is an address of something else.
     base: *mut c_void,
     size: usize,
-    /// Nothing was written since it was allocated, zeroed.
-    fresh: bool,
+    /// The worker knows of it. Only then does it take memory, and it is zeroed at first.
+    announced: AtomicBool,
 }
 
 /// How a device is made.
@@ -99,7 +99,6 @@ pub(super) struct DeviceParams {
     pub(super) node: NodeId,
     /// Its queue on that node.
     pub(super) queue: u8,
-    /// How many nodes there are.
     pub(super) shared: Arc<Shared>,
     pub(super) posts: Arc<Posts>,
 }
@@ -211,10 +210,13 @@ impl Device {
         }
         // SAFETY: a tensor's buffer is live as long as the tensor.
         match unsafe { own_buffer(tensor.buffer) } {
-            Some((buffer, weight)) if ptr::eq(buffer.device, self) => Location::Own {
-                place: buffer.place(tensor.data),
-                weight,
-            },
+            Some((buffer, weight)) if ptr::eq(buffer.device, self) => {
+                buffer.announce(weight);
+                Location::Own {
+                    place: buffer.place(tensor.data),
+                    weight,
+                }
+            }
             _ => Location::Foreign,
         }
     }
@@ -367,6 +369,21 @@ impl Device {
 }
 
 impl Buffer {
+    /// Tells the worker of the buffer, before it is used for the first time: what it is for is not known
+    /// when llama.cpp allocates it.
+    fn announce(&self, weight: bool) {
+        if self.announced.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let (buffer, bytes) = (self.id, self.size as u64);
+        let command = if weight {
+            Command::AllocateWeights { buffer, bytes }
+        } else {
+            Command::Allocate { buffer, bytes }
+        };
+        self.device().append(command, &[]);
+    }
+
     fn place(&self, data: *mut c_void) -> Place {
         Place {
             buffer: self.id,
@@ -418,12 +435,12 @@ unsafe fn type_device<'a>(kind: sys::ggml_backend_buffer_type_t) -> &'a Device {
     unsafe { &*(*kind.cast::<ggml::ggml_backend_buffer_type>()).context.cast::<Device>() }
 }
 
-unsafe fn buffer_of<'a>(buffer: sys::ggml_backend_buffer_t) -> (&'a mut Buffer, bool) {
+unsafe fn buffer_of<'a>(buffer: sys::ggml_backend_buffer_t) -> (&'a Buffer, bool) {
     // SAFETY: ggml calls our functions with our buffers only, from one thread at a time.
     unsafe {
         let raw = &*buffer.cast::<ggml::ggml_backend_buffer>();
         let weight = raw.usage == sys::GGML_BACKEND_BUFFER_USAGE_WEIGHTS;
-        (&mut *raw.context.cast::<Buffer>(), weight)
+        (&*raw.context.cast::<Buffer>(), weight)
     }
 }
 
@@ -431,11 +448,13 @@ unsafe fn buffer_of<'a>(buffer: sys::ggml_backend_buffer_t) -> (&'a mut Buffer, 
 
 unsafe extern "C" fn buffer_free(buffer: sys::ggml_backend_buffer_t) {
     // SAFETY: `context` was made by `type_allocate` with `Box::into_raw`, and ggml frees a buffer once.
-    let own = unsafe { Box::from_raw(std::ptr::from_mut(buffer_of(buffer).0)) };
+    let own = unsafe { Box::from_raw(std::ptr::from_ref(buffer_of(buffer).0).cast_mut()) };
     let device = own.device();
-    lock(&device.outgoing).forget_graphs();
-    device.append(Command::Free(own.id), &[]);
-    device.flush();
+    if own.announced.load(Ordering::Relaxed) {
+        lock(&device.outgoing).forget_graphs();
+        device.append(Command::Free(own.id), &[]);
+        device.flush();
+    }
     // SAFETY: mapped by `type_allocate` with this size, and no longer used.
     let unmapped = unsafe { munmap(own.base, own.size) };
     if let Err(error) = unmapped {
@@ -456,8 +475,8 @@ unsafe extern "C" fn buffer_memset(
     size: usize,
 ) {
     // SAFETY: see `buffer_of`; ggml gives a live tensor of the buffer.
-    let (own, data) = unsafe { (buffer_of(buffer).0, (*tensor).data) };
-    own.fresh = false;
+    let ((own, weight), data) = unsafe { (buffer_of(buffer), (*tensor).data) };
+    own.announce(weight);
     let mut place = own.place(data);
     place.offset += offset as u64;
     let bytes = size as u64;
@@ -475,7 +494,7 @@ unsafe extern "C" fn buffer_set(
     // weights of a mapped file nobody looks at them here.
     unsafe {
         let (own, weight) = buffer_of(buffer);
-        own.fresh = false;
+        own.announce(weight);
         let tensor = &*tensor;
         let bytes = std::slice::from_raw_parts(data.cast::<u8>(), size);
         if weight {
@@ -497,7 +516,8 @@ unsafe extern "C" fn buffer_get(
     size: usize,
 ) {
     // SAFETY: see `buffer_of`; ggml gives a live tensor of the buffer.
-    let (own, from) = unsafe { (buffer_of(buffer).0, (*tensor).data) };
+    let ((own, weight), from) = unsafe { (buffer_of(buffer), (*tensor).data) };
+    own.announce(weight);
     let mut place = own.place(from);
     place.offset += offset as u64;
     own.device().read(place, data.cast(), size);
@@ -514,24 +534,25 @@ unsafe extern "C" fn buffer_copy(
         let Some((from, _)) = own_buffer((*source).buffer) else {
             return false;
         };
-        let own = buffer_of(buffer).0;
+        let (own, weight) = buffer_of(buffer);
+        own.announce(weight);
         let places = (from.place((*source).data), own.place((*target).data));
         if !ptr::eq(from.device, own.device) {
             return false;
         }
         (own, places.0, places.1, sys::ggml_nbytes(source) as u64)
     };
-    own.fresh = false;
     own.device().append(Command::Copy { from, to, bytes }, &[]);
     true
 }
 
 unsafe extern "C" fn buffer_clear(buffer: sys::ggml_backend_buffer_t, value: u8) {
     // SAFETY: see `buffer_of`.
-    let own = unsafe { buffer_of(buffer) }.0;
-    if own.fresh && value == 0 {
+    let (own, weight) = unsafe { buffer_of(buffer) };
+    if value == 0 && !own.announced.load(Ordering::Relaxed) {
         return;
     }
+    own.announce(weight);
     let place = Place {
         buffer: own.id,
         offset: 0,
@@ -678,6 +699,7 @@ unsafe extern "C" fn backend_copy(
         }
         let source_place = source_buffer.place((*source).data);
         let target_place = target_buffer.place((*target).data);
+        target_buffer.announce(false);
         to.receive_from(from, source_place, target_place, sys::ggml_nbytes(source) as u64);
     }
     true

@@ -11,7 +11,7 @@ use thiserror::Error;
 
 use super::timeline::Timeline;
 use crate::rpc::link::{Outlet, Receive, lock};
-use crate::rpc::wire::{NodeId, ReadId, Step, ToHost, ToWorker, Transfer};
+use crate::rpc::wire::{HOST, NodeId, ReadId, Step, ToHost, ToWorker, Transfer};
 
 /// A node of a split is gone, and the split with it.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -29,6 +29,8 @@ pub struct Node {
     /// What users call it.
     pub name: String,
     outlet: OnceLock<Outlet<ToWorker>>,
+    /// It is not used, so it cannot be lost.
+    released: AtomicBool,
 }
 
 impl Node {
@@ -36,6 +38,7 @@ impl Node {
         Self {
             name,
             outlet: OnceLock::new(),
+            released: AtomicBool::new(false),
         }
     }
 }
@@ -106,7 +109,19 @@ impl Shared {
     }
 
     pub(super) fn outlet(&self, node: NodeId) -> Option<&Outlet<ToWorker>> {
-        self.node(node)?.outlet.get()
+        let node = self.node(node)?;
+        let outlet = node.outlet.get();
+        outlet.filter(|_| !node.released.load(Ordering::Acquire))
+    }
+
+    /// A node is not needed.
+    pub(super) fn release(&self, node: NodeId) {
+        if let Some(node) = self.node(node) {
+            node.released.store(true, Ordering::Release);
+            if let Some(outlet) = node.outlet.get() {
+                outlet.close();
+            }
+        }
     }
 
     /// The step that what is queued now belongs to.
@@ -136,7 +151,11 @@ impl Shared {
 
     /// A node is lost: everything that is awaited ends, and all links are closed.
     pub(super) fn lose(&self, node: NodeId, cause: impl Into<String>) {
-        let name = self.node(node).map_or("a node", |node| &node.name);
+        let known = self.node(node);
+        if known.is_some_and(|node| node.released.load(Ordering::Acquire)) {
+            return;
+        }
+        let name = known.map_or("a node", |node| &node.name);
         let mut state = lock(&self.state);
         if state.lost.is_some() {
             return;
@@ -261,15 +280,14 @@ impl Shared {
 
     /// Pings every linked worker.
     pub(super) fn ping(&self) {
-        for (node, linked) in self.nodes().filter(|(node, _)| node.0 != 0) {
-            if let Some(outlet) = linked.outlet.get() {
+        for (node, _) in self.nodes().filter(|(node, _)| *node != HOST) {
+            if let Some(outlet) = self.outlet(node) {
                 let number = self.number();
                 lock(&self.state).pings.insert(number, Instant::now());
-                tracing::trace!(node = node.0, number, "ping");
                 outlet.send(ToWorker::Ping(number), Bytes::new());
             }
         }
-        if let Some(outlet) = self.outlet(crate::rpc::wire::HOST) {
+        if let Some(outlet) = self.outlet(HOST) {
             // For what it computed.
             outlet.send(ToWorker::Ping(0), Bytes::new());
         }

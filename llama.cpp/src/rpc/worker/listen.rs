@@ -138,7 +138,24 @@ impl Shared {
                 _ => return Err(io::Error::new(io::ErrorKind::InvalidData, "no opening came first")),
             }
         };
-        let session = match self.open(&open, host) {
+        // Looking for the model takes its time, and the host wants to hear something meanwhile.
+        let (opened, next) = thread::scope(|scope| {
+            let opening = scope.spawn(|| self.open(&open, host));
+            let mut next = None;
+            while next.is_none() && !opening.is_finished() {
+                next = Some(match socket.receive(Limits::ADMITTED) {
+                    Ok((ToWorker::Ping(number), _)) => {
+                        let pong = ToHost::Pong { number, now: 0, ran: Vec::new() };
+                        host.send(pong, Bytes::new());
+                        continue;
+                    }
+                    other => other,
+                });
+            }
+            let opened = opening.join();
+            (opened.unwrap_or_else(|_| Err(Fault::protocol("what made a thread panic"))), next)
+        });
+        let session = match opened {
             Ok(session) => session,
             Err(fault) => {
                 host.send(ToHost::Failed(fault.to_string()), Bytes::new());
@@ -148,8 +165,9 @@ impl Shared {
             }
         };
         tracing::info!(%from, session = ?session.id(), "a host has come");
+        let mut next = next;
         let error = loop {
-            match socket.receive(Limits::ADMITTED) {
+            match next.take().unwrap_or_else(|| socket.receive(Limits::ADMITTED)) {
                 Ok((message, payload)) => session.receive(message, payload),
                 Err(error) => break error,
             }
