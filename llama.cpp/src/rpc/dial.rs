@@ -143,4 +143,3 @@ pub fn answer(socket: &mut Socket, secret: &Secret) -> io::Result<Purpose> {
     socket.send(&Reply::Welcome(own_proof))?;
     Ok(request.purpose)
 }
-

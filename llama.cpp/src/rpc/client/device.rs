@@ -75,7 +75,9 @@ unsafe impl Sync for Device {}
 
 impl std::fmt::Debug for Device {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Device").field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("Device")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
     }
 }
 
@@ -312,7 +314,9 @@ impl Device {
     /// Takes a weight: by its name, or with its bytes where the worker has no file.
     fn set_weight(&self, buffer: &Buffer, tensor: &sys::ggml_tensor, bytes: &[u8], offset: usize) {
         // SAFETY: ggml ends names with NUL.
-        let name = unsafe { CStr::from_ptr(tensor.name.as_ptr()) }.to_string_lossy().into_owned();
+        let name = unsafe { CStr::from_ptr(tensor.name.as_ptr()) }
+            .to_string_lossy()
+            .into_owned();
         let place = buffer.place(tensor.data);
         let mut state = lock(&self.state);
         let load = Load {
@@ -403,7 +407,10 @@ unsafe fn own_buffer<'a>(buffer: *mut sys::ggml_backend_buffer) -> Option<(&'a B
     // SAFETY: the caller has a live buffer, or none.
     let raw = unsafe { raw.as_ref() }?;
     let own: unsafe extern "C" fn(sys::ggml_backend_buffer_t) = buffer_free;
-    let is_ours = raw.iface.free_buffer.is_some_and(|free| ptr::fn_addr_eq(free, own));
+    let is_ours = raw
+        .iface
+        .free_buffer
+        .is_some_and(|free| ptr::fn_addr_eq(free, own));
     if !is_ours {
         return None;
     }
@@ -427,12 +434,20 @@ unsafe fn own_device<'a>(backend: sys::ggml_backend_t) -> Option<&'a Device> {
 
 unsafe fn device_of<'a>(device: sys::ggml_backend_dev_t) -> &'a Device {
     // SAFETY: ggml calls our functions with our devices only.
-    unsafe { &*(*device.cast::<ggml::ggml_backend_device>()).context.cast::<Device>() }
+    unsafe {
+        &*(*device.cast::<ggml::ggml_backend_device>())
+            .context
+            .cast::<Device>()
+    }
 }
 
 unsafe fn type_device<'a>(kind: sys::ggml_backend_buffer_type_t) -> &'a Device {
     // SAFETY: ggml calls our functions with our buffer types only.
-    unsafe { &*(*kind.cast::<ggml::ggml_backend_buffer_type>()).context.cast::<Device>() }
+    unsafe {
+        &*(*kind.cast::<ggml::ggml_backend_buffer_type>())
+            .context
+            .cast::<Device>()
+    }
 }
 
 unsafe fn buffer_of<'a>(buffer: sys::ggml_backend_buffer_t) -> (&'a Buffer, bool) {
@@ -608,7 +623,7 @@ unsafe extern "C" fn type_allocate(
         device,
         base,
         size,
-        fresh: true,
+        announced: AtomicBool::new(false),
     });
     // SAFETY: the functions fit the context; ggml frees the buffer by `buffer_free`.
     unsafe { ggml::ggml_backend_buffer_init(kind, BUFFER, Box::into_raw(own).cast(), size).cast() }
@@ -728,7 +743,9 @@ unsafe extern "C" fn backend_compute(
         let step = device.shared.step();
         if !lock(&device.outgoing).run_again(step, uid) {
             let count = sys::ggml_graph_n_nodes(graph).max(0);
-            let nodes: Vec<_> = (0..count).map(|index| sys::ggml_graph_node(graph, index)).collect();
+            let nodes: Vec<_> = (0..count)
+                .map(|index| sys::ggml_graph_node(graph, index))
+                .collect();
             match capture::capture(&nodes, |tensor| device.locate(tensor)) {
                 Ok(captured) => lock(&device.outgoing).run(step, uid, captured),
                 Err(fault) => {
@@ -784,7 +801,7 @@ unsafe extern "C" fn device_memory(device: sys::ggml_backend_dev_t, free: *mut u
     }
 }
 
-unsafe extern "C" fn device_type(_: sys::ggml_backend_dev_t) -> ggml::ggml_backend_dev_type {
+unsafe extern "C" fn device_type(_: sys::ggml_backend_dev_t) -> sys::ggml_backend_dev_type {
     sys::GGML_BACKEND_DEVICE_TYPE_GPU
 }
 
@@ -794,7 +811,11 @@ unsafe extern "C" fn device_props(device: sys::ggml_backend_dev_t, props: *mut s
         (*props).name = device_name(device);
         (*props).description = device_description(device);
         (*props).type_ = device_type(device);
-        device_memory(device, &raw mut (*props).memory_free, &raw mut (*props).memory_total);
+        device_memory(
+            device,
+            &raw mut (*props).memory_free,
+            &raw mut (*props).memory_total,
+        );
         (*props).caps.async_ = true;
         (*props).caps.mmap_support = true;
     }
@@ -817,7 +838,9 @@ unsafe extern "C" fn device_backend(
 
 unsafe extern "C" fn device_buffer_type(device: sys::ggml_backend_dev_t) -> sys::ggml_backend_buffer_type_t {
     // SAFETY: see `device_of`.
-    (&raw const unsafe { device_of(device) }.buffer_type).cast_mut().cast()
+    (&raw const unsafe { device_of(device) }.buffer_type)
+        .cast_mut()
+        .cast()
 }
 
 /// A worker declines nothing that a CPU can do.
@@ -834,10 +857,14 @@ unsafe extern "C" fn device_supports(device: sys::ggml_backend_dev_t, op: *const
 unsafe fn note_use(device: &Device, op: &sys::ggml_tensor) {
     for source in op.src {
         // SAFETY: sources of a live operation are live, or null.
-        let Some(weight) = (unsafe { source.as_ref() }) else { continue };
+        let Some(weight) = (unsafe { source.as_ref() }) else {
+            continue;
+        };
         let buffer: *const ggml::ggml_backend_buffer = weight.buffer.cast_const().cast();
         // SAFETY: a tensor's buffer is live, or null.
-        let Some(buffer) = (unsafe { buffer.as_ref() }) else { continue };
+        let Some(buffer) = (unsafe { buffer.as_ref() }) else {
+            continue;
+        };
         let own: *const c_void = (&raw const device.buffer_type).cast();
         let empty = buffer.size == 0 && ptr::eq(buffer.buft.cast_const().cast(), own);
         // SAFETY: ggml ends names with NUL.

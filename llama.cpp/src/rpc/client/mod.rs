@@ -19,8 +19,8 @@ use thiserror::Error;
 use device::{DeviceParams, Way};
 pub use posts::Post;
 use posts::{DeviceRef, Posts};
-pub use shared::{Lost, Node, Reach, Shared};
 use shared::LocalEnd;
+pub use shared::{Lost, Node, Reach, Shared};
 pub use timeline::Span;
 
 use super::dial::{self, PING_EVERY, Secret};
@@ -105,7 +105,11 @@ impl Split {
     ///
     /// # Errors
     /// The first worker that cannot be used.
-    pub fn dial(addresses: &[String], secret: &Secret, own: Arc<worker::Device>) -> Result<Arc<Self>, SplitError> {
+    pub fn dial(
+        addresses: &[String],
+        secret: &Secret,
+        own: Arc<worker::Device>,
+    ) -> Result<Arc<Self>, SplitError> {
         let reached: Vec<_> = thread::scope(|scope| {
             let dialling: Vec<_> = addresses
                 .iter()
@@ -159,7 +163,10 @@ impl Split {
         let place = match role {
             Role::First => "first layers".to_owned(),
             Role::Head => "output".to_owned(),
-            Role::Worker(node) => self.shared.node(node).map_or_else(String::new, |node| node.name.clone()),
+            Role::Worker(node) => self
+                .shared
+                .node(node)
+                .map_or_else(String::new, |node| node.name.clone()),
         };
         let device = device::Device::new(DeviceParams {
             name: format!("{}@{place}", offer.name),
@@ -207,8 +214,16 @@ impl Split {
         let mut used = Vec::new();
         for dialled in lock(&self.dialled).drain(..) {
             let queues: Vec<OpenQueue> = (0..)
-                .zip(self.devices.iter().zip(reserve).filter(|(device, _)| device.node == dialled.node))
-                .map(|(device, (_, reserve))| OpenQueue { device, reserve: *reserve })
+                .zip(
+                    self.devices
+                        .iter()
+                        .zip(reserve)
+                        .filter(|(device, _)| device.node == dialled.node),
+                )
+                .map(|(device, (_, reserve))| OpenQueue {
+                    device,
+                    reserve: *reserve,
+                })
                 .collect();
             if queues.iter().all(|queue| queue.reserve == 0) {
                 self.shared.release(dialled.node);
@@ -246,7 +261,13 @@ impl Split {
         let open = Open {
             session: new_session().map_err(|error| own(&error))?,
             node: HOST,
-            queues: vec![OpenQueue { device: 0, reserve: u64::MAX / 4 }; 2],
+            queues: vec![
+                OpenQueue {
+                    device: 0,
+                    reserve: u64::MAX / 4
+                };
+                2
+            ],
             model: None,
         };
         let end = LocalEnd {
@@ -277,7 +298,10 @@ impl Split {
                 }
             }
         };
-        thread::Builder::new().name("split receive".into()).spawn(listen).map(drop)
+        thread::Builder::new()
+            .name("split receive".into())
+            .spawn(listen)
+            .map(drop)
     }
 
     /// Has workers dial each other, so that hidden states need not pass the host.
@@ -301,7 +325,12 @@ impl Split {
             let way = match self.shared.reach(*from, *to)? {
                 Reach::Direct(round_trip) => {
                     let round_trip_ms = round_trip.as_secs_f64() * 1e3;
-                    tracing::debug!(from = from_address, to = to_address, round_trip_ms, "workers reach each other");
+                    tracing::debug!(
+                        from = from_address,
+                        to = to_address,
+                        round_trip_ms,
+                        "workers reach each other"
+                    );
                     Way::Direct
                 }
                 Reach::ThroughHost(cause) => {

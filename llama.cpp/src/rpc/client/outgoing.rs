@@ -111,7 +111,9 @@ impl Outgoing {
                 return;
             }
         }
-        let keep = known.or_else(|| self.keep(place, value)).map(|number| number as u8);
+        let keep = known
+            .or_else(|| self.keep(place, value))
+            .map(|number| number as u8);
         match compress(value) {
             Some(payload) => self.command(step, write(Coding::Lz4, keep), &payload),
             None => self.command(step, write(Coding::Plain, keep), value),
@@ -156,7 +158,10 @@ impl Outgoing {
     /// was not.
     pub(super) fn run_again(&mut self, step: Step, uid: u64) -> bool {
         self.clock += 1;
-        let found = self.graphs.iter_mut().position(|sent| uid != 0 && sent.uid == uid);
+        let found = self
+            .graphs
+            .iter_mut()
+            .position(|sent| uid != 0 && sent.uid == uid);
         if let Some(number) = found {
             self.graphs[number].used = self.clock;
             self.command(step, Command::Run(number as u8), &[]);
@@ -205,7 +210,9 @@ impl Outgoing {
             return self.graphs.len();
         }
         let graphs = self.graphs.iter().enumerate();
-        graphs.min_by_key(|(_, sent)| sent.used).map_or(0, |(number, _)| number)
+        graphs
+            .min_by_key(|(_, sent)| sent.used)
+            .map_or(0, |(number, _)| number)
     }
 
     /// Forgets all graphs, as the worker does where one of their buffers is freed.

@@ -78,7 +78,7 @@ impl Posts {
 
     /// Sends what waits in every queue: what is awaited may depend on it.
     pub(super) fn flush_all(&self) {
-        for device in self.devices.iter().flatten() {
+        for device in self.devices.get().into_iter().flatten() {
             // SAFETY: `Split` owns the devices, and outlives the contexts that call this.
             unsafe { &*device.0 }.flush();
         }
@@ -109,4 +109,3 @@ impl Posts {
         std::mem::take(&mut *lock(&self.posted))
     }
 }
-

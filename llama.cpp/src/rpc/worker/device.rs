@@ -45,18 +45,29 @@ pub fn open_devices(
     llama::initialize();
     let all = llama::devices();
     let chosen: Vec<llama::Device> = if names.is_empty() {
-        let gpus: Vec<_> = all.iter().filter(|device| device.kind == DeviceKind::Gpu).cloned().collect();
+        let gpus: Vec<_> = all
+            .iter()
+            .filter(|device| device.kind == DeviceKind::Gpu)
+            .cloned()
+            .collect();
         let cpus = all.iter().filter(|device| device.kind == DeviceKind::Cpu).take(1);
-        if gpus.is_empty() { cpus.cloned().collect() } else { gpus }
+        if gpus.is_empty() {
+            cpus.cloned().collect()
+        } else {
+            gpus
+        }
     } else {
         let find = |name: &String| {
-            all.iter().find(|device| device.name.eq_ignore_ascii_case(name)).cloned().ok_or_else(|| {
-                let known: Vec<&str> = all.iter().map(|device| device.name.as_str()).collect();
-                llama::Error::Rejected(format!(
-                    "there is no device {name}; this build finds {}",
-                    known.join(", ")
-                ))
-            })
+            all.iter()
+                .find(|device| device.name.eq_ignore_ascii_case(name))
+                .cloned()
+                .ok_or_else(|| {
+                    let known: Vec<&str> = all.iter().map(|device| device.name.as_str()).collect();
+                    llama::Error::Rejected(format!(
+                        "there is no device {name}; this build finds {}",
+                        known.join(", ")
+                    ))
+                })
         };
         names.iter().map(find).collect::<Result<_, _>>()?
     };
@@ -170,7 +181,10 @@ impl Device {
                         -> *mut sys::ggml_backend_buffer_type_t = std::mem::transmute(function);
                     let mut list = function(self.raw());
                     while !list.is_null() && !(*list).is_null() {
-                        types.push(BufferType { handle: *list, plain: false });
+                        types.push(BufferType {
+                            handle: *list,
+                            plain: false,
+                        });
                         list = list.add(1);
                     }
                 }
@@ -178,7 +192,10 @@ impl Device {
         }
         // SAFETY: the device is an entry of ggml's registry.
         let plain = unsafe { sys::ggml_backend_dev_buffer_type(self.raw()) };
-        types.push(BufferType { handle: plain, plain: true });
+        types.push(BufferType {
+            handle: plain,
+            plain: true,
+        });
         types
     }
 }
@@ -225,10 +242,16 @@ impl Grant {
     pub(super) fn take(of: &Arc<Reservation>, bytes: u64) -> Result<Self, Fault> {
         let mut left = lock(&of.left);
         if bytes > *left {
-            return Err(Fault::Memory { needed: bytes, left: *left });
+            return Err(Fault::Memory {
+                needed: bytes,
+                left: *left,
+            });
         }
         *left -= bytes;
-        Ok(Self { of: of.clone(), bytes })
+        Ok(Self {
+            of: of.clone(),
+            bytes,
+        })
     }
 }
 

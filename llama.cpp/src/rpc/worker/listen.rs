@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::Fault;
 use super::device::Device;
 use super::session::{ModelSource, Session};
-use super::Fault;
 use crate::priority;
 use crate::rpc::dial::{self, Secret};
 use crate::rpc::files::Library;
@@ -132,10 +132,19 @@ impl Shared {
             match socket.receive(Limits::ADMITTED)?.0 {
                 ToWorker::Open(open) => break open,
                 ToWorker::Ping(number) => {
-                    let pong = ToHost::Pong { number, now: 0, ran: Vec::new() };
+                    let pong = ToHost::Pong {
+                        number,
+                        now: 0,
+                        ran: Vec::new(),
+                    };
                     host.send(pong, Bytes::new());
                 }
-                _ => return Err(io::Error::new(io::ErrorKind::InvalidData, "no opening came first")),
+                _ => {
+                    return Err(io::Error::new(
+                        io::ErrorKind::InvalidData,
+                        "no opening came first",
+                    ));
+                }
             }
         };
         // Looking for the model takes its time, and the host wants to hear something meanwhile.
@@ -145,7 +154,11 @@ impl Shared {
             while next.is_none() && !opening.is_finished() {
                 next = Some(match socket.receive(Limits::ADMITTED) {
                     Ok((ToWorker::Ping(number), _)) => {
-                        let pong = ToHost::Pong { number, now: 0, ran: Vec::new() };
+                        let pong = ToHost::Pong {
+                            number,
+                            now: 0,
+                            ran: Vec::new(),
+                        };
                         host.send(pong, Bytes::new());
                         continue;
                     }
@@ -153,7 +166,10 @@ impl Shared {
                 });
             }
             let opened = opening.join();
-            (opened.unwrap_or_else(|_| Err(Fault::protocol("what made a thread panic"))), next)
+            (
+                opened.unwrap_or_else(|_| Err(Fault::protocol("what made a thread panic"))),
+                next,
+            )
         });
         let session = match opened {
             Ok(session) => session,

@@ -190,7 +190,9 @@ impl Memory {
 
     pub(super) fn free(&mut self, id: BufferId) -> Result<(), Fault> {
         let freed = self.buffers.remove(&id);
-        freed.map(drop).ok_or_else(|| Fault::protocol("the end of a buffer that is not there"))
+        freed
+            .map(drop)
+            .ok_or_else(|| Fault::protocol("the end of a buffer that is not there"))
     }
 
     pub(super) fn get(&self, id: BufferId) -> Option<&Buffer> {
@@ -214,7 +216,9 @@ impl Memory {
 
     /// Writes bytes.
     pub(super) fn write(&self, place: Place, bytes: &[u8]) -> Result<(), Fault> {
-        let mut tensor = self.allocation(place.buffer)?.bytes_of(place.offset, bytes.len())?;
+        let mut tensor = self
+            .allocation(place.buffer)?
+            .bytes_of(place.offset, bytes.len())?;
         if !bytes.is_empty() {
             // SAFETY: the tensor lies inside its live buffer, and has the length of `bytes`.
             unsafe { sys::ggml_backend_tensor_set(&mut tensor, bytes.as_ptr().cast(), 0, bytes.len()) };
@@ -226,7 +230,7 @@ impl Memory {
     pub(super) fn read(&self, place: Place, length: u64) -> Result<Vec<u8>, Fault> {
         let length = usize::try_from(length).unwrap_or(usize::MAX);
         let tensor = self.allocation(place.buffer)?.bytes_of(place.offset, length)?;
-        let mut bytes = Vec::with_capacity(length);
+        let mut bytes: Vec<u8> = Vec::with_capacity(length);
         if length > 0 {
             // SAFETY: the tensor lies inside its live buffer; `bytes` has room for its length, all of
             // which is written.

@@ -10,12 +10,14 @@ mod listen;
 mod memory;
 mod prepare;
 mod queue;
+mod run;
 mod session;
 mod turn;
 mod weights;
 
 pub use device::{Device, open_devices};
 pub use listen::{Worker, WorkerParams};
+pub use run::{ServeError, ServeOptions, serve};
 pub use session::{ModelSource, Session};
 
 use thiserror::Error;

@@ -50,7 +50,11 @@ impl Buffers for Memory {
                     element: weight.tensor.type_,
                     shape: weight.tensor.ne.map(|length| length as u64),
                     bytes: weight.allocated(),
-                    layout: if weight.plain { Layout::Plain } else { Layout::Repacked },
+                    layout: if weight.plain {
+                        Layout::Plain
+                    } else {
+                        Layout::Repacked
+                    },
                 })
             }
         }
@@ -137,7 +141,7 @@ impl Prepared {
         // SAFETY: the tensor was checked: its extent lies in its buffer.
         unsafe {
             let length = sys::ggml_nbytes(tensor);
-            let mut bytes = Vec::with_capacity(length);
+            let mut bytes: Vec<u8> = Vec::with_capacity(length);
             if length > 0 && !tensor.data.is_null() {
                 let over = super::memory::bytes_tensor(tensor.buffer, tensor.data, length);
                 sys::ggml_backend_tensor_get(&over, bytes.as_mut_ptr().cast(), 0, length);
@@ -215,11 +219,7 @@ fn supported(device: &Device, graph: &Graph, tensors: &[sys::ggml_tensor]) -> Re
 }
 
 /// Graphs of ggml's, cut where something must be looked at.
-fn cut(
-    graph: &Graph,
-    orders: &[OrderCheck],
-    base: *mut sys::ggml_tensor,
-) -> Result<Vec<Piece>, Fault> {
+fn cut(graph: &Graph, orders: &[OrderCheck], base: *mut sys::ggml_tensor) -> Result<Vec<Piece>, Fault> {
     let mut starts: Vec<usize> = orders.iter().map(|order| order.position).collect();
     starts.push(0);
     starts.push(graph.nodes.len());

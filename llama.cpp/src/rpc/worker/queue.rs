@@ -339,7 +339,7 @@ fn file_form(file: &crate::rpc::files::WeightFile, name: &str) -> Result<Form, F
         *length = *known;
     }
     Ok(Form {
-        element: found.element.number(),
+        element: found.element.id(),
         shape,
     })
 }

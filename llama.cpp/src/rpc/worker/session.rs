@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::device::Device;
 use super::Fault;
+use super::device::Device;
 use super::queue::Queue;
 use crate::rpc::dial::{self, PING_EVERY, Secret};
 use crate::rpc::files::WeightFile;
@@ -140,7 +140,9 @@ impl Session {
                 .spawn(move || queue.run());
             if let Err(error) = started {
                 session.end();
-                return Err(Fault::protocol(format!("a session, but no thread starts: {error}")));
+                return Err(Fault::protocol(format!(
+                    "a session, but no thread starts: {error}"
+                )));
             }
         }
         Ok(session)
@@ -167,7 +169,9 @@ impl Session {
                 state.waiting_bytes -= item.payload.len();
                 return Some(item);
             }
-            state = self.wakes[usize::from(queue)].wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = self.wakes[usize::from(queue)]
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
         }
     }
 
@@ -182,7 +186,9 @@ impl Session {
                 state.waiting_bytes -= bytes.len();
                 return Ok(bytes);
             }
-            state = self.wakes[usize::from(queue)].wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = self.wakes[usize::from(queue)]
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
         }
     }
 
@@ -273,7 +279,9 @@ impl Session {
             }
             _ => {
                 drop(state);
-                self.fail(&Fault::protocol("more than its queues may hold, or to one that is not there"));
+                self.fail(&Fault::protocol(
+                    "more than its queues may hold, or to one that is not there",
+                ));
             }
         }
     }
@@ -313,7 +321,11 @@ impl Session {
         };
         if let Err(error) = thread::Builder::new().name("split dial".into()).spawn(dial) {
             let fault = Some(error.to_string());
-            let connected = ToHost::Connected { node, fault, round_trip: 0 };
+            let connected = ToHost::Connected {
+                node,
+                fault,
+                round_trip: 0,
+            };
             self.tell(connected, Bytes::new());
         }
     }
@@ -343,11 +355,7 @@ fn keep_alive(outlet: Outlet<ToWorker>, session: Weak<Session>) {
 impl Receive<ToWorker> for Session {
     fn receive(&self, message: ToWorker, payload: Bytes) {
         match message {
-            ToWorker::Queue {
-                queue,
-                step,
-                command,
-            } => self.append(queue, step, command, payload),
+            ToWorker::Queue { queue, step, command } => self.append(queue, step, command, payload),
             ToWorker::Deliver(transfer) => self.arrive(transfer, payload),
             ToWorker::Cancel { first, last } => {
                 let mut state = lock(&self.state);
@@ -370,4 +378,3 @@ impl Receive<ToWorker> for Session {
         self.end();
     }
 }
-

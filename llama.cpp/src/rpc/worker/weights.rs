@@ -47,7 +47,12 @@ impl Form {
             return None;
         }
         // SAFETY: these look a known type up.
-        let (block, size) = unsafe { (sys::ggml_blck_size(self.element), sys::ggml_type_size(self.element)) };
+        let (block, size) = unsafe {
+            (
+                sys::ggml_blck_size(self.element),
+                sys::ggml_type_size(self.element),
+            )
+        };
         let block = u64::try_from(block).ok().filter(|block| *block > 0)?;
         let [first, ..] = self.shape;
         if size == 0 || first % block != 0 || self.shape.contains(&0) {
@@ -158,7 +163,10 @@ impl Weight {
     pub(super) fn arrive(&mut self, offset: u64, bytes: &[u8]) -> Result<bool, Fault> {
         let end = offset.saturating_add(bytes.len() as u64);
         if offset != self.arriving.len() as u64 || end > self.bytes {
-            return Err(Fault::protocol(format!("weight {:?} in disorder", self.load.name)));
+            return Err(Fault::protocol(format!(
+                "weight {:?} in disorder",
+                self.load.name
+            )));
         }
         self.arriving.extend_from_slice(bytes);
         if end < self.bytes {
