@@ -12,6 +12,8 @@ pub mod files;
 pub mod graph;
 #[cfg(feature = "native")]
 pub mod link;
+#[cfg(all(test, feature = "native"))]
+mod tests;
 pub mod wire;
 #[cfg(feature = "native")]
 pub mod worker;

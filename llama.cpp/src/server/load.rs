@@ -107,6 +107,7 @@ pub fn load(options: &Options) -> Result<Loaded, Refused> {
         context: context_params(options, plan),
         queue: options.queue.unwrap_or(plan.slots * QUEUE_PER_SLOT),
         saved: slot_files(options),
+        split: None,
     };
     let engine = Engine::start(model.clone(), templates, engine_params)
         .map_err(|error| refused(Refusal::Memory, error.to_string()))?;
