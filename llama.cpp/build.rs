@@ -11,15 +11,22 @@ mod native {
     use std::env;
     use std::path::{Path, PathBuf};
 
-    const SOURCES: [&str; 3] = ["shim/chat.cpp", "shim/engine.cpp", "shim/sampler.cpp"];
+    const SOURCES: [&str; 4] = [
+        "shim/backend.cpp",
+        "shim/chat.cpp",
+        "shim/engine.cpp",
+        "shim/sampler.cpp",
+    ];
 
     pub(crate) fn build() {
         println!("cargo:rerun-if-changed=shim");
         let (llama_cpp, version) = llama_cpp_source();
         println!("cargo:rustc-env=LLAMA_CPP_VERSION={version}");
-        let includes = ["include", "ggml/include", "common", "vendor"].map(|dir| llama_cpp.join(dir));
+        let includes =
+            ["include", "ggml/include", "ggml/src", "common", "vendor"].map(|dir| llama_cpp.join(dir));
         compile(&includes);
         declare(&includes);
+        declare_backend(&llama_cpp, &includes);
     }
 
     /// Where cargo unpacked the llama.cpp sources, and the version of the crate that carries them.
@@ -60,6 +67,31 @@ mod native {
             // The headers are llama.cpp's: their warnings are not ours to mend.
             .warnings(false)
             .compile("mesh_llama_shim");
+    }
+
+    /// The interface of a ggml backend, which the crate's bindings keep opaque. Types that they do have
+    /// come from there.
+    fn declare_backend(llama_cpp: &Path, includes: &[PathBuf]) {
+        let out = PathBuf::from(env::var("OUT_DIR").expect("set by cargo")).join("ggml_backend.rs");
+        bindgen::Builder::default()
+            .header(
+                llama_cpp
+                    .join("ggml/src/ggml-backend-impl.h")
+                    .display()
+                    .to_string(),
+            )
+            .clang_args(includes.iter().map(|dir| format!("-I{}", dir.display())))
+            .allowlist_type(
+                "ggml_backend(_(buffer_type|buffer|device|reg))?(_i)?|ggml_backend_graph_optimize_params",
+            )
+            .allowlist_recursively(false)
+            .allowlist_function("ggml_backend_buffer_init")
+            .allowlist_var("GGML_BACKEND_API_VERSION")
+            .generate_comments(false)
+            .generate()
+            .expect("ggml-backend-impl.h is a C header")
+            .write_to_file(out)
+            .expect("OUT_DIR is writable");
     }
 
     fn declare(includes: &[PathBuf]) {

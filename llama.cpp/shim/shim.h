@@ -19,6 +19,9 @@ struct mesh_chat_templates;
 struct mesh_chat_parser;
 struct mesh_sampler;
 
+// Graphs with the same number, which is not 0, are the same.
+uint64_t mesh_graph_uid(const struct ggml_cgraph * graph);
+
 void mesh_string_free(char * text);
 
 // Turns off the log of `common`, which knows no callback; what matters comes back as errors.

@@ -4,6 +4,8 @@
 //! `server::run` for what a running engine does, at `llama` for how llama.cpp is wrapped, and at
 //! `gguf` for model files, which needs no llama.cpp at all.
 
+#[cfg(feature = "native")]
+mod ggml;
 pub mod gguf;
 #[cfg(feature = "native")]
 pub mod llama;

@@ -17,6 +17,12 @@ pub enum Status {
     },
     /// Answers requests.
     Ready(Ready),
+    /// A node of the split is lost: what was asked was answered with an error that says so, and the
+    /// process ends with [`LOST_EXIT_CODE`], to be started again.
+    Lost {
+        /// One line for the user: which node, and the cause.
+        message: String,
+    },
     /// Will not run; the process ends with [`Refusal::exit_code`].
     Refused {
         /// The kind of obstacle.
@@ -25,6 +31,9 @@ pub enum Status {
         message: String,
     },
 }
+
+/// How a llama-server ends after [`Status::Lost`].
+pub const LOST_EXIT_CODE: u8 = 75;
 
 /// What a llama-server that answers requests has.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,6 +66,8 @@ pub enum Refusal {
     Arguments,
     /// The socket could not be opened.
     Listen,
+    /// A worker of the split cannot be reached or used. Another try may succeed.
+    Worker,
 }
 
 impl Refusal {
@@ -68,6 +79,7 @@ impl Refusal {
             Refusal::Model => 65,
             Refusal::Arguments => 64,
             Refusal::Listen => 69,
+            Refusal::Worker => 76,
         }
     }
 }

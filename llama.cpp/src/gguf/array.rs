@@ -92,8 +92,8 @@ impl Array {
         self.length == 0
     }
 
-    /// The elements as they are in the file.
-    pub(super) fn bytes(&self) -> &[u8] {
+    /// The elements as they are in the file: little endian, strings after their length in 8 bytes.
+    pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 

@@ -31,8 +31,9 @@ pub use array::{Array, Element};
 pub use error::{Error, Fault};
 pub use file_type::file_type;
 pub use metadata::{FromValue, Metadata, Value, ValueType};
-pub use model::{Location, Model};
-pub use reader::{Gguf, Tensor};
+pub use model::{Location, Model, SPLIT_KEYS, part_path};
+pub use parse::{ALIGNMENT_LIMIT, HEADER_LIMIT};
+pub use reader::{Gguf, Opened, Tensor};
 pub use types::TensorType;
 pub use writer::{TensorData, Writer};
 

@@ -2,12 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Error, Fault, Gguf, Metadata, Tensor};
+use super::{Error, Fault, Gguf, Metadata, Opened, Tensor};
 
 /// Metadata keys of a model in parts.
 pub(super) const SPLIT_NUMBER: &str = "split.no";
 pub(super) const SPLIT_COUNT: &str = "split.count";
 pub(super) const SPLIT_TENSORS: &str = "split.tensors.count";
+
+/// Those keys: all that the first part's metadata says about how a model is divided.
+pub const SPLIT_KEYS: [&str; 3] = [SPLIT_NUMBER, SPLIT_COUNT, SPLIT_TENSORS];
 
 /// The most parts that a name can count: five digits.
 const PART_LIMIT: u32 = 99_999;
@@ -39,7 +42,29 @@ impl Model {
     ///
     /// Those of [`Gguf::open`] for each part, and where parts are missing or do not fit each other.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
-        let first = Gguf::open(path)?;
+        Self::open_each(path.as_ref(), &mut drop)
+    }
+
+    /// Like [`open`](Self::open), and hands over the parts' files in their order, for who reads tensors
+    /// from the very files whose headers these are, whatever their names lead to later.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub fn open_and_keep(path: &Path) -> Result<(Self, Vec<Opened>), Error> {
+        let mut files = Vec::new();
+        let model = Self::open_each(path, &mut |file| files.push(file))?;
+        Ok((model, files))
+    }
+
+    fn open_each(path: &Path, keep: &mut dyn FnMut(Opened)) -> Result<Self, Error> {
+        let mut open = |path: &Path| {
+            Gguf::open_and_keep(path).map(|(gguf, file)| {
+                keep(file);
+                gguf
+            })
+        };
+        let first = open(path)?;
         let count = first.get::<u32>(SPLIT_COUNT)?.unwrap_or(1);
         if count <= 1 {
             return Self::join(vec![first]);
@@ -60,7 +85,7 @@ impl Model {
         }
         let mut parts = vec![first];
         for name in &names[1..] {
-            parts.push(Gguf::open(name)?);
+            parts.push(open(name)?);
         }
         check_parts(&parts, count)?;
         let model = Self::join(parts)?;
@@ -190,7 +215,7 @@ fn part_prefix(file: &Path, number: u32, count: u32) -> Option<PathBuf> {
 }
 
 /// The name of a part, counted from one.
-pub(super) fn part_path(prefix: &Path, number: u32, count: u32) -> PathBuf {
+pub fn part_path(prefix: &Path, number: u32, count: u32) -> PathBuf {
     let mut path = prefix.as_os_str().to_owned();
     path.push(format!("-{number:05}-of-{count:05}.gguf"));
     path.into()

@@ -12,7 +12,7 @@ use super::{DEFAULT_ALIGNMENT, Fault, MAGIC, Tensor, TensorType};
 
 /// Where metadata and tensor table must end, in bytes from the beginning of the file: the largest
 /// vocabularies of today take 20 MB.
-const HEADER_LIMIT: u64 = 256 << 20;
+pub const HEADER_LIMIT: u64 = 256 << 20;
 /// How many metadata entries a file may have; models of today have below 100.
 const METADATA_LIMIT: u64 = 1 << 16;
 /// How many tensors a file may have; models of today have below 5,000.
@@ -24,7 +24,7 @@ pub(super) const NAME_LIMIT: u64 = 63;
 /// How many dimensions a tensor may have, by ggml's `GGML_MAX_DIMS`.
 pub(super) const DIMENSION_LIMIT: u32 = 4;
 /// The highest alignment in bytes; files of today use 32.
-pub(super) const ALIGNMENT_LIMIT: u32 = 1 << 20;
+pub const ALIGNMENT_LIMIT: u32 = 1 << 20;
 /// The least that a metadata entry takes: length, one byte of key, type, one byte of value.
 const METADATA_LEAST_BYTES: u64 = 8 + 1 + 4 + 1;
 /// The least that an entry of the tensor table takes: length, one byte of name, dimension count, type,

@@ -16,6 +16,15 @@ pub struct Gguf {
     contents: Contents,
 }
 
+/// A file whose header was read.
+#[derive(Debug)]
+pub struct Opened {
+    /// The file. Its cursor is anywhere: read at positions.
+    pub file: File,
+    /// What the operating system said of it before the header was read.
+    pub metadata: fs::Metadata,
+}
+
 /// An entry of the tensor table.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Tensor {
@@ -39,7 +48,16 @@ impl Gguf {
     /// [`Error::Read`] where the file cannot be read, [`Error::Content`] where it is damaged, cut
     /// short, or no model.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
-        let path = path.as_ref();
+        Self::open_and_keep(path.as_ref()).map(|(gguf, _)| gguf)
+    }
+
+    /// Like [`open`](Self::open), and hands over the file itself, for who reads tensors from the very
+    /// file whose header this is, whatever its name leads to later.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub fn open_and_keep(path: &Path) -> Result<(Self, Opened), Error> {
         let read_error = |source| Error::Read {
             file: path.to_owned(),
             source,
@@ -52,8 +70,9 @@ impl Gguf {
         }
         // Plain reads: a file that shrinks while it is mapped would end the process.
         let file = File::open(path).map_err(read_error)?;
-        let file_bytes = file.metadata().map_err(read_error)?.len();
-        Self::read(path, BufReader::with_capacity(1 << 18, file), file_bytes)
+        let metadata = file.metadata().map_err(read_error)?;
+        let gguf = Self::read(path, BufReader::with_capacity(1 << 18, &file), metadata.len())?;
+        Ok((gguf, Opened { file, metadata }))
     }
 
     /// Like [`open`](Self::open), from bytes in memory that are the file of this name.

@@ -1,11 +1,14 @@
 //! The devices that this build of llama.cpp can compute on.
 
+use std::any::Any;
 use std::ffi::CStr;
+use std::fmt;
+use std::sync::Arc;
 
 use llama_cpp_sys_2 as sys;
 
 /// A device that ggml knows.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Device {
     /// ggml's name, `CUDA0` for example: what `--device` takes.
     pub name: String,
@@ -18,6 +21,55 @@ pub struct Device {
     /// Bytes in all.
     pub total: u64,
     pub(super) handle: Handle,
+    owner: Owner,
+}
+
+/// What must live as long as a device is used; nothing where ggml owns it.
+#[derive(Clone)]
+struct Owner(Option<Arc<dyn Any + Send + Sync>>);
+
+impl fmt::Debug for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Owner").field(&self.0.is_some()).finish()
+    }
+}
+
+impl PartialEq for Device {
+    fn eq(&self, other: &Self) -> bool {
+        self.handle == other.handle
+    }
+}
+
+impl Eq for Device {}
+
+impl Device {
+    /// A device of a split, which `owner` keeps.
+    pub(crate) fn of_split(
+        name: String,
+        bytes: u64,
+        handle: sys::ggml_backend_dev_t,
+        owner: Arc<dyn Any + Send + Sync>,
+    ) -> Self {
+        Self {
+            description: name.clone(),
+            name,
+            kind: DeviceKind::Gpu,
+            free: bytes,
+            total: bytes,
+            handle: Handle(handle),
+            owner: Owner(Some(owner)),
+        }
+    }
+
+    /// ggml's pointer.
+    pub(crate) fn raw(&self) -> sys::ggml_backend_dev_t {
+        self.handle.0
+    }
+
+    /// Whether it is a device of a split: what is on it is not read here.
+    pub fn is_of_split(&self) -> bool {
+        self.owner.0.is_some()
+    }
 }
 
 /// What a device is.
@@ -70,6 +122,7 @@ fn describe(device: sys::ggml_backend_dev_t) -> Device {
             free: free as u64,
             total: total as u64,
             handle: Handle(device),
+            owner: Owner(None),
         }
     }
 }

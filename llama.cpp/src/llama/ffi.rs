@@ -6,8 +6,8 @@ use std::ffi::{CStr, CString, c_char};
 use std::ptr;
 
 use llama_cpp_sys_2::{
-    llama_batch, llama_context, llama_context_params, llama_model, llama_model_params, llama_token,
-    llama_vocab,
+    ggml_cgraph, llama_batch, llama_context, llama_context_params, llama_model, llama_model_params,
+    llama_token, llama_vocab,
 };
 
 use super::Error;

@@ -7,7 +7,7 @@ mod chat;
 mod context;
 mod devices;
 mod error;
-mod ffi;
+pub(crate) mod ffi;
 mod grammar;
 mod log;
 mod memory;
@@ -15,6 +15,7 @@ mod model;
 mod pooling;
 mod sampler;
 mod threads;
+mod unread;
 
 pub use chat::{
     ChatDelta, ChatFormat, ChatParser, ChatPrompt, ChatRequest, ChatTemplates, GrammarTrigger, ToolChoice,
@@ -27,6 +28,7 @@ pub use log::initialize;
 pub use memory::{DeviceNeed, HOST, MemoryNeed, memory_need};
 pub use model::{Infill, Model, ModelParams, Token};
 pub use sampler::Sampler;
+pub(crate) use threads::Threads;
 
 /// The version of the crate that carries llama.cpp.
 pub const VERSION: &str = env!("LLAMA_CPP_VERSION");

@@ -7,6 +7,7 @@ use std::ptr::{self, NonNull};
 
 use llama_cpp_sys_2 as sys;
 
+use super::unread::Unread;
 use super::{Device, Error, ffi, log};
 
 /// A token of a model's vocabulary.
@@ -68,6 +69,8 @@ pub struct Infill {
 pub struct Model {
     handle: NonNull<sys::llama_model>,
     vocab: NonNull<sys::llama_vocab>,
+    /// Dropped after `drop`: what owns them must outlive the model.
+    _devices: Vec<Device>,
 }
 
 // SAFETY: a loaded model is read-only; llama.cpp's own server reads it from several threads.
@@ -108,7 +111,13 @@ impl Model {
         let file = ffi::c_string(&path.to_string_lossy())?;
         let mut progress = Progress { report: &mut report };
         log::take_last_error();
+        let devices = params.devices.clone().unwrap_or_default();
+        let split = devices.iter().any(Device::is_of_split);
+        let _unread = split.then(Unread::begin);
         let (handle, error) = params.with_raw(|raw| {
+            if split {
+                raw.load_mode = sys::LLAMA_LOAD_MODE_MMAP;
+            }
             raw.progress_callback = Some(on_progress);
             raw.progress_callback_user_data = (&raw mut progress).cast();
             // SAFETY: all pointers in `raw` and `file` outlive the call.
@@ -124,7 +133,11 @@ impl Model {
         // SAFETY: the model is loaded; its vocabulary lives as long as it does.
         let vocab = unsafe { sys::llama_model_get_vocab(handle.as_ptr()) };
         let vocab = NonNull::new(vocab.cast_mut()).ok_or_else(|| failed("it has no vocabulary".into()))?;
-        Ok(Self { handle, vocab })
+        Ok(Self {
+            handle,
+            vocab,
+            _devices: devices,
+        })
     }
 
     pub(super) fn as_ptr(&self) -> *mut sys::llama_model {

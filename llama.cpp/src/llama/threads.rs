@@ -16,13 +16,13 @@ const MOST: u32 = 512;
 
 /// A pool of threads; without one ggml starts threads anew for each step.
 #[derive(Debug)]
-pub(super) struct Threads {
+pub(crate) struct Threads {
     handle: NonNull<sys::ggml_threadpool>,
 }
 
 impl Threads {
     /// A pool of `count` threads, the caller's being one of them.
-    pub(super) fn new(count: u32) -> Result<Self, Error> {
+    pub(crate) fn new(count: u32) -> Result<Self, Error> {
         let count = i32::try_from(count.clamp(1, MOST)).unwrap_or(1);
         // SAFETY: returns a plain struct.
         let mut params = unsafe { sys::ggml_threadpool_params_default(count) };
@@ -45,13 +45,15 @@ impl Threads {
         NonNull::new(handle).map(|handle| Self { handle })
     }
 
-    pub(super) fn as_ptr(&self) -> *mut sys::ggml_threadpool {
+    pub(crate) fn as_ptr(&self) -> *mut sys::ggml_threadpool {
         self.handle.as_ptr()
     }
 }
 
 // SAFETY: a pool has no ties to the thread that made it.
 unsafe impl Send for Threads {}
+// SAFETY: a shared reference only gives the pointer, which its users do not use at once.
+unsafe impl Sync for Threads {}
 
 impl Drop for Threads {
     fn drop(&mut self) {

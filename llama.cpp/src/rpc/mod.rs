@@ -1,5 +1,17 @@
 //! The split: devices of other nodes as devices of ggml.
+//!
+//! `wire` says what nodes tell each other, `link` and `dial` carry it. `client` is the host's side: a
+//! device of ggml for each device of a worker, which queues what llama.cpp wants done. `worker` does it.
+//! `files` finds a model's file on a worker by what is in it.
 
+#[cfg(feature = "native")]
+pub mod client;
+#[cfg(feature = "native")]
+pub mod dial;
+pub mod files;
 pub mod graph;
+#[cfg(feature = "native")]
+pub mod link;
+pub mod wire;
 #[cfg(feature = "native")]
 pub mod worker;

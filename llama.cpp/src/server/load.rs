@@ -263,7 +263,7 @@ fn context_params(options: &Options, plan: Plan) -> ContextParams {
 }
 
 /// One for each physical core: a second thread on a core slows matrix products down.
-fn default_threads() -> u32 {
+pub(crate) fn default_threads() -> u32 {
     let logical = std::thread::available_parallelism().map_or(1, usize::from);
     let physical = System::physical_core_count().unwrap_or(logical);
     u32::try_from(physical.min(logical)).unwrap_or(1)

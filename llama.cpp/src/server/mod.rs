@@ -17,4 +17,6 @@ mod parent;
 #[cfg(feature = "native")]
 mod run;
 #[cfg(feature = "native")]
+pub(crate) use load::default_threads;
+#[cfg(feature = "native")]
 pub use run::run;

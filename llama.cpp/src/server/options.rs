@@ -11,6 +11,9 @@ use std::str::FromStr;
 /// every user of a machine, a process's environment is not.
 pub const SECRET_VARIABLE: &str = "MESH_LLM_ENGINE_SECRET";
 
+/// The environment variable that carries the secret of a split's workers.
+pub const RPC_SECRET_VARIABLE: &str = "MESH_LLM_RPC_SECRET";
+
 /// Everything that a llama-server is told when it starts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
@@ -45,6 +48,13 @@ pub struct Options {
     pub queue: Option<u32>,
     /// Where slots' caches are kept from one start to the next.
     pub slot_save: Option<SlotSave>,
+    /// Workers to split the model over, as `ADDRESS:PORT`, in the order of the layers; none: no split.
+    pub rpc: Vec<String>,
+    /// What the workers' listeners want to be shown.
+    pub rpc_secret: Option<String>,
+    /// Layers, or shares of them, of the host and of each worker's device, in order; none: the engine's
+    /// choice.
+    pub tensor_split: Vec<u32>,
     /// How the log on standard error looks.
     pub log: LogFormat,
     /// How much is logged: 0 what a user wants to know, 1 also debugging, 2 everything.
@@ -70,6 +80,9 @@ impl Options {
             batch_size: None,
             queue: None,
             slot_save: None,
+            rpc: Vec::new(),
+            rpc_secret: None,
+            tensor_split: Vec::new(),
             log: LogFormat::default(),
             verbose: 0,
         }

@@ -1,3 +1,65 @@
-//! What a node does for the hosts of other nodes: it computes parts of their graphs.
+//! A worker: this machine's devices, offered to hosts.
+//!
+//! `listen` lets hosts in, `session` takes what one of them sends, a `queue` for each of its devices
+//! executes that in order. Hosts are not trusted: `check` decides what ggml may see. A host drives its
+//! own devices by the same code, without sockets.
 
 pub mod check;
+mod device;
+mod listen;
+mod memory;
+mod prepare;
+mod queue;
+mod run;
+mod session;
+mod turn;
+mod weights;
+
+pub use device::{Device, open_devices};
+pub use listen::{Worker, WorkerParams};
+pub use run::{ServeError, ServeOptions, serve};
+pub use session::{ModelSource, Session};
+
+use thiserror::Error;
+
+/// Why a session ends before its host wants it to.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum Fault {
+    /// The host sent what the protocol does not allow.
+    #[error("the host sent {0}")]
+    Protocol(String),
+    /// A graph that ggml must not see.
+    #[error("a graph is refused: {0}")]
+    Graph(String),
+    /// No memory.
+    #[error("{needed} bytes are more than the {left} that are left of what the session reserved")]
+    Memory {
+        /// Bytes asked for.
+        needed: u64,
+        /// Bytes left.
+        left: u64,
+    },
+    /// The device refuses.
+    #[error("device {device} {what}")]
+    Device {
+        /// Its name.
+        device: String,
+        /// What it did.
+        what: String,
+    },
+    /// The model's file.
+    #[error("the model's file: {0}")]
+    File(String),
+    /// Another node of the split.
+    #[error("another worker stopped sending: {0}")]
+    Peer(String),
+    /// The session is over; nobody needs to be told.
+    #[error("the session is over")]
+    Over,
+}
+
+impl Fault {
+    fn protocol(what: impl Into<String>) -> Self {
+        Self::Protocol(what.into())
+    }
+}

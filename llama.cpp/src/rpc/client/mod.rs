@@ -1,0 +1,443 @@
+//! A host's side of a split: the devices of its workers, and its own, as devices of ggml.
+
+mod capture;
+mod device;
+mod outgoing;
+mod posts;
+mod shared;
+mod timeline;
+
+use std::any::Any;
+use std::io;
+use std::sync::{Arc, Mutex, Weak};
+use std::thread;
+use std::time::Duration;
+
+use bytes::Bytes;
+use thiserror::Error;
+
+use device::{DeviceParams, Way};
+pub use posts::Post;
+use posts::{DeviceRef, Posts};
+use shared::LocalEnd;
+pub use shared::{Lost, Node, Reach, Shared};
+pub use timeline::Span;
+
+use super::dial::{self, PING_EVERY, Secret};
+use super::files::{Identity, WeightFile};
+use super::link::{Outlet, SILENCE, Socket, lock};
+use super::wire::frame::Limits;
+use super::wire::{DeviceOffer, HOST, NodeId, Open, OpenQueue, SessionId, Step, ToHost, ToWorker};
+use super::worker::{self, ModelSource, Session};
+use crate::llama;
+use crate::priority;
+
+/// Why there is no split.
+#[derive(Debug, Error)]
+pub enum SplitError {
+    /// A worker that cannot be used.
+    #[error("worker {address}: {source}")]
+    Worker {
+        /// Its address.
+        address: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// A node was lost while the split was made.
+    #[error(transparent)]
+    Lost(#[from] Lost),
+    /// The host's own devices.
+    #[error("this machine: {0}")]
+    Own(String),
+}
+
+/// Which part of the model a device computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// The host's layers, the first ones.
+    First,
+    /// A worker's layers.
+    Worker(NodeId),
+    /// The output layer, on the host.
+    Head,
+}
+
+/// A device of the split, in the order of the layers.
+#[derive(Debug, Clone)]
+pub struct Member {
+    /// What it computes.
+    pub role: Role,
+    /// For llama.cpp.
+    pub device: llama::Device,
+    /// What its worker offers; the host's own devices offer what the host has.
+    pub offer: DeviceOffer,
+    /// The round trip to it.
+    pub round_trip: Duration,
+}
+
+/// A worker that was dialled.
+#[derive(Debug)]
+struct Dialled {
+    node: NodeId,
+    address: String,
+    session: SessionId,
+}
+
+/// A split of a model over this host and workers. Dropping it ends its sessions.
+#[derive(Debug)]
+pub struct Split {
+    shared: Arc<Shared>,
+    posts: Arc<Posts>,
+    devices: Vec<Box<device::Device>>,
+    roles: Vec<(Role, DeviceOffer, Duration)>,
+    own: Arc<worker::Device>,
+    dialled: Mutex<Vec<Dialled>>,
+}
+
+impl Drop for Split {
+    fn drop(&mut self) {
+        self.shared.close();
+    }
+}
+
+impl Split {
+    /// Dials workers. `own` is the host's device.
+    ///
+    /// # Errors
+    /// The first worker that cannot be used.
+    pub fn dial(
+        addresses: &[String],
+        secret: &Secret,
+        own: Arc<worker::Device>,
+    ) -> Result<Arc<Self>, SplitError> {
+        let reached: Vec<_> = thread::scope(|scope| {
+            let dialling: Vec<_> = addresses
+                .iter()
+                .map(|address| scope.spawn(move || reach(address, secret)))
+                .collect();
+            let joined = dialling.into_iter().map(|thread| thread.join());
+            joined
+                .map(|result| result.unwrap_or_else(|_| Err(io::Error::other("its thread panicked"))))
+                .collect()
+        });
+        let mut nodes = vec![Node::new("this machine".into())];
+        nodes.extend(addresses.iter().map(|address| Node::new(address.clone())));
+        let shared = Shared::new(nodes);
+        let posts = Posts::new(shared.clone());
+        let mut split = Self {
+            shared,
+            posts,
+            devices: Vec::new(),
+            roles: Vec::new(),
+            own: own.clone(),
+            dialled: Mutex::default(),
+        };
+        split.add(HOST, 0, Role::First, own.offer(), Duration::ZERO);
+        for ((number, address), reached) in (1..).zip(addresses).zip(reached) {
+            let node = NodeId(number);
+            let failed = |source| SplitError::Worker {
+                address: address.clone(),
+                source,
+            };
+            let (socket, round_trip, offers) = reached.map_err(failed)?;
+            split.shared.set_round_trip(node, round_trip);
+            for (queue, offer) in (0..).zip(offers) {
+                split.add(node, queue, Role::Worker(node), offer, round_trip);
+            }
+            split.shared.link(node, socket.outlet().map_err(failed)?);
+            split.listen_to(node, socket).map_err(failed)?;
+            lock(&split.dialled).push(Dialled {
+                node,
+                address: address.clone(),
+                session: new_session().map_err(failed)?,
+            });
+        }
+        split.add(HOST, 1, Role::Head, own.offer(), Duration::ZERO);
+        let devices = split.devices.iter().map(|device| DeviceRef(&raw const **device));
+        split.posts.set_devices(devices.collect());
+        keep_alive(&split.shared)?;
+        Ok(Arc::new(split))
+    }
+
+    fn add(&mut self, node: NodeId, queue: u8, role: Role, offer: DeviceOffer, round_trip: Duration) {
+        let place = match role {
+            Role::First => "first layers".to_owned(),
+            Role::Head => "output".to_owned(),
+            Role::Worker(node) => self
+                .shared
+                .node(node)
+                .map_or_else(String::new, |node| node.name.clone()),
+        };
+        let device = device::Device::new(DeviceParams {
+            name: format!("{}@{place}", offer.name),
+            description: offer.description.clone(),
+            memory: offer.free,
+            node,
+            queue,
+            shared: self.shared.clone(),
+            posts: self.posts.clone(),
+        });
+        self.devices.push(device);
+        self.roles.push((role, offer, round_trip));
+    }
+
+    /// All devices, in the order of the layers.
+    pub fn members(self: &Arc<Self>) -> Vec<Member> {
+        let members = self.devices.iter().zip(&self.roles);
+        members
+            .map(|(device, (role, offer, round_trip))| Member {
+                role: *role,
+                device: self.as_device(device),
+                offer: offer.clone(),
+                round_trip: *round_trip,
+            })
+            .collect()
+    }
+
+    fn as_device(self: &Arc<Self>, device: &device::Device) -> llama::Device {
+        let owner: Arc<dyn Any + Send + Sync> = self.clone();
+        llama::Device::of_split(device.name(), device.memory(), device.raw(), owner)
+    }
+
+    /// Begins the sessions. `reserve` says for each member how many bytes it will need; workers of
+    /// which nothing is needed are let go. `file` is the host's own, `identity` what workers look for.
+    ///
+    /// # Errors
+    /// Where a worker refuses, or is lost meanwhile.
+    pub fn open(
+        self: &Arc<Self>,
+        reserve: &[u64],
+        file: WeightFile,
+        identity: &Identity,
+    ) -> Result<(), SplitError> {
+        self.open_own(file)?;
+        let mut used = Vec::new();
+        for dialled in lock(&self.dialled).drain(..) {
+            let queues: Vec<OpenQueue> = (0..)
+                .zip(
+                    self.devices
+                        .iter()
+                        .zip(reserve)
+                        .filter(|(device, _)| device.node == dialled.node),
+                )
+                .map(|(device, (_, reserve))| OpenQueue {
+                    device,
+                    reserve: *reserve,
+                })
+                .collect();
+            if queues.iter().all(|queue| queue.reserve == 0) {
+                self.shared.release(dialled.node);
+                continue;
+            }
+            let open = Open {
+                session: dialled.session,
+                node: dialled.node,
+                queues,
+                model: Some(*identity),
+            };
+            if let Some(outlet) = self.shared.outlet(dialled.node) {
+                outlet.send(ToWorker::Open(open), Bytes::new());
+            }
+            used.push((dialled.node, dialled.address, dialled.session));
+        }
+        for (node, address, _) in &used {
+            let has_file = self.shared.opened(*node)?;
+            if !has_file {
+                tracing::warn!(
+                    worker = address,
+                    "has no copy of the model's file: its weights are sent over the network; put the file \
+                     into one of its --model-dir to load faster"
+                );
+            }
+            let devices = self.devices.iter().filter(|device| device.node == *node);
+            devices.for_each(|device| device.opened(has_file));
+        }
+        self.connect(&used)
+    }
+
+    /// The host's own devices work like a worker's, in this process.
+    fn open_own(&self, file: WeightFile) -> Result<(), SplitError> {
+        let own = |error: &dyn std::fmt::Display| SplitError::Own(error.to_string());
+        let open = Open {
+            session: new_session().map_err(|error| own(&error))?,
+            node: HOST,
+            queues: vec![
+                OpenQueue {
+                    device: 0,
+                    reserve: u64::MAX / 4
+                };
+                2
+            ],
+            model: None,
+        };
+        let end = LocalEnd {
+            shared: Arc::downgrade(&self.shared),
+            node: HOST,
+        };
+        let host: Outlet<ToHost> = Outlet::Local(Arc::new(end));
+        let source = ModelSource::new(Some(file));
+        let session = Session::start(&open, std::slice::from_ref(&self.own), &source, host, None)
+            .map_err(|error| own(&error))?;
+        self.shared.link(HOST, Outlet::Local(session));
+        let devices = self.devices.iter().filter(|device| device.node == HOST);
+        devices.for_each(|device| device.opened(true));
+        Ok(())
+    }
+
+    /// Takes what a worker sends, on a thread of its own.
+    fn listen_to(&self, node: NodeId, mut socket: Socket) -> io::Result<()> {
+        let shared = Arc::downgrade(&self.shared);
+        let listen = move || {
+            priority::carry_answers();
+            loop {
+                let received = socket.receive(Limits::ADMITTED);
+                let Some(shared) = shared.upgrade() else { return };
+                match received {
+                    Ok((message, payload)) => shared.receive(node, message, payload),
+                    Err(error) => return shared.lose(node, describe(&error)),
+                }
+            }
+        };
+        thread::Builder::new()
+            .name("split receive".into())
+            .spawn(listen)
+            .map(drop)
+    }
+
+    /// Has workers dial each other, so that hidden states need not pass the host.
+    fn connect(&self, used: &[(NodeId, String, SessionId)]) -> Result<(), SplitError> {
+        let pairs = || {
+            used.iter()
+                .enumerate()
+                .flat_map(|(index, from)| used[index + 1..].iter().map(move |to| (from, to)))
+        };
+        for ((from, ..), (node, address, session)) in pairs() {
+            if let Some(outlet) = self.shared.outlet(*from) {
+                let connect = ToWorker::Connect {
+                    node: *node,
+                    address: address.clone(),
+                    session: *session,
+                };
+                outlet.send(connect, Bytes::new());
+            }
+        }
+        for ((from, from_address, _), (to, to_address, _)) in pairs() {
+            let way = match self.shared.reach(*from, *to)? {
+                Reach::Direct(round_trip) => {
+                    let round_trip_ms = round_trip.as_secs_f64() * 1e3;
+                    tracing::debug!(
+                        from = from_address,
+                        to = to_address,
+                        round_trip_ms,
+                        "workers reach each other"
+                    );
+                    Way::Direct
+                }
+                Reach::ThroughHost(cause) => {
+                    tracing::warn!(
+                        from = from_address,
+                        to = to_address,
+                        cause,
+                        "workers do not reach each other: what they exchange passes this machine, which is slower"
+                    );
+                    Way::ThroughHost
+                }
+            };
+            let devices = self.devices.iter().filter(|device| device.node == *to);
+            devices.for_each(|device| device.set_way(*from, way));
+        }
+        Ok(())
+    }
+
+    /// Has every node load the weights that llama.cpp gave it by name; tells `progress` the bytes loaded
+    /// so far.
+    ///
+    /// # Errors
+    /// Where a node is lost, or cannot load.
+    pub fn load(&self, progress: impl FnMut(u64)) -> Result<(), Lost> {
+        let number = self.shared.number();
+        let mut nodes = Vec::new();
+        for device in &self.devices {
+            if self.shared.outlet(device.node).is_some() {
+                device.send_loads();
+                nodes.push(device.node);
+            }
+        }
+        for device in &self.devices {
+            device.barrier(number);
+        }
+        nodes.sort_unstable();
+        nodes.dedup();
+        self.shared.barrier(&nodes, number, progress)
+    }
+
+    /// What all its devices share.
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// A step begins: what llama.cpp reads in it is posted.
+    pub fn begin_step(&self) -> Step {
+        self.posts.begin();
+        self.shared.begin_step()
+    }
+
+    /// The step is queued: sends the rest of it. What it reads, in the order of its rows.
+    pub fn end_step(&self) -> Vec<Post> {
+        self.posts.flush_all();
+        self.posts.end()
+    }
+
+    /// Steps from `first` to `last` need not be computed any more.
+    pub fn cancel(&self, first: Step, last: Step) {
+        for (node, _) in self.shared.nodes() {
+            if let Some(outlet) = self.shared.outlet(node) {
+                outlet.send(ToWorker::Cancel { first, last }, Bytes::new());
+            }
+        }
+    }
+}
+
+fn reach(address: &str, secret: &Secret) -> io::Result<(Socket, Duration, Vec<DeviceOffer>)> {
+    let (mut socket, round_trip) = dial::host(address, secret)?;
+    socket.set_patience(SILENCE)?;
+    match socket.receive(Limits::ADMITTED)?.0 {
+        ToHost::Offer(offers) if !offers.is_empty() => Ok((socket, round_trip, offers)),
+        _ => Err(io::Error::new(io::ErrorKind::InvalidData, "it offers no device")),
+    }
+}
+
+fn new_session() -> io::Result<SessionId> {
+    let mut id = [0; 16];
+    getrandom::fill(&mut id).map_err(io::Error::other)?;
+    Ok(SessionId(id))
+}
+
+fn describe(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => "it closed the connection".into(),
+        io::ErrorKind::TimedOut => format!("it was silent for {:.1} s", SILENCE.as_secs_f64()),
+        _ => error.to_string(),
+    }
+}
+
+/// Pings all workers until the split is dropped.
+fn keep_alive(shared: &Arc<Shared>) -> Result<(), SplitError> {
+    let weak: Weak<Shared> = Arc::downgrade(shared);
+    let ping = move || {
+        priority::carry_answers();
+        while let Some(shared) = weak.upgrade() {
+            if shared.has_failed() {
+                return;
+            }
+            shared.ping();
+            drop(shared);
+            thread::sleep(PING_EVERY);
+        }
+    };
+    thread::Builder::new()
+        .name("split pings".into())
+        .spawn(ping)
+        .map(drop)
+        .map_err(|error| SplitError::Own(error.to_string()))
+}

@@ -1,0 +1,380 @@
+//! What all devices of a split share: the links to its nodes, answers that are awaited, and whether a
+//! node was lost.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use thiserror::Error;
+
+use super::timeline::Timeline;
+use crate::rpc::link::{Outlet, Receive, lock};
+use crate::rpc::wire::{HOST, NodeId, ReadId, Step, ToHost, ToWorker, Transfer};
+
+/// A node of a split is gone, and the split with it.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{node} is lost: {cause}")]
+pub struct Lost {
+    /// Which: the address of a worker, or `this machine`.
+    pub node: String,
+    /// What happened.
+    pub cause: String,
+}
+
+/// A node of the split.
+#[derive(Debug)]
+pub struct Node {
+    /// What users call it.
+    pub name: String,
+    outlet: OnceLock<Outlet<ToWorker>>,
+    /// It is not used, so it cannot be lost.
+    released: AtomicBool,
+}
+
+impl Node {
+    pub(super) fn new(name: String) -> Self {
+        Self {
+            name,
+            outlet: OnceLock::new(),
+            released: AtomicBool::new(false),
+        }
+    }
+}
+
+/// Whether two workers reach each other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reach {
+    /// Directly; with the round trip.
+    Direct(Duration),
+    /// Only by way of the host; why.
+    ThroughHost(String),
+}
+
+#[derive(Debug, Default)]
+struct State {
+    lost: Option<Lost>,
+    awaited: HashSet<ReadId>,
+    answers: HashMap<ReadId, Bytes>,
+    opened: HashMap<NodeId, bool>,
+    reached: HashMap<NodeId, u64>,
+    loaded_bytes: u64,
+    reach: HashMap<(NodeId, NodeId), Reach>,
+    pings: HashMap<u64, Instant>,
+    round_trips: HashMap<NodeId, Duration>,
+    timeline: Timeline,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Shared {
+    nodes: Vec<Node>,
+    state: Mutex<State>,
+    changed: Condvar,
+    /// The same as `state.lost.is_some()`, for those that must not wait.
+    failed: AtomicBool,
+    step: AtomicU64,
+    numbers: AtomicU64,
+}
+
+impl Shared {
+    /// For a split of these nodes, the host first.
+    pub(super) fn new(nodes: Vec<Node>) -> Arc<Self> {
+        Arc::new(Self {
+            nodes,
+            state: Mutex::default(),
+            changed: Condvar::new(),
+            failed: AtomicBool::new(false),
+            step: AtomicU64::new(0),
+            numbers: AtomicU64::new(1),
+        })
+    }
+
+    /// All nodes, the host first.
+    pub fn nodes(&self) -> impl Iterator<Item = (NodeId, &Node)> {
+        (0..).map(NodeId).zip(&self.nodes)
+    }
+
+    pub(super) fn node(&self, node: NodeId) -> Option<&Node> {
+        self.nodes.get(usize::from(node.0))
+    }
+
+    /// The link to a node is there from now on.
+    pub(super) fn link(&self, node: NodeId, outlet: Outlet<ToWorker>) {
+        if let Some(node) = self.node(node) {
+            // A node is linked once.
+            let _ = node.outlet.set(outlet);
+        }
+    }
+
+    pub(super) fn outlet(&self, node: NodeId) -> Option<&Outlet<ToWorker>> {
+        let node = self.node(node)?;
+        let outlet = node.outlet.get();
+        outlet.filter(|_| !node.released.load(Ordering::Acquire))
+    }
+
+    /// A node is not needed.
+    pub(super) fn release(&self, node: NodeId) {
+        if let Some(node) = self.node(node) {
+            node.released.store(true, Ordering::Release);
+            if let Some(outlet) = node.outlet.get() {
+                outlet.close();
+            }
+        }
+    }
+
+    /// The step that what is queued now belongs to.
+    pub(super) fn step(&self) -> Step {
+        Step(self.step.load(Ordering::Relaxed))
+    }
+
+    /// The next step begins.
+    pub(super) fn begin_step(&self) -> Step {
+        Step(self.step.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    /// A number that was not used before.
+    pub(super) fn number(&self) -> u64 {
+        self.numbers.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Whether a node was lost.
+    pub fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Acquire)
+    }
+
+    /// Which node was lost.
+    pub fn lost(&self) -> Option<Lost> {
+        lock(&self.state).lost.clone()
+    }
+
+    /// A node is lost: everything that is awaited ends, and all links are closed.
+    pub(super) fn lose(&self, node: NodeId, cause: impl Into<String>) {
+        let known = self.node(node);
+        if known.is_some_and(|node| node.released.load(Ordering::Acquire)) {
+            return;
+        }
+        let name = known.map_or("a node", |node| &node.name);
+        let mut state = lock(&self.state);
+        if state.lost.is_some() {
+            return;
+        }
+        let lost = Lost {
+            node: name.to_owned(),
+            cause: cause.into(),
+        };
+        tracing::error!(node = lost.node, cause = lost.cause, "the split has lost a node");
+        state.lost = Some(lost);
+        self.failed.store(true, Ordering::Release);
+        drop(state);
+        self.close();
+        self.changed.notify_all();
+    }
+
+    /// Ends all links.
+    pub(super) fn close(&self) {
+        for (_, node) in self.nodes() {
+            if let Some(outlet) = node.outlet.get() {
+                outlet.close();
+            }
+        }
+    }
+
+    /// Takes note that the answer to a read is awaited.
+    pub(super) fn expect(&self, read: ReadId) {
+        lock(&self.state).awaited.insert(read);
+    }
+
+    /// Waits until `ready` gives something.
+    ///
+    /// # Errors
+    /// Where a node is lost.
+    fn wait<T>(&self, mut ready: impl FnMut(&mut State) -> Option<T>) -> Result<T, Lost> {
+        let mut state = lock(&self.state);
+        loop {
+            if let Some(lost) = &state.lost {
+                return Err(lost.clone());
+            }
+            if let Some(value) = ready(&mut state) {
+                return Ok(value);
+            }
+            state = self.pause(state);
+        }
+    }
+
+    fn pause<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for the answer to a read.
+    ///
+    /// # Errors
+    /// Where a node is lost.
+    pub(super) fn answer(&self, read: ReadId) -> Result<Bytes, Lost> {
+        self.wait(|state| state.answers.remove(&read))
+    }
+
+    /// Nobody wants the answer to a read any more.
+    pub(super) fn forget(&self, read: ReadId) {
+        let mut state = lock(&self.state);
+        state.awaited.remove(&read);
+        state.answers.remove(&read);
+    }
+
+    /// Waits until a node has begun its session: whether it has the model's file.
+    ///
+    /// # Errors
+    /// Where a node is lost.
+    pub(super) fn opened(&self, node: NodeId) -> Result<bool, Lost> {
+        self.wait(|state| state.opened.get(&node).copied())
+    }
+
+    /// Waits until it is known how two workers reach each other.
+    ///
+    /// # Errors
+    /// Where a node is lost.
+    pub(super) fn reach(&self, from: NodeId, to: NodeId) -> Result<Reach, Lost> {
+        self.wait(|state| state.reach.get(&(from, to)).cloned())
+    }
+
+    /// Waits until all of `nodes` have passed the barrier `number`, telling `progress` how many bytes of
+    /// weights were loaded so far.
+    ///
+    /// # Errors
+    /// Where a node is lost.
+    pub(super) fn barrier(
+        &self,
+        nodes: &[NodeId],
+        number: u64,
+        mut progress: impl FnMut(u64),
+    ) -> Result<(), Lost> {
+        let mut told = None;
+        loop {
+            let (loaded, done) = self.wait(|state| {
+                let passed = |node| state.reached.get(node).is_some_and(|reached| *reached >= number);
+                let done = nodes.iter().all(passed);
+                (done || told != Some(state.loaded_bytes)).then_some((state.loaded_bytes, done))
+            })?;
+            progress(loaded);
+            told = Some(loaded);
+            if done {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The round trip to each worker, as last measured.
+    pub fn round_trip(&self, node: NodeId) -> Option<Duration> {
+        lock(&self.state).round_trips.get(&node).copied()
+    }
+
+    pub(super) fn set_round_trip(&self, node: NodeId, time: Duration) {
+        lock(&self.state).round_trips.insert(node, time);
+    }
+
+    /// What was computed when, since the last call, on this machine's clock.
+    pub fn take_timeline(&self) -> Vec<super::timeline::Span> {
+        lock(&self.state).timeline.take()
+    }
+
+    /// Pings every linked worker.
+    pub(super) fn ping(&self) {
+        for (node, _) in self.nodes().filter(|(node, _)| *node != HOST) {
+            if let Some(outlet) = self.outlet(node) {
+                let number = self.number();
+                lock(&self.state).pings.insert(number, Instant::now());
+                outlet.send(ToWorker::Ping(number), Bytes::new());
+            }
+        }
+        if let Some(outlet) = self.outlet(HOST) {
+            // For what it computed.
+            outlet.send(ToWorker::Ping(0), Bytes::new());
+        }
+    }
+
+    /// What came from a node.
+    pub(super) fn receive(&self, from: NodeId, message: ToHost, payload: Bytes) {
+        match message {
+            ToHost::Deliver(transfer) => self.deliver(from, transfer, payload),
+            ToHost::Failed(cause) => self.lose(from, cause),
+            ToHost::Offer(_) => self.lose(from, "it made a second offer"),
+            other => {
+                self.note(from, other, payload);
+                self.changed.notify_all();
+            }
+        }
+    }
+
+    fn deliver(&self, from: NodeId, transfer: Transfer, payload: Bytes) {
+        match self.outlet(transfer.to) {
+            Some(outlet) => outlet.send(ToWorker::Deliver(transfer), payload),
+            None => self.lose(from, "it sent a hidden state to a node that is not there"),
+        }
+    }
+
+    fn note(&self, from: NodeId, message: ToHost, payload: Bytes) {
+        let mut state = lock(&self.state);
+        match message {
+            ToHost::Data(read) => {
+                // An answer that nobody asked for would stay for ever.
+                if state.awaited.remove(&read) {
+                    state.answers.insert(read, payload);
+                }
+            }
+            ToHost::Opened { has_model } => {
+                state.opened.insert(from, has_model);
+            }
+            ToHost::Reached(number) => {
+                state.reached.insert(from, number);
+            }
+            ToHost::Loading(bytes) => state.loaded_bytes = state.loaded_bytes.saturating_add(bytes),
+            ToHost::Connected {
+                node,
+                fault,
+                round_trip,
+            } => {
+                let reach = fault.map_or_else(
+                    || Reach::Direct(Duration::from_micros(round_trip)),
+                    Reach::ThroughHost,
+                );
+                state.reach.insert((from, node), reach);
+            }
+            ToHost::Pong { number, now, ran } => {
+                let sent = state.pings.remove(&number);
+                if let Some(sent) = sent {
+                    let time = sent.elapsed();
+                    let smooth = state
+                        .round_trips
+                        .get(&from)
+                        .map_or(time, |old| (*old * 7 + time) / 8)
+                        .min(time * 4);
+                    state.round_trips.insert(from, smooth);
+                }
+                state.timeline.record(from, sent, now, &ran);
+            }
+            ToHost::Deliver(_) | ToHost::Failed(_) | ToHost::Offer(_) => {}
+        }
+    }
+}
+
+/// The host's end of a link to a node in its own process.
+#[derive(Debug)]
+pub(super) struct LocalEnd {
+    pub(super) shared: std::sync::Weak<Shared>,
+    pub(super) node: NodeId,
+}
+
+impl Receive<ToHost> for LocalEnd {
+    fn receive(&self, message: ToHost, payload: Bytes) {
+        if let Some(shared) = self.shared.upgrade() {
+            shared.receive(self.node, message, payload);
+        }
+    }
+
+    fn closed(&self) {
+        if let Some(shared) = self.shared.upgrade() {
+            shared.lose(self.node, "it ended");
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! Dialling a worker and answering who dials: both sides prove that they know the secret.
+
+use std::io;
+use std::net::{TcpStream, ToSocketAddrs};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use subtle::ConstantTimeEq;
+
+use super::link::{Outlet, Socket};
+use super::wire::frame::Limits;
+use super::wire::handshake::{Greeting, MAGIC, Purpose, Reply, Request, Side, proof};
+use super::wire::{PROTOCOL, Peer, SessionId, ToWorker};
+use crate::llama;
+
+/// A handshake that takes longer is given up, on both sides.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How often a peer hears something, so that it need not take this side for dead.
+pub const PING_EVERY: Duration = Duration::from_millis(400);
+
+/// What all nodes of a split share.
+#[derive(Clone)]
+pub struct Secret(Arc<[u8]>);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
+impl Secret {
+    /// A secret of these bytes. `None` where there are none: everybody would know it.
+    pub fn new(bytes: &[u8]) -> Option<Self> {
+        (!bytes.is_empty()).then(|| Self(bytes.into()))
+    }
+}
+
+fn greeting() -> io::Result<Greeting> {
+    let mut nonce = [0; 32];
+    getrandom::fill(&mut nonce).map_err(io::Error::other)?;
+    Ok(Greeting {
+        magic: MAGIC,
+        protocol: PROTOCOL,
+        llama_cpp: llama::VERSION.to_owned(),
+        nonce,
+    })
+}
+
+fn connect(address: &str) -> io::Result<TcpStream> {
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for address in address.to_socket_addrs()? {
+        match TcpStream::connect_timeout(&address, PATIENCE) {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+fn refused(why: impl Into<String>) -> io::Error {
+    io::Error::new(io::ErrorKind::PermissionDenied, why.into())
+}
+
+/// Whether the other side speaks what this one does.
+fn check_greeting(theirs: &Greeting, own: &Greeting) -> Result<(), String> {
+    if theirs.magic != MAGIC {
+        return Err("it is no mesh-llm worker or host".into());
+    }
+    if (theirs.protocol, &theirs.llama_cpp) != (own.protocol, &own.llama_cpp) {
+        return Err(format!(
+            "it speaks split protocol {} with llama.cpp {}, and this is {} with {}: use the same version of \
+             mesh-llm on both machines",
+            theirs.protocol, theirs.llama_cpp, own.protocol, own.llama_cpp
+        ));
+    }
+    Ok(())
+}
+
+/// Dials a worker to be its host. Also tells the round trip.
+///
+/// # Errors
+/// Where it cannot be reached, is none, has another secret or version.
+pub fn host(address: &str, secret: &Secret) -> io::Result<(Socket, Duration)> {
+    open(address, secret, Purpose::Host)
+}
+
+/// Dials another worker to push into its session.
+///
+/// # Errors
+/// As [`host`].
+pub fn peer(address: &str, secret: &Secret, session: SessionId) -> io::Result<(Outlet<ToWorker>, Duration)> {
+    let (socket, round_trip) = open(address, secret, Purpose::Peer)?;
+    socket.send(&Peer { session })?;
+    Ok((socket.outlet()?, round_trip))
+}
+
+fn open(address: &str, secret: &Secret, purpose: Purpose) -> io::Result<(Socket, Duration)> {
+    let deadline = Instant::now() + PATIENCE;
+    let mut socket = Socket::tcp(connect(address)?)?;
+    let own = greeting()?;
+    socket.send(&own)?;
+    let theirs: Greeting = socket.receive_by(Limits::GREETING, deadline)?;
+    check_greeting(&theirs, &own).map_err(refused)?;
+    let asked = Instant::now();
+    socket.send(&Request {
+        proof: proof(&secret.0, Side::Dialler, &own.nonce, &theirs.nonce),
+        purpose,
+    })?;
+    let reply: Reply = socket.receive_by(Limits::GREETING, deadline)?;
+    let round_trip = asked.elapsed();
+    match reply {
+        Reply::Refused(why) => Err(refused(why)),
+        Reply::Welcome(theirs_proof) => {
+            let right = proof(&secret.0, Side::Listener, &own.nonce, &theirs.nonce);
+            if bool::from(theirs_proof.ct_eq(&right)) {
+                Ok((socket, round_trip))
+            } else {
+                Err(refused("it does not know the secret"))
+            }
+        }
+    }
+}
+
+/// Answers who dialled: what it wants, if it knows the secret.
+///
+/// # Errors
+/// Where it does not, is of another version, or takes too long.
+pub fn answer(socket: &mut Socket, secret: &Secret) -> io::Result<Purpose> {
+    let deadline = Instant::now() + PATIENCE;
+    let own = greeting()?;
+    let theirs: Greeting = socket.receive_by(Limits::GREETING, deadline)?;
+    socket.send(&own)?;
+    check_greeting(&theirs, &own).map_err(refused)?;
+    let request: Request = socket.receive_by(Limits::GREETING, deadline)?;
+    let right = proof(&secret.0, Side::Dialler, &theirs.nonce, &own.nonce);
+    if !bool::from(request.proof.ct_eq(&right)) {
+        let why = "the secret is another one: start both sides with the same --rpc-secret-file".to_owned();
+        socket.send(&Reply::Refused(why.clone()))?;
+        return Err(refused(why));
+    }
+    let own_proof = proof(&secret.0, Side::Listener, &theirs.nonce, &own.nonce);
+    socket.send(&Reply::Welcome(own_proof))?;
+    Ok(request.purpose)
+}

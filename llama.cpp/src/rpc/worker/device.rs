@@ -1,0 +1,298 @@
+//! A device of this machine, and what of it hosts may take.
+
+use std::ffi::CStr;
+use std::hint::black_box;
+use std::ptr::NonNull;
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use llama_cpp_sys_2 as sys;
+
+use super::Fault;
+use super::turn::Turn;
+use crate::llama::{self, DeviceKind, Threads};
+use crate::rpc::link::lock;
+use crate::rpc::wire::DeviceOffer;
+
+/// Bytes that are read to measure a memory's bandwidth: more than caches hold.
+const PROBE: usize = 192 << 20;
+
+/// A device that computes for hosts.
+#[derive(Debug)]
+pub struct Device {
+    handle: llama::Device,
+    threads: u32,
+    /// None for a GPU.
+    pool: Option<Threads>,
+    total: u64,
+    bandwidth: u64,
+    free: Mutex<u64>,
+    /// Whose turn it is.
+    pub turn: Turn,
+}
+
+/// The devices of this machine by ggml's names, or the best kind that there is where none are named:
+/// all GPUs, else the CPU. Together they offer at most `most_bytes`, the first ones first.
+///
+/// # Errors
+/// A name that is not there, or threads that do not start.
+pub fn open_devices(
+    names: &[String],
+    threads: u32,
+    most_bytes: Option<u64>,
+) -> Result<Vec<Arc<Device>>, llama::Error> {
+    llama::initialize();
+    let all = llama::devices();
+    let chosen: Vec<llama::Device> = if names.is_empty() {
+        let gpus: Vec<_> = all
+            .iter()
+            .filter(|device| device.kind == DeviceKind::Gpu)
+            .cloned()
+            .collect();
+        let cpus = all.iter().filter(|device| device.kind == DeviceKind::Cpu).take(1);
+        if gpus.is_empty() {
+            cpus.cloned().collect()
+        } else {
+            gpus
+        }
+    } else {
+        let find = |name: &String| {
+            all.iter()
+                .find(|device| device.name.eq_ignore_ascii_case(name))
+                .cloned()
+                .ok_or_else(|| {
+                    let known: Vec<&str> = all.iter().map(|device| device.name.as_str()).collect();
+                    llama::Error::Rejected(format!(
+                        "there is no device {name}; this build finds {}",
+                        known.join(", ")
+                    ))
+                })
+        };
+        names.iter().map(find).collect::<Result<_, _>>()?
+    };
+    let mut left = most_bytes.unwrap_or(u64::MAX);
+    let mut devices = Vec::new();
+    for device in chosen {
+        let offered = device.free.min(left);
+        left -= offered;
+        devices.push(Arc::new(Device::new(device, threads, offered)?));
+    }
+    Ok(devices)
+}
+
+impl Device {
+    /// A device that offers so many bytes.
+    ///
+    /// # Errors
+    /// Where its threads do not start.
+    pub fn new(handle: llama::Device, threads: u32, offered: u64) -> Result<Self, llama::Error> {
+        let cpu = handle.kind != DeviceKind::Gpu;
+        let pool = if cpu { Some(Threads::new(threads)?) } else { None };
+        Ok(Self {
+            pool,
+            threads,
+            total: offered,
+            bandwidth: if cpu { measure_bandwidth(threads) } else { 0 },
+            free: Mutex::new(offered),
+            handle,
+            turn: Turn::default(),
+        })
+    }
+
+    /// What hosts are told.
+    pub fn offer(&self) -> DeviceOffer {
+        DeviceOffer {
+            name: self.handle.name.clone(),
+            description: self.handle.description.clone(),
+            free: *lock(&self.free),
+            total: self.total,
+            bandwidth: self.bandwidth,
+        }
+    }
+
+    /// ggml's name.
+    pub fn name(&self) -> &str {
+        &self.handle.name
+    }
+
+    pub(super) fn raw(&self) -> sys::ggml_backend_dev_t {
+        self.handle.raw()
+    }
+
+    pub(super) fn is_cpu(&self) -> bool {
+        self.handle.kind == DeviceKind::Cpu
+    }
+
+    /// Sets so many bytes aside.
+    pub(super) fn reserve(self: &Arc<Self>, bytes: u64) -> Result<Arc<Reservation>, Fault> {
+        let mut free = lock(&self.free);
+        if bytes > *free {
+            return Err(Fault::Device {
+                device: self.name().to_owned(),
+                what: format!(
+                    "has {:.2} GB left of what it offers, and {:.2} GB are asked for",
+                    *free as f64 / 1e9,
+                    bytes as f64 / 1e9
+                ),
+            });
+        }
+        *free -= bytes;
+        Ok(Arc::new(Reservation {
+            device: self.clone(),
+            bytes,
+            left: Mutex::new(bytes),
+        }))
+    }
+
+    /// A stream of work on it. Only who has the turn may use it.
+    pub(super) fn backend(&self) -> Result<Backend, Fault> {
+        // SAFETY: the device is an entry of ggml's registry.
+        let backend = unsafe { sys::ggml_backend_dev_init(self.raw(), std::ptr::null()) };
+        let backend = NonNull::new(backend).ok_or_else(|| Fault::Device {
+            device: self.name().to_owned(),
+            what: "cannot be opened".into(),
+        })?;
+        if let Some(pool) = &self.pool {
+            // SAFETY: the backend is the CPU's; the pool lives as long as the device, which every
+            // queue holds.
+            unsafe {
+                sys::ggml_backend_cpu_set_n_threads(backend.as_ptr(), self.threads as i32);
+                sys::ggml_backend_cpu_set_threadpool(backend.as_ptr(), pool.as_ptr());
+            }
+        }
+        Ok(Backend(backend))
+    }
+
+    /// Kinds of memory that a weight can be in, the best first: layouts of the CPU's own, for some.
+    pub(super) fn buffer_types(&self) -> Vec<BufferType> {
+        let mut types = Vec::new();
+        if self.is_cpu() {
+            // SAFETY: the registry's device has a registry entry; the function pointer, where there is
+            // one, has the type that ggml declares for this name, and returns a list that ends with null.
+            unsafe {
+                let registry = sys::ggml_backend_dev_backend_reg(self.raw());
+                let name = c"ggml_backend_dev_get_extra_bufts";
+                let function = sys::ggml_backend_reg_get_proc_address(registry, name.as_ptr());
+                if !function.is_null() {
+                    let function: unsafe extern "C" fn(
+                        sys::ggml_backend_dev_t,
+                    )
+                        -> *mut sys::ggml_backend_buffer_type_t = std::mem::transmute(function);
+                    let mut list = function(self.raw());
+                    while !list.is_null() && !(*list).is_null() {
+                        types.push(BufferType {
+                            handle: *list,
+                            plain: false,
+                        });
+                        list = list.add(1);
+                    }
+                }
+            }
+        }
+        // SAFETY: the device is an entry of ggml's registry.
+        let plain = unsafe { sys::ggml_backend_dev_buffer_type(self.raw()) };
+        types.push(BufferType {
+            handle: plain,
+            plain: true,
+        });
+        types
+    }
+}
+
+/// Bytes a second that so many threads read from memory.
+fn measure_bandwidth(threads: u32) -> u64 {
+    let threads = threads.max(1) as usize;
+    let bytes = vec![1_u64; PROBE / 8];
+    let read = || {
+        let begin = Instant::now();
+        thread::scope(|scope| {
+            for part in bytes.chunks(bytes.len().div_ceil(threads)) {
+                scope.spawn(|| black_box(part.iter().fold(0_u64, |sum, word| sum.wrapping_add(*word))));
+            }
+        });
+        begin.elapsed()
+    };
+    let best = read().min(read()).max(Duration::from_micros(1));
+    (PROBE as f64 / best.as_secs_f64()) as u64
+}
+
+/// Bytes of a device that a session may take.
+#[derive(Debug)]
+pub(super) struct Reservation {
+    device: Arc<Device>,
+    bytes: u64,
+    left: Mutex<u64>,
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        *lock(&self.device.free) += self.bytes;
+    }
+}
+
+/// A part of a reservation that is in use.
+#[derive(Debug)]
+pub(super) struct Grant {
+    of: Arc<Reservation>,
+    bytes: u64,
+}
+
+impl Grant {
+    pub(super) fn take(of: &Arc<Reservation>, bytes: u64) -> Result<Self, Fault> {
+        let mut left = lock(&of.left);
+        if bytes > *left {
+            return Err(Fault::Memory {
+                needed: bytes,
+                left: *left,
+            });
+        }
+        *left -= bytes;
+        Ok(Self {
+            of: of.clone(),
+            bytes,
+        })
+    }
+}
+
+impl Drop for Grant {
+    fn drop(&mut self) {
+        *lock(&self.of.left) += self.bytes;
+    }
+}
+
+/// A kind of memory.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct BufferType {
+    pub(super) handle: sys::ggml_backend_buffer_type_t,
+    /// ggml's own layout.
+    pub(super) plain: bool,
+}
+
+/// A stream of work.
+#[derive(Debug)]
+pub(super) struct Backend(NonNull<sys::ggml_backend>);
+
+// SAFETY: a backend has no ties to the thread that made it.
+unsafe impl Send for Backend {}
+
+impl Backend {
+    pub(super) fn as_ptr(&self) -> sys::ggml_backend_t {
+        self.0.as_ptr()
+    }
+}
+
+impl Drop for Backend {
+    fn drop(&mut self) {
+        // SAFETY: made by `ggml_backend_dev_init` and freed only here.
+        unsafe { sys::ggml_backend_free(self.0.as_ptr()) };
+    }
+}
+
+/// What ggml calls a status.
+pub(super) fn status_text(status: sys::ggml_status) -> String {
+    // SAFETY: returns a constant for every number.
+    unsafe { CStr::from_ptr(sys::ggml_status_to_string(status)) }
+        .to_string_lossy()
+        .into_owned()
+}

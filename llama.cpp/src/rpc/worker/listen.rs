@@ -1,0 +1,242 @@
+//! Lets hosts and other workers in.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex, Weak};
+use std::thread;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::Fault;
+use super::device::Device;
+use super::session::{ModelSource, Session};
+use crate::priority;
+use crate::rpc::dial::{self, Secret};
+use crate::rpc::files::Library;
+use crate::rpc::link::{Outlet, Receive, SILENCE, Socket, lock};
+use crate::rpc::wire::frame::Limits;
+use crate::rpc::wire::handshake::Purpose;
+use crate::rpc::wire::{Open, Peer, SessionId, ToHost, ToWorker};
+
+/// Connections at once, admitted or not.
+const MOST_CONNECTIONS: usize = 256;
+
+/// A pause after the system refused a connection, for it has no descriptors then.
+const REST: Duration = Duration::from_millis(100);
+
+/// What a worker offers.
+#[derive(Debug)]
+pub struct WorkerParams {
+    /// Its devices.
+    pub devices: Vec<Arc<Device>>,
+    /// Where models are.
+    pub library: Library,
+    /// What hosts must know.
+    pub secret: Secret,
+}
+
+/// A worker that listens.
+#[derive(Debug)]
+pub struct Worker {
+    listener: TcpListener,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    params: WorkerParams,
+    sessions: Mutex<HashMap<SessionId, Weak<Session>>>,
+    connections: Mutex<usize>,
+}
+
+/// A connection that counts.
+struct Counted(Arc<Shared>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        *lock(&self.0.connections) -= 1;
+    }
+}
+
+impl Worker {
+    /// A worker behind this listener.
+    pub fn new(listener: TcpListener, params: WorkerParams) -> Self {
+        Self {
+            listener,
+            shared: Arc::new(Shared {
+                params,
+                sessions: Mutex::default(),
+                connections: Mutex::default(),
+            }),
+        }
+    }
+
+    /// Serves for as long as the process lives.
+    pub fn serve(&self) {
+        loop {
+            match self.listener.accept() {
+                Ok((stream, from)) => self.shared.clone().welcome(stream, from),
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be taken");
+                    thread::sleep(REST);
+                }
+            }
+        }
+    }
+}
+
+impl Shared {
+    fn welcome(self: Arc<Self>, stream: TcpStream, from: SocketAddr) {
+        let mut connections = lock(&self.connections);
+        if *connections >= MOST_CONNECTIONS {
+            tracing::warn!(%from, "refused: {MOST_CONNECTIONS} connections are enough");
+            return;
+        }
+        *connections += 1;
+        drop(connections);
+        let counted = Counted(self);
+        let serve = move || {
+            if let Err(error) = counted.0.serve(stream, from) {
+                tracing::info!(%from, %error, "a connection ended");
+            }
+        };
+        if let Err(error) = thread::Builder::new().name("split receive".into()).spawn(serve) {
+            tracing::warn!(%from, %error, "a connection has no thread");
+        }
+    }
+
+    fn serve(&self, stream: TcpStream, from: SocketAddr) -> io::Result<()> {
+        let mut socket = Socket::tcp(stream)?;
+        let purpose = dial::answer(&mut socket, &self.params.secret)?;
+        priority::carry_answers();
+        socket.set_patience(SILENCE)?;
+        match purpose {
+            Purpose::Host => self.serve_host(socket, from),
+            Purpose::Peer => self.serve_peer(socket),
+        }
+    }
+
+    fn serve_host(&self, mut socket: Socket, from: SocketAddr) -> io::Result<()> {
+        let host: Outlet<ToHost> = socket.outlet()?;
+        let offer = self.params.devices.iter().map(|device| device.offer()).collect();
+        host.send(ToHost::Offer(offer), Bytes::new());
+        let result = self.host_session(&mut socket, &host, from);
+        host.close();
+        result
+    }
+
+    fn host_session(&self, socket: &mut Socket, host: &Outlet<ToHost>, from: SocketAddr) -> io::Result<()> {
+        let open = loop {
+            match socket.receive(Limits::ADMITTED)?.0 {
+                ToWorker::Open(open) => break open,
+                ToWorker::Ping(number) => {
+                    let pong = ToHost::Pong {
+                        number,
+                        now: 0,
+                        ran: Vec::new(),
+                    };
+                    host.send(pong, Bytes::new());
+                }
+                _ => {
+                    return Err(io::Error::new(
+                        io::ErrorKind::InvalidData,
+                        "no opening came first",
+                    ));
+                }
+            }
+        };
+        // Looking for the model takes its time, and the host wants to hear something meanwhile.
+        let (opened, next) = thread::scope(|scope| {
+            let opening = scope.spawn(|| self.open(&open, host));
+            let mut next = None;
+            while next.is_none() && !opening.is_finished() {
+                next = Some(match socket.receive(Limits::ADMITTED) {
+                    Ok((ToWorker::Ping(number), _)) => {
+                        let pong = ToHost::Pong {
+                            number,
+                            now: 0,
+                            ran: Vec::new(),
+                        };
+                        host.send(pong, Bytes::new());
+                        continue;
+                    }
+                    other => other,
+                });
+            }
+            let opened = opening.join();
+            (
+                opened.unwrap_or_else(|_| Err(Fault::protocol("what made a thread panic"))),
+                next,
+            )
+        });
+        let session = match opened {
+            Ok(session) => session,
+            Err(fault) => {
+                host.send(ToHost::Failed(fault.to_string()), Bytes::new());
+                // Until the host has read it and gone.
+                while socket.receive::<ToWorker>(Limits::ADMITTED).is_ok() {}
+                return Err(io::Error::other(fault));
+            }
+        };
+        tracing::info!(%from, session = ?session.id(), "a host has come");
+        let mut next = next;
+        let error = loop {
+            match next.take().unwrap_or_else(|| socket.receive(Limits::ADMITTED)) {
+                Ok((message, payload)) => session.receive(message, payload),
+                Err(error) => break error,
+            }
+        };
+        session.end();
+        lock(&self.sessions).remove(&session.id());
+        if error.kind() == io::ErrorKind::UnexpectedEof {
+            tracing::info!(%from, session = ?session.id(), "a host has gone");
+            return Ok(());
+        }
+        Err(error)
+    }
+
+    fn open(&self, open: &Open, host: &Outlet<ToHost>) -> Result<Arc<Session>, Fault> {
+        if lock(&self.sessions).contains_key(&open.session) {
+            return Err(Fault::protocol("the id of another session"));
+        }
+        let file = open.model.as_ref().and_then(|wanted| {
+            let search = self.params.library.find(wanted);
+            tracing::debug!(model = %wanted.fingerprint.short(), tally = ?search.tally, found = search.found.is_some(), "looked for a model");
+            search.found
+        });
+        let has_model = file.is_some();
+        let source = ModelSource::new(file);
+        let secret = Some(self.params.secret.clone());
+        let session = Session::start(open, &self.params.devices, &source, host.clone(), secret)?;
+        lock(&self.sessions).insert(open.session, Arc::downgrade(&session));
+        host.send(ToHost::Opened { has_model }, Bytes::new());
+        Ok(session)
+    }
+
+    /// Takes hidden states from another worker.
+    fn serve_peer(&self, mut socket: Socket) -> io::Result<()> {
+        let (Peer { session }, _) = socket.receive(Limits::GREETING)?;
+        let session = lock(&self.sessions).get(&session).and_then(Weak::upgrade);
+        let session =
+            session.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the session is not here"))?;
+        loop {
+            match socket.receive(Limits::ADMITTED) {
+                Ok((ToWorker::Deliver(transfer), payload)) => session.arrive(transfer, payload),
+                Ok((ToWorker::Ping(_), _)) => {}
+                Ok(_) => {
+                    session.fail(&Fault::protocol("by a peer what only hosts may send"));
+                    return Err(io::ErrorKind::InvalidData.into());
+                }
+                Err(error) => {
+                    session.fail(&Fault::Peer(error.to_string()));
+                    return Err(error);
+                }
+            }
+            if session.is_over() {
+                return Ok(());
+            }
+        }
+    }
+}

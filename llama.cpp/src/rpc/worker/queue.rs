@@ -1,0 +1,345 @@
+//! A queue: does what a host appended for one device, in order.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::Fault;
+use super::device::{Backend, Device, Reservation};
+use super::memory::Memory;
+use super::prepare::{Obstacle, Prepared};
+use super::session::{Item, ModelSource, Session};
+use super::weights::{Form, Weight};
+use crate::priority;
+use crate::rpc::graph::{BufferId, Graph, Place};
+use crate::rpc::wire::{
+    Coding, Command, LONGEST_KEPT, Load, MOST_GRAPHS, MOST_KEPT, MOST_LOADED, Ran, Step, ToHost, Transfer,
+    difference,
+};
+
+/// Bytes of weights between two words about progress.
+const PROGRESS_STEP: u64 = 64 << 20;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Queue {
+    session: Arc<Session>,
+    number: u8,
+    source: ModelSource,
+    memory: Memory,
+    backend: Backend,
+    graphs: Vec<Option<Prepared>>,
+    kept: Vec<Option<Vec<u8>>>,
+    spare: Vec<u8>,
+}
+
+impl Queue {
+    pub(super) fn new(
+        session: Arc<Session>,
+        number: u8,
+        source: ModelSource,
+        device: Arc<Device>,
+        reservation: Arc<Reservation>,
+    ) -> Result<Self, Fault> {
+        Ok(Self {
+            session,
+            number,
+            source,
+            backend: device.backend()?,
+            memory: Memory::new(device, reservation),
+            graphs: (0..MOST_GRAPHS).map(|_| None).collect(),
+            kept: vec![None; MOST_KEPT],
+            spare: Vec::new(),
+        })
+    }
+
+    /// Works until the session is over.
+    pub(super) fn run(mut self) {
+        priority::compute();
+        while let Some(item) = self.session.next(self.number) {
+            if let Err(fault) = self.execute(item) {
+                self.session.fail(&fault);
+                return;
+            }
+        }
+    }
+
+    fn execute(&mut self, item: Item) -> Result<(), Fault> {
+        let Item {
+            since,
+            step,
+            command,
+            payload,
+        } = item;
+        match command {
+            Command::Run(graph) => self.compute(graph, step, since),
+            Command::Write {
+                place,
+                bytes,
+                coding,
+                keep,
+            } => self.write(place, bytes, coding, keep, &payload),
+            Command::Receive {
+                transfer,
+                place,
+                bytes,
+            } => self.receive(transfer, place, bytes),
+            Command::Push {
+                transfer,
+                place,
+                bytes,
+                through_host,
+            } => {
+                let state = self.memory.read(place, bytes)?;
+                self.session.push(transfer, state.into(), through_host)
+            }
+            Command::Read { read, place, bytes } => {
+                let data = if self.session.is_cancelled(step) {
+                    Vec::new()
+                } else {
+                    self.memory.read(place, bytes)?
+                };
+                self.session.tell(ToHost::Data(read), data.into());
+                Ok(())
+            }
+            Command::Copy { from, to, bytes } => {
+                let copied = self.memory.read(from, bytes)?;
+                self.memory.write(to, &copied)
+            }
+            Command::Fill { place, bytes, value } => self.memory.fill(place, bytes, value),
+            Command::Allocate { buffer, bytes } => self.memory.allocate(buffer, bytes),
+            Command::AllocateWeights { buffer, bytes } => self.memory.allocate_weights(buffer, bytes),
+            Command::Free(buffer) => self.free(buffer),
+            Command::Load { buffer, weights } => self.load(buffer, weights),
+            Command::Weight {
+                buffer,
+                weight,
+                element,
+                shape,
+            } => self.announce(buffer, weight, Form { element, shape }),
+            Command::Barrier(number) => {
+                self.session.tell(ToHost::Reached(number), Bytes::new());
+                Ok(())
+            }
+            Command::Define { graph, content } => self.define(graph, content),
+        }
+    }
+
+    fn compute(&mut self, graph: u8, step: Step, since: u64) -> Result<(), Fault> {
+        if self.session.is_cancelled(step) {
+            return Ok(());
+        }
+        let prepared = self
+            .graphs
+            .get(usize::from(graph))
+            .and_then(Option::as_ref)
+            .ok_or_else(|| Fault::protocol("the number of a graph that is not there"))?;
+        let device = self.memory.device().clone();
+        let turn = device.turn.take(since);
+        let begin = Instant::now();
+        prepared.run(&self.backend, &device)?;
+        drop(turn);
+        self.session.note(begin, |begin, end| Ran {
+            queue: self.number,
+            step,
+            begin,
+            end,
+        });
+        Ok(())
+    }
+
+    fn write(
+        &mut self,
+        place: Place,
+        bytes: u64,
+        coding: Coding,
+        keep: Option<u8>,
+        payload: &[u8],
+    ) -> Result<(), Fault> {
+        let wrong = || Fault::protocol("a write that cannot be decoded");
+        if coding == Coding::Plain && keep.is_none() {
+            if payload.len() as u64 != bytes {
+                return Err(wrong());
+            }
+            return self.put(place, payload);
+        }
+        let length = usize::try_from(bytes)
+            .ok()
+            .filter(|length| *length <= LONGEST_KEPT)
+            .ok_or_else(wrong)?;
+        let mut value = match coding {
+            Coding::Changed(number) => self
+                .kept
+                .get_mut(usize::from(number))
+                .and_then(Option::take)
+                .filter(|kept| kept.len() == length)
+                .ok_or_else(wrong)?,
+            Coding::Lz4 => {
+                let mut value = vec![0; length];
+                let count = lz4_flex::block::decompress_into(payload, &mut value).map_err(|_| wrong())?;
+                value.truncate(count);
+                value
+            }
+            Coding::Plain => payload.to_vec(),
+        };
+        if let Coding::Changed(_) = coding
+            && !difference::apply(&mut value, payload)
+        {
+            return Err(wrong());
+        }
+        if value.len() != length {
+            return Err(wrong());
+        }
+        self.put(place, &value)?;
+        if let Some(number) = keep {
+            *self.kept.get_mut(usize::from(number)).ok_or_else(wrong)? = Some(value);
+        }
+        Ok(())
+    }
+
+    /// Writes into memory, or into a weight that the host sends.
+    fn put(&mut self, place: Place, bytes: &[u8]) -> Result<(), Fault> {
+        let Ok((_, weights)) = self.memory.weights(place.buffer) else {
+            return self.memory.write(place, bytes);
+        };
+        let (start, weight) = weights
+            .range_mut(..=place.offset)
+            .next_back()
+            .ok_or_else(|| Fault::protocol("bytes of a weight that was not announced"))?;
+        if weight.arrive(place.offset - start, bytes)? {
+            self.session.tell(ToHost::Loading(weight.bytes), Bytes::new());
+        }
+        Ok(())
+    }
+
+    fn receive(&mut self, transfer: Transfer, place: Place, bytes: u64) -> Result<(), Fault> {
+        let state = self.session.wait(self.number, transfer.number)?;
+        if state.len() as u64 != bytes {
+            return Err(Fault::protocol("a hidden state of another length than announced"));
+        }
+        self.memory.write(place, &state)
+    }
+
+    fn free(&mut self, buffer: BufferId) -> Result<(), Fault> {
+        for graph in &mut self.graphs {
+            if graph.as_ref().is_some_and(|graph| graph.uses(buffer)) {
+                *graph = None;
+            }
+        }
+        self.memory.free(buffer)
+    }
+
+    fn load(&mut self, buffer: BufferId, loads: Vec<Load>) -> Result<(), Fault> {
+        let file = self
+            .source
+            .file()
+            .ok_or_else(|| Fault::protocol("names of weights of a model that is not here"))?;
+        if loads.len() > MOST_LOADED {
+            return Err(Fault::protocol("too many weights at once"));
+        }
+        let device = self.memory.device().clone();
+        let reservation = self.memory.reservation().clone();
+        let kinds = device.buffer_types();
+        let (reach, weights) = self.memory.weights(buffer)?;
+        let mut told = 0;
+        for (index, load) in loads.iter().enumerate() {
+            if let Some(next) = loads.get(index + 1) {
+                file.read_soon(&next.name);
+            }
+            let form = file_form(&file, &load.name)?;
+            let mut weight = Weight::new(load.clone(), form, &device, &reservation, &kinds)?;
+            if load.offset.saturating_add(weight.bytes) > reach || weights.contains_key(&load.offset) {
+                return Err(Fault::protocol("a weight outside of its buffer, or one twice"));
+            }
+            weight.read(&file, device.is_cpu(), &mut self.spare)?;
+            told += weight.bytes;
+            weights.insert(load.offset, weight);
+            if told >= PROGRESS_STEP {
+                self.session
+                    .tell(ToHost::Loading(std::mem::take(&mut told)), Bytes::new());
+            }
+            if self.session.is_over() {
+                return Err(Fault::Over);
+            }
+        }
+        self.session.tell(ToHost::Loading(told), Bytes::new());
+        self.spare = Vec::new();
+        Ok(())
+    }
+
+    fn announce(&mut self, buffer: BufferId, load: Load, form: Form) -> Result<(), Fault> {
+        let device = self.memory.device().clone();
+        let reservation = self.memory.reservation().clone();
+        let kinds = device.buffer_types();
+        let (reach, weights) = self.memory.weights(buffer)?;
+        let offset = load.offset;
+        let weight = Weight::new(load, form, &device, &reservation, &kinds)?;
+        if offset.saturating_add(weight.bytes) > reach || weights.contains_key(&offset) {
+            return Err(Fault::protocol("a weight outside of its buffer, or one twice"));
+        }
+        weights.insert(offset, weight);
+        Ok(())
+    }
+
+    fn define(&mut self, number: u8, content: Graph) -> Result<(), Fault> {
+        if usize::from(number) >= self.graphs.len() {
+            return Err(Fault::protocol("a graph too many"));
+        }
+        // The old one goes first: two would need memory for both.
+        self.graphs[usize::from(number)] = None;
+        loop {
+            match Prepared::new(content.clone(), &self.memory) {
+                Ok(prepared) => {
+                    self.graphs[usize::from(number)] = Some(prepared);
+                    return Ok(());
+                }
+                Err(Obstacle::NeedsPlain(place)) => self.make_plain(place)?,
+                Err(Obstacle::Fault(fault)) => return Err(fault),
+            }
+        }
+    }
+
+    /// Loads a weight again, in ggml's own layout.
+    fn make_plain(&mut self, place: Place) -> Result<(), Fault> {
+        let file = self
+            .source
+            .file()
+            .ok_or_else(|| Fault::Graph("it needs a weight in another layout than it was sent for".into()))?;
+        for graph in &mut self.graphs {
+            if graph.as_ref().is_some_and(|graph| graph.uses(place.buffer)) {
+                *graph = None;
+            }
+        }
+        let device = self.memory.device().clone();
+        let reservation = self.memory.reservation().clone();
+        let plain = self.memory.plain();
+        let (_, weights) = self.memory.weights(place.buffer)?;
+        let weight = weights
+            .remove(&place.offset)
+            .filter(|weight| !weight.plain)
+            .ok_or_else(|| Fault::protocol("a graph over a weight that is not there"))?;
+        let load = weight.load.clone();
+        drop(weight);
+        let form = file_form(&file, &load.name)?;
+        let mut weight = Weight::new(load, form, &device, &reservation, &[plain])?;
+        weight.read(&file, device.is_cpu(), &mut self.spare)?;
+        weights.insert(place.offset, weight);
+        Ok(())
+    }
+}
+
+/// The form of a weight in the file.
+fn file_form(file: &crate::rpc::files::WeightFile, name: &str) -> Result<Form, Fault> {
+    let found = file
+        .tensor(name)
+        .map_err(|error| Fault::File(error.to_string()))?;
+    let mut shape = [1; 4];
+    for (length, known) in shape.iter_mut().zip(found.shape) {
+        *length = *known;
+    }
+    Ok(Form {
+        element: found.element.id(),
+        shape,
+    })
+}

@@ -1,0 +1,88 @@
+//! The process `rpc-server`: this machine's devices for hosts elsewhere.
+
+use std::io::{self, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+use super::{Worker, WorkerParams, open_devices};
+use crate::llama;
+use crate::rpc::dial::Secret;
+use crate::rpc::files::{Library, Memory};
+use crate::server::default_threads;
+
+/// Everything that an rpc-server is told when it starts.
+#[derive(Debug, Clone)]
+pub struct ServeOptions {
+    /// Where to listen; port 0 takes any free one.
+    pub listen: SocketAddr,
+    /// What hosts must know.
+    pub secret: Secret,
+    /// Names of the devices to offer; none: every GPU, else the CPU.
+    pub devices: Vec<String>,
+    /// Most bytes that all sessions take together; none: what is free.
+    pub max_memory: Option<u64>,
+    /// Where models are.
+    pub model_dirs: Vec<PathBuf>,
+    /// Threads that compute on the CPU; none: one for each core.
+    pub threads: Option<u32>,
+    /// Where fingerprints of models are remembered.
+    pub memory_file: PathBuf,
+}
+
+/// Why an rpc-server does not run.
+#[derive(Debug, Error)]
+pub enum ServeError {
+    /// Its devices.
+    #[error(transparent)]
+    Devices(#[from] llama::Error),
+    /// Its folders.
+    #[error(transparent)]
+    Folders(#[from] crate::rpc::files::Error),
+    /// Its address.
+    #[error("cannot listen at {address}: {source}")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+/// Offers this machine's devices until the process ends. Once hosts can come it writes one line to
+/// standard output: `listening at ADDRESS:PORT`.
+///
+/// # Errors
+/// [`ServeError`], before it listens.
+pub fn serve(options: &ServeOptions) -> Result<(), ServeError> {
+    let threads = options.threads.unwrap_or_else(default_threads);
+    let library = Library::new(&options.model_dirs, Memory::open(&options.memory_file))?;
+    let listen = |source| ServeError::Listen {
+        address: options.listen,
+        source,
+    };
+    let listener = TcpListener::bind(options.listen).map_err(listen)?;
+    let address = listener.local_addr().map_err(listen)?;
+    let devices = open_devices(&options.devices, threads, options.max_memory)?;
+    for device in &devices {
+        let offer = device.offer();
+        tracing::info!(
+            device = offer.name,
+            memory_gb = offer.total as f64 / 1e9,
+            bandwidth_gb_s = offer.bandwidth as f64 / 1e9,
+            "offered to hosts that know the secret"
+        );
+    }
+    let params = WorkerParams {
+        devices,
+        library,
+        secret: options.secret.clone(),
+    };
+    let worker = Worker::new(listener, params);
+    // Who reads it may be gone; hosts are not.
+    let _ = writeln!(io::stdout(), "listening at {address}");
+    tracing::info!(%address, "listening");
+    worker.serve();
+    Ok(())
+}
