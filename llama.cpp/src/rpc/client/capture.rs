@@ -46,10 +46,28 @@ pub(super) unsafe fn capture(
     };
     for node in nodes {
         // SAFETY: the caller says that the node lives, and what it refers to.
-        let index = unsafe { capture.node(&**node)? };
+        let node = unsafe { &**node };
+        // ggml leaves views of other devices' tensors between the nodes; they compute nothing.
+        if only_looks(node.op) && (capture.locate)(node) == Location::Foreign {
+            continue;
+        }
+        // SAFETY: as above.
+        let index = unsafe { capture.node(node)? };
         capture.graph.nodes.push(index);
     }
     Ok(capture.graph)
+}
+
+/// Whether an operation makes nothing.
+fn only_looks(op: sys::ggml_op) -> bool {
+    [
+        sys::GGML_OP_NONE,
+        sys::GGML_OP_VIEW,
+        sys::GGML_OP_RESHAPE,
+        sys::GGML_OP_PERMUTE,
+        sys::GGML_OP_TRANSPOSE,
+    ]
+    .contains(&op)
 }
 
 impl<L: Fn(&sys::ggml_tensor) -> Location> Capture<L> {
