@@ -12,6 +12,7 @@ pub mod files;
 pub mod graph;
 #[cfg(feature = "native")]
 pub mod link;
+pub mod plan;
 pub mod sandbox;
 #[cfg(all(test, feature = "native"))]
 mod tests;
