@@ -371,6 +371,12 @@ impl Split {
         self.shared.barrier(&nodes, number, progress)
     }
 
+    /// Queues that compute.
+    pub fn queues(&self) -> usize {
+        let devices = self.devices.iter().filter(|device| device.computes());
+        devices.count()
+    }
+
     /// Calls `tell` when a node is lost.
     pub fn when_lost(&self, tell: impl FnOnce(&Lost) + Send + 'static) {
         self.shared.when_lost(tell);
