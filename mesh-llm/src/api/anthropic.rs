@@ -1,8 +1,9 @@
 //! Anthropic's Messages over HTTP.
 
 use super::answer::AnswerBody;
+use super::error::refuse;
 use super::forward::Context;
-use super::translate::{perform, read, refuse};
+use super::translate::{perform, read};
 use super::upload::Upload;
 use crate::dialects::anthropic::{self, Endpoint};
 use crate::dialects::{Exchange, Problem};

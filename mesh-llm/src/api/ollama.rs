@@ -1,8 +1,9 @@
 //! Ollama's endpoints: what the dialect asks of the engine, and how its answers get to the client.
 
-use super::answer::AnswerBody;
+use super::answer::{AnswerBody, json};
+use super::error::refuse;
 use super::forward::Context;
-use super::translate::{get, json, perform, read, refuse};
+use super::translate::{get, perform, read};
 use super::upload::Upload;
 use crate::dialects::Problem;
 use crate::dialects::ollama::models::{self, MODELS_PATH, Memory, PROPS_PATH};
