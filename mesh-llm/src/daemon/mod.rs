@@ -42,6 +42,9 @@ const TELL_WITHIN: Duration = Duration::from_secs(1);
 /// Exchanges that finish within this time are not worth a word.
 const DRAIN_QUIETLY: Duration = Duration::from_millis(200);
 
+/// Nor is an engine that ends within this one.
+const END_QUIETLY: Duration = Duration::from_millis(500);
+
 /// Forwarding takes little: two threads, of which one is free when the other is not.
 const WORKER_THREADS: usize = 2;
 
@@ -191,7 +194,12 @@ fn serve(settings: &Settings, reporter: &Reporter) -> Result<(), Error> {
         let engine = Engine::start(Launch { program, options }, state, move |line| {
             log.engine_log(line)
         });
-        let parts = Parts { signals, engine, api };
+        let parts = Parts {
+            signals,
+            engine,
+            api,
+            saves_slots: settings.engine.slot_save.is_some(),
+        };
         // What does not run is not what the next start should take up again.
         let remember = || library.memory().used(&path);
         parts.run(reporter, reporter.engine(offer), remember).await
@@ -331,6 +339,8 @@ struct Parts {
     signals: Signals,
     engine: Engine,
     api: Api,
+    /// Whether the engine writes its slots' caches to disk when it ends.
+    saves_slots: bool,
 }
 
 impl Parts {
@@ -359,13 +369,14 @@ impl Parts {
                 () = self.signals.next() => break Ok(()),
             }
         };
+        let mut hurry = false;
         match &end {
             Err(_) => self.api.finish(sleep(TELL_WITHIN), || {}).await,
             Ok(()) => {
                 let limit = async {
                     tokio::select! {
                         () = sleep(DRAIN_WITHIN) => {}
-                        () = self.signals.next() => {}
+                        () = self.signals.next() => hurry = true,
                     }
                 };
                 let seconds = DRAIN_WITHIN.as_secs();
@@ -375,7 +386,19 @@ impl Parts {
                 self.api.finish(limit, || reporter.note(&note)).await;
             }
         }
-        self.engine.stop().await;
+        let impatience = async {
+            if !hurry && timeout(END_QUIETLY, self.signals.next()).await.is_err() {
+                if self.saves_slots {
+                    reporter.note("saving the slots' caches; a second Ctrl-C ends at once, without them");
+                }
+                self.signals.next().await;
+            }
+        };
+        if self.engine.stop(impatience).await && self.saves_slots {
+            reporter.note(
+                "ended at once: caches of slots that were not saved yet are lost, the prompts of their chats will be computed again",
+            );
+        }
         end
     }
 }
