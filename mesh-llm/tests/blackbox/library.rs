@@ -159,6 +159,36 @@ fn a_daemon_that_is_told_to_end_while_it_downloads_ends_and_goes_on_later() {
 }
 
 #[test]
+fn an_interrupted_download_is_listed_and_removed_but_not_under_a_process() {
+    let user = User::new();
+    let rate = user.publish().len() as u64 / 8;
+    user.hub
+        .behave(|behaviour| behaviour.bytes_per_second = Some(rate));
+    let mut process = user.start.clone().word("download").word(NAME).process();
+    eventually("bytes are there for certain", DEADLINE, || {
+        let rows = user.rows(&["models"]);
+        let done = rows.first()?["download"]["done_bytes"].as_u64()?;
+        (done > 0 && rows[0]["download"]["running"] == true).then_some(())
+    });
+    let ended = user.run(&["models", "rm", NAME, "--yes"]);
+    assert_eq!(ended.code, Some(66), "{}", told(&ended));
+    assert!(told(&ended).contains("by another process"), "{}", told(&ended));
+    process.signal(Signal::KILL);
+    process.end(DEADLINE);
+    let row = &user.rows(&["models"])[0];
+    assert_eq!(
+        (&row["name"], &row["download"]["running"]),
+        (&NAME.into(), &false.into())
+    );
+    let listed = user.run(&["models"]).out.join("\n");
+    assert!(listed.contains("interrupted"), "{listed}");
+    let ended = user.run(&["models", "rm", "qwen3", "--yes"]);
+    assert_eq!(ended.code, Some(0), "{}", told(&ended));
+    assert_eq!(fs::read_dir(&user.store).unwrap().count(), 0);
+    assert_eq!(user.rows(&["models"]), Vec::<Value>::new());
+}
+
+#[test]
 fn a_repository_s_quantizations_are_told_where_the_wanted_one_is_missing() {
     let user = User::new();
     for file in ["m-Q4_K_M.gguf", "m-Q8_0.gguf", "README.md"] {
