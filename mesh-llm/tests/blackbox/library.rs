@@ -214,6 +214,21 @@ fn a_repository_s_quantizations_are_told_where_the_wanted_one_is_missing() {
 }
 
 #[test]
+fn parts_that_do_not_fit_together_are_refused_before_the_first_is_asked_for() {
+    let user = User::new();
+    for part in ["m-Q4_K_M-00001-of-00002.gguf", "m-Q4_K_M-00002-of-00002.gguf"] {
+        user.hub
+            .add("org/m-GGUF", part, fs::read(model(Kind::Least)).unwrap());
+    }
+    user.hub.behave(|behaviour| behaviour.false_size = Some(1 << 50));
+    let ended = user.run(&["download", "org/m-GGUF"]);
+    assert_eq!(ended.code, Some(73), "{}", told(&ended));
+    let both = (2u64 << 50).to_string();
+    assert!(told(&ended).contains(&both), "{}", told(&ended));
+    assert_eq!(user.hub.log().len(), 1, "only the list was asked for");
+}
+
+#[test]
 fn names_that_lead_nowhere_are_answered_with_what_there_is() {
     let user = User::new();
     fs::create_dir_all(&user.store).unwrap();

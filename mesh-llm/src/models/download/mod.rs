@@ -29,6 +29,7 @@ mod hub;
 #[cfg(test)]
 mod tests;
 
+pub use disk::check_room;
 pub use error::{Error, Names};
 pub use listing::{RemoteFile, list};
 pub use settings::Settings;
