@@ -26,12 +26,6 @@ async fn exchange(endpoint: Endpoint, request: Request<Upload>) -> Result<Exchan
     match endpoint {
         Endpoint::Messages => anthropic::messages(&read(request.into_body()).await?),
         Endpoint::CountTokens => anthropic::count_tokens(&read(request.into_body()).await?),
-        Endpoint::WrongMethod => Err(Problem {
-            status: 405,
-            ..Problem::invalid(
-                None,
-                format!("{} takes POST, not {}", request.uri().path(), request.method()),
-            )
-        }),
+        Endpoint::WrongMethod => Err(Problem::wrong_method("POST")),
     }
 }

@@ -4,7 +4,7 @@ use super::answer::{self, AnswerBody};
 use crate::dialects::Problem;
 use crate::engine::{Serving, State};
 use bytes::Bytes;
-use hyper::header::{HeaderValue, RETRY_AFTER};
+use hyper::header::{ALLOW, HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
 use serde_json::json;
 
@@ -57,11 +57,10 @@ pub(super) fn no_key() -> Problem {
 
 /// A method that makes no sense here.
 pub(super) fn not_a_proxy() -> Problem {
-    refused(
-        StatusCode::METHOD_NOT_ALLOWED,
-        "method_not_allowed",
-        "this server is no proxy: CONNECT is not possible",
-    )
+    Problem {
+        message: "this server is no proxy: CONNECT is not possible".to_owned(),
+        ..Problem::wrong_method("GET, HEAD, POST, DELETE")
+    }
 }
 
 fn refused(status: StatusCode, code: &str, message: impl Into<String>) -> Problem {
@@ -95,10 +94,12 @@ fn refuse_with(problem: &Problem, body: Vec<u8>) -> Response<AnswerBody> {
     let mut response = answer::json(body);
     *response.status_mut() =
         StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let headers = response.headers_mut();
     if let Some(seconds) = problem.retry_after_seconds {
-        response
-            .headers_mut()
-            .insert(RETRY_AFTER, HeaderValue::from(seconds));
+        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    if let Some(methods) = problem.allow {
+        headers.insert(ALLOW, HeaderValue::from_static(methods));
     }
     response
 }

@@ -7,6 +7,7 @@ use super::host;
 use super::keys::Keys;
 use super::ollama;
 use super::page;
+use super::request_id::RequestId;
 use super::responses;
 use super::responses_store::Responses;
 use super::upload::Upload;
@@ -39,13 +40,22 @@ pub(super) struct Context {
 pub(super) async fn answer(context: Context, request: Request<Incoming>) -> Response<AnswerBody> {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let begun = Instant::now();
-    let response = answer_or_refuse(context, request).await;
+    let route = dialects::route(&method, &path);
+    let id = RequestId::new();
+    let header = id.as_ref().and_then(|id| id.header(&route));
+    let mut response = answer_or_refuse(context, route, request).await;
+    response.headers_mut().extend(header);
     let until_head_ms = begun.elapsed().as_secs_f64() * 1e3;
-    tracing::debug!(%method, path, status = response.status().as_u16(), until_head_ms, "request");
+    let id = id.map(tracing::field::display);
+    tracing::debug!(id, %method, path, status = response.status().as_u16(), until_head_ms, "request");
     response
 }
 
-async fn answer_or_refuse(context: Context, request: Request<Incoming>) -> Response<AnswerBody> {
+async fn answer_or_refuse(
+    context: Context,
+    route: Route,
+    request: Request<Incoming>,
+) -> Response<AnswerBody> {
     let (parts, body) = request.into_parts();
     let body = Upload::new(&parts.headers, body);
     let request = Request::from_parts(parts, body);
@@ -57,7 +67,6 @@ async fn answer_or_refuse(context: Context, request: Request<Incoming>) -> Respo
     if request.method() == Method::CONNECT {
         return refuse(&error::not_a_proxy(), OPENAI);
     }
-    let route = dialects::route(request.method(), request.uri().path());
     if page::is_foreign(&request) {
         return refuse(&error::foreign_page(), words(&route));
     }

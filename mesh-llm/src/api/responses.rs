@@ -11,7 +11,6 @@ use crate::dialects::responses::{
 };
 use crate::dialects::{Exchange, Form, Problem, chat};
 use http_body_util::BodyExt;
-use hyper::header::{ALLOW, HeaderValue};
 use hyper::{Request, Response};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -25,7 +24,7 @@ pub(super) async fn answer(context: &Context, call: Call, request: Request<Uploa
         Call::Delete(id) => delete(context, &id),
         Call::Cancel(id) => cancel(context, &id),
         Call::InputItems(id) => input_items(context, &id, query.as_deref()),
-        Call::WrongMethod(allowed) => return wrong_method(allowed),
+        Call::WrongMethod(allowed) => Err(Problem::wrong_method(allowed)),
     };
     done.unwrap_or_else(|problem| refuse(&problem, dialect::words))
 }
@@ -131,17 +130,4 @@ fn list(page: &Page, history: &[Arc<Turn>], turn: &Turn) -> Result<Response<Answ
 
 fn found(context: &Context, id: &str) -> Result<Arc<Turn>, Problem> {
     context.responses.get(id).ok_or_else(|| dialect::not_found(id))
-}
-
-fn wrong_method(allowed: &'static str) -> Response<AnswerBody> {
-    let problem = Problem {
-        status: 405,
-        code: Some("method_not_allowed".to_owned()),
-        ..Problem::invalid(None, format!("this path takes {allowed} only"))
-    };
-    let mut response = refuse(&problem, dialect::words);
-    response
-        .headers_mut()
-        .insert(ALLOW, HeaderValue::from_static(allowed));
-    response
 }

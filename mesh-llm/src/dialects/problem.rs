@@ -18,6 +18,8 @@ pub struct Problem {
     pub message: String,
     /// When to try again, where that helps.
     pub retry_after_seconds: Option<u32>,
+    /// The methods that the path takes, where the request's is not one of them.
+    pub allow: Option<&'static str>,
 }
 
 impl Problem {
@@ -30,6 +32,7 @@ impl Problem {
             param: param.map(str::to_owned),
             message: message.into(),
             retry_after_seconds: None,
+            allow: None,
         }
     }
 
@@ -38,6 +41,16 @@ impl Problem {
         Self {
             status: 404,
             ..Self::invalid(None, message)
+        }
+    }
+
+    /// A method that the path does not take; it takes `allowed`, with commas between.
+    pub fn wrong_method(allowed: &'static str) -> Self {
+        Self {
+            status: 405,
+            code: Some("method_not_allowed".to_owned()),
+            allow: Some(allowed),
+            ..Self::invalid(None, format!("this path takes {allowed} only"))
         }
     }
 
@@ -50,6 +63,7 @@ impl Problem {
             param: None,
             message: message.into(),
             retry_after_seconds: None,
+            allow: None,
         }
     }
 
@@ -75,6 +89,7 @@ impl Problem {
                 param: error.param,
                 message: error.message,
                 retry_after_seconds: None,
+                allow: None,
             },
             Err(_) => Self {
                 status,
