@@ -109,7 +109,8 @@ fn refuse_with(problem: &Problem, body: Vec<u8>) -> Response<AnswerBody> {
 pub(super) struct NotReady {
     status: &'static str,
     percent: Option<u8>,
-    problem: Problem,
+    /// Boxed, as errors are to be small.
+    problem: Box<Problem>,
 }
 
 impl NotReady {
@@ -122,13 +123,13 @@ impl NotReady {
         Self {
             status,
             percent: None,
-            problem: unavailable(code, message, retry_after_seconds),
+            problem: Box::new(unavailable(code, message, retry_after_seconds)),
         }
     }
 
     /// The answer to a request.
     pub(super) fn problem(self) -> Problem {
-        self.problem
+        *self.problem
     }
 
     /// The answer to `/health`: the same, and the state in one word.

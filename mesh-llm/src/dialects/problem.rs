@@ -9,7 +9,7 @@ pub struct Problem {
     /// The HTTP status.
     pub status: u16,
     /// Of what kind, as `invalid_request_error`.
-    pub kind: String,
+    pub kind: Box<str>,
     /// The error, as one word: `model_not_found`.
     pub code: Option<String>,
     /// The field of the request that is at fault.
@@ -27,7 +27,7 @@ impl Problem {
     pub fn invalid(param: Option<&str>, message: impl Into<String>) -> Self {
         Self {
             status: 400,
-            kind: "invalid_request_error".to_owned(),
+            kind: "invalid_request_error".into(),
             code: None,
             param: param.map(str::to_owned),
             message: message.into(),
@@ -58,7 +58,7 @@ impl Problem {
     pub fn engine(message: impl Into<String>) -> Self {
         Self {
             status: 500,
-            kind: "server_error".to_owned(),
+            kind: "server_error".into(),
             code: Some("engine_error".to_owned()),
             param: None,
             message: message.into(),
@@ -77,14 +77,14 @@ impl Problem {
         #[derive(Deserialize)]
         struct Error {
             message: String,
-            r#type: Option<String>,
+            r#type: Option<Box<str>>,
             code: Option<String>,
             param: Option<String>,
         }
         match serde_json::from_slice(body) {
             Ok(Body { error }) => Self {
                 status,
-                kind: error.r#type.unwrap_or_else(|| "server_error".to_owned()),
+                kind: error.r#type.unwrap_or_else(|| "server_error".into()),
                 code: error.code,
                 param: error.param,
                 message: error.message,
