@@ -9,6 +9,7 @@ pub mod arguments;
 pub mod client;
 pub mod clock;
 pub mod daemon;
+pub mod files;
 pub mod http;
 pub mod models;
 pub mod report;

@@ -2,18 +2,18 @@
 
 use super::launch::Launch;
 use super::restarts::{MAX_CRASHES, Restarts, Verdict};
-use super::run::{End, Reports, Run};
+use super::run::{End, Reports, Run, Wish, beyond};
 use super::{Failure, State};
 use crate::exit::Exit;
 use std::io::{self, ErrorKind};
 use std::time::Duration;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 /// A supervised llama-server.
 #[derive(Debug)]
 pub struct Engine {
-    stop: oneshot::Sender<()>,
+    wish: watch::Sender<Wish>,
     state: watch::Receiver<State>,
     task: JoinHandle<()>,
 }
@@ -26,16 +26,16 @@ impl Engine {
         state: watch::Sender<State>,
         log: impl FnMut(&[u8]) + Send + 'static,
     ) -> Engine {
-        let (stop, stopped) = oneshot::channel();
+        let (wish, wishes) = watch::channel(Wish::Serve);
         let states = state.subscribe();
         let supervisor = Supervisor {
             launch,
-            stopped,
+            wishes,
             outside: Outside { state, log },
             restarts: Restarts::default(),
         };
         Engine {
-            stop,
+            wish,
             state: states,
             task: tokio::spawn(supervisor.run()),
         }
@@ -46,13 +46,22 @@ impl Engine {
         self.state.clone()
     }
 
-    /// Ends the child, which finishes what it does, and waits for its end.
-    pub async fn stop(self) {
-        // An engine that failed has ended already.
-        let _ = self.stop.send(());
-        if let Err(error) = self.task.await {
+    /// Ends the child, which finishes what it does, and waits for its end. What the child does is cut
+    /// short when `impatience` is over first; returns whether it was.
+    pub async fn stop(self, impatience: impl Future<Output = ()>) -> bool {
+        let Self { wish, mut task, .. } = self;
+        wish.send_replace(Wish::Finish);
+        let (ended, cut_short) = tokio::select! {
+            ended = &mut task => (ended, false),
+            () = impatience => {
+                wish.send_replace(Wish::Die);
+                (task.await, true)
+            }
+        };
+        if let Err(error) = ended {
             tracing::error!(%error, "the engine's supervisor failed");
         }
+        cut_short
     }
 }
 
@@ -74,7 +83,7 @@ impl<L: FnMut(&[u8])> Reports for Outside<L> {
 
 struct Supervisor<L> {
     launch: Launch,
-    stopped: oneshot::Receiver<()>,
+    wishes: watch::Receiver<Wish>,
     outside: Outside<L>,
     restarts: Restarts,
 }
@@ -136,13 +145,15 @@ impl<L: FnMut(&[u8])> Supervisor<L> {
     async fn run_once(&mut self) -> io::Result<End> {
         let run = Run::start(&self.launch)?;
         self.outside.state(State::Starting);
-        run.follow(&self.launch, &mut self.stopped, &mut self.outside)
+        run.follow(&self.launch, &mut self.wishes, &mut self.outside)
             .await
     }
 
     /// Whether a stop came before the pause was over.
     async fn stopped_within(&mut self, pause: Duration) -> bool {
-        tokio::time::timeout(pause, &mut self.stopped).await.is_ok()
+        tokio::time::timeout(pause, beyond(Wish::Serve, &mut self.wishes))
+            .await
+            .is_ok()
     }
 
     fn fail(&mut self, failure: Failure) {
@@ -160,6 +171,7 @@ mod tests {
     use super::*;
     use crate::engine::Program;
     use llama_engine::server::options::{Listen, Options};
+    use std::future::{pending, ready};
     use std::path::PathBuf;
     use std::sync::mpsc;
     use std::time::Instant;
@@ -208,7 +220,7 @@ mod tests {
         let supervised = start("serves");
         until(&supervised.engine, |state| matches!(state, State::Ready(_))).await;
         let state = supervised.engine.state();
-        supervised.engine.stop().await;
+        supervised.engine.stop(pending()).await;
         assert!(matches!(*state.borrow(), State::Stopping));
     }
 
@@ -220,8 +232,17 @@ mod tests {
         })
         .await;
         let before = Instant::now();
-        supervised.engine.stop().await;
+        supervised.engine.stop(pending()).await;
         assert!(before.elapsed() < Duration::from_secs(4), "it had to be killed");
+    }
+
+    #[tokio::test]
+    async fn an_engine_that_does_not_end_is_killed_at_once_for_the_impatient() {
+        let supervised = start("lingers");
+        until(&supervised.engine, |state| matches!(state, State::Ready(_))).await;
+        let state = supervised.engine.state();
+        assert!(supervised.engine.stop(ready(())).await, "it was cut short");
+        assert!(matches!(*state.borrow(), State::Stopping));
     }
 
     #[tokio::test]
@@ -235,7 +256,7 @@ mod tests {
         );
         assert_eq!(failure.last_lines, ["GGML_ASSERT(x) failed"]);
         assert_eq!(supervised.log.try_iter().count(), 3);
-        supervised.engine.stop().await;
+        supervised.engine.stop(pending()).await;
     }
 
     #[tokio::test]
@@ -252,7 +273,7 @@ mod tests {
             other => panic!("{other:?}"),
         }
         until(&supervised.engine, |state| matches!(state, State::Ready(_))).await;
-        supervised.engine.stop().await;
+        supervised.engine.stop(pending()).await;
     }
 
     #[tokio::test]
