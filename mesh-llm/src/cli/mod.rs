@@ -165,7 +165,7 @@ mod tests {
         for flag in replaceable_flags() {
             let name = format!("MESH_LLM_{}", flag.replace('-', "_").to_uppercase());
             // One of these says something to every one of them.
-            let heard = ["1", "q8_0", "on", "json"]
+            let heard = ["1", "q8_0", "on", "json", "localhost:1"]
                 .iter()
                 .any(|value| load(&name, value).is_ok_and(|settings| settings != default));
             assert!(heard, "{name}");
