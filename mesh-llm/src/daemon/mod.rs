@@ -8,6 +8,8 @@ mod limits;
 mod options;
 mod progress;
 mod report;
+#[cfg(feature = "engine")]
+pub mod rpc_server;
 mod secret;
 pub mod settings;
 mod signals;
