@@ -206,18 +206,31 @@ impl Device {
     }
 
     /// Where a tensor lies for this device.
-    fn locate(&self, tensor: &sys::ggml_tensor) -> Location {
-        if tensor.data.is_null() {
+    ///
+    /// # Safety
+    /// The tensor, and what it is a view of, are live.
+    unsafe fn locate(&self, tensor: &sys::ggml_tensor) -> Location {
+        // A view that nobody allocated is where its owner is.
+        // SAFETY: the caller says that the owner is live.
+        let owner = unsafe { tensor.view_src.as_ref() };
+        let buffer = match owner {
+            Some(owner) if tensor.buffer.is_null() => owner.buffer,
+            _ => tensor.buffer,
+        };
+        let data = match owner {
+            Some(owner) if tensor.data.is_null() && !owner.data.is_null() => {
+                owner.data.wrapping_byte_add(tensor.view_offs)
+            }
+            _ => tensor.data,
+        };
+        if data.is_null() {
             return Location::None;
         }
         // SAFETY: a tensor's buffer is live as long as the tensor.
-        match unsafe { own_buffer(tensor.buffer) } {
+        match unsafe { own_buffer(buffer) } {
             Some((buffer, weight)) if ptr::eq(buffer.device, self) => {
                 buffer.announce(weight);
-                Location::Own {
-                    place: buffer.place(tensor.data),
-                    weight,
-                }
+                Location::Own(buffer.place(data))
             }
             _ => Location::Foreign,
         }

@@ -371,6 +371,11 @@ impl Split {
         self.shared.barrier(&nodes, number, progress)
     }
 
+    /// Calls `tell` when a node is lost.
+    pub fn when_lost(&self, tell: impl FnOnce(&Lost) + Send + 'static) {
+        self.shared.when_lost(tell);
+    }
+
     /// What all its devices share.
     pub fn shared(&self) -> &Arc<Shared> {
         &self.shared

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::mpsc::{Receiver, TryRecvError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -16,7 +17,7 @@ use super::saved::SlotFiles;
 use super::slot::{Sequence, SlotId, Want};
 use super::state::EngineState;
 use super::task::{Embed, Failure, FinishReason};
-use crate::llama::{Batch, Context, Error, Token};
+use crate::llama::{Batch, Error, Token};
 
 /// Rows of logits that a step can have beyond one for each slot: prompts whose own log
 /// probabilities are wanted are computed in pieces of this many tokens.
@@ -57,7 +58,7 @@ struct Part {
 }
 
 #[derive(Debug)]
-struct Step {
+pub struct Step {
     parts: Vec<Part>,
     answers: usize,
     prefill: usize,
@@ -78,21 +79,23 @@ pub struct Runner {
     state: EngineState,
     published: watch::Sender<EngineState>,
     files: Option<SlotFiles>,
+    lost: Arc<OnceLock<String>>,
 }
 
 impl Runner {
-    /// A loop over `context`, if the model makes text, with `slots` slots, and an embedder that is
+    /// A loop over `pipeline`, if the model makes text, with `slots` slots, and an embedder that is
     /// made when it is first needed. With `files`, slots begin with what was saved there.
     pub fn new(
-        context: Option<Context>,
+        pipeline: Option<Pipeline<Step>>,
         slots: u32,
         limits: Limits,
         embedder: Box<dyn FnMut() -> Result<Embedder, Failure> + Send>,
         published: watch::Sender<EngineState>,
         files: Option<SlotFiles>,
+        lost: Arc<OnceLock<String>>,
     ) -> Self {
         Self {
-            pipeline: context.map(|context| Pipeline::new(context, 1)),
+            pipeline,
             slots: (0..slots).map(|_| Slot::default()).collect(),
             queue: VecDeque::new(),
             embeds: VecDeque::new(),
@@ -105,6 +108,7 @@ impl Runner {
             state: EngineState::default(),
             published,
             files,
+            lost,
         }
     }
 
@@ -124,6 +128,10 @@ impl Runner {
 
     /// Takes in what came; waits for it if there is nothing else to do. `false` at the end.
     fn receive(&mut self, commands: &Receiver<Command>) -> bool {
+        if self.lost.get().is_some() {
+            commands.try_iter().for_each(|command| self.accept(command));
+            return false;
+        }
         if self.is_idle() {
             match commands.recv() {
                 Ok(command) => self.accept(command),
@@ -158,6 +166,7 @@ impl Runner {
                 // Whoever asked may be gone.
                 let _ = saved.send(());
             }
+            Command::Lost(cause) => self.lose(cause),
         }
     }
 
@@ -223,6 +232,12 @@ impl Runner {
                 tracing::warn!(error, slot = index, "a slot's cache was not saved");
             }
         }
+    }
+
+    /// A node of the split is lost: nothing more can be computed.
+    fn lose(&mut self, cause: String) {
+        // The first cause is the one that counts.
+        let _ = self.lost.set(cause);
     }
 
     fn drop_abandoned(&mut self) {
@@ -596,13 +611,19 @@ impl Runner {
     fn fail_slot(&mut self, index: usize, error: &Error) {
         self.state.failures_total += 1;
         if let Some(running) = self.release(index) {
-            running.fail(Failure::Engine(error.to_string()));
+            running.fail(match error {
+                Error::Lost(cause) => Failure::Lost(cause.clone()),
+                _ => Failure::Engine(error.to_string()),
+            });
         }
     }
 
     /// Ends the requests of a step that failed: what the cache has of them is unknown.
     fn fail_step(&mut self, step: &Step, error: &Error) {
         tracing::error!(%error, "a step failed");
+        if let Error::Lost(cause) = error {
+            self.lose(cause.clone());
+        }
         for part in &step.parts {
             let index = part.slot.0 as usize;
             if self.slots[index].since == part.since {
@@ -627,12 +648,18 @@ impl Runner {
     }
 
     fn shut_down(mut self) {
+        let lost = self.lost.get().cloned();
+        let failure = || lost.clone().map_or(Failure::ShuttingDown, Failure::Lost);
+        for embed in self.embeds.drain(..) {
+            // Whoever asked may be gone.
+            let _ = embed.reply.send(Err(failure()));
+        }
         for request in self.queue.drain(..) {
-            request.fail(Failure::ShuttingDown);
+            request.fail(failure());
         }
         for index in 0..self.slots.len() {
             if let Some(running) = self.release(index) {
-                running.fail(Failure::ShuttingDown);
+                running.fail(failure());
             }
         }
     }

@@ -121,7 +121,7 @@ pub(super) struct Use<'a> {
 
 /// What a node that has passed `ops::check` chooses by data.
 pub(super) fn use_of<'a>(node: &Node<'a>, position: usize) -> Option<Use<'a>> {
-    if node.result.is_empty() {
+    if node.result.is_empty() || !node.result.is_computed() {
         return None;
     }
     let (source, bound) = match node.op() {
@@ -170,7 +170,7 @@ pub(super) fn prove<'a>(
         held: HashMap::new(),
     };
     for (position, index) in graph.nodes.iter().enumerate() {
-        if operands[*index as usize].tensor.flags & COMPUTED != 0 {
+        if operands[*index as usize].is_computed() {
             proof.computed[*index as usize] = Some(position);
         }
     }
@@ -183,8 +183,6 @@ pub(super) fn prove<'a>(
     checks.sort_unstable_by_key(|check| check.tensor);
     Ok(checks)
 }
-
-const COMPUTED: u32 = sys::GGML_TENSOR_FLAG_COMPUTE;
 
 struct Proof<'o, 'a> {
     operands: &'o [Operand<'a>],

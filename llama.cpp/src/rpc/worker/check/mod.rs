@@ -143,8 +143,9 @@ pub enum On {
 ///
 /// A CPY without a second source is a cast, whose second source in ggml is its own result: that one
 /// the caller sets when it builds the graph. Where a tensor has a place, that is where its data are,
-/// whatever it is a view of. The graph must run with the flags it has here; a node without
-/// `GGML_TENSOR_FLAG_COMPUTE` counts as not computed.
+/// whatever it is a view of. The graph must run with the flags it has here: nodes without
+/// `GGML_TENSOR_FLAG_COMPUTE` stay without, though `ggml_build_forward_expand` sets it. llama.cpp's
+/// graphs have such nodes, whose indices are not set, so they count as not computed.
 ///
 /// # Errors
 /// The first fault.

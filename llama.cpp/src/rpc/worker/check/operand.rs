@@ -1,5 +1,7 @@
 //! Tensors and operations as the rules see them.
 
+use llama_cpp_sys_2 as sys;
+
 use super::element::Element;
 use super::{On, Refused};
 use crate::rpc::graph::{MOST_SOURCES, Tensor};
@@ -41,6 +43,12 @@ impl Operand<'_> {
 
     pub(super) fn is(&self, element: u32) -> bool {
         self.element.number == element
+    }
+
+    /// Whether ggml computes it where it is a node: llama.cpp leaves nodes in a graph that it does not
+    /// want computed, whose inputs are not set.
+    pub(super) fn is_computed(&self) -> bool {
+        self.tensor.flags & sys::GGML_TENSOR_FLAG_COMPUTE != 0
     }
 
     pub(super) fn is_empty(&self) -> bool {

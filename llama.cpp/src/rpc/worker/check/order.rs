@@ -63,10 +63,9 @@ impl OrderCheck {
 /// What a node that has passed `ops::check` needs.
 pub(super) fn needed(node: &Node<'_>, position: usize) -> Option<OrderCheck> {
     let sorted = node.optional(0)?;
-    (node.op() == sys::GGML_OP_ARGSORT && !node.result.is_empty() && sorted.ne(0) > ALWAYS_SAFE).then_some(
-        OrderCheck {
-            position,
-            tensor: sorted.index,
-        },
-    )
+    let sorts = node.op() == sys::GGML_OP_ARGSORT && node.result.is_computed() && !node.result.is_empty();
+    (sorts && sorted.ne(0) > ALWAYS_SAFE).then_some(OrderCheck {
+        position,
+        tensor: sorted.index,
+    })
 }
