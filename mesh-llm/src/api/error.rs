@@ -174,6 +174,14 @@ pub(super) fn serving(state: &State) -> Result<&Serving, NotReady> {
             let message = format!("the engine {cause} and is being started again");
             NotReady::new("restarting", "engine_restarting", &message, Some(1))
         }
+        State::Lost { message } => {
+            let message = format!("{message}; the model is being loaded again");
+            NotReady::new("restarting", "node_lost", &message, Some(1))
+        }
+        State::Waiting { message } => {
+            let message = format!("Waiting for {message}");
+            NotReady::new("waiting", "worker_unreachable", &message, Some(5))
+        }
         State::Failed(failure) => NotReady::new("failed", "engine_failed", &failure.message, None),
         State::Stopping => NotReady::new("stopping", "shutting_down", "the server is shutting down", None),
     })
@@ -244,6 +252,22 @@ mod tests {
                 "restarting",
                 "engine_restarting",
                 "the engine was killed",
+            ),
+            (
+                State::Lost {
+                    message: "worker a:1: connection reset".into(),
+                },
+                "restarting",
+                "node_lost",
+                "worker a:1: connection reset; the model is being loaded again",
+            ),
+            (
+                State::Waiting {
+                    message: "worker a:1: connection refused".into(),
+                },
+                "waiting",
+                "worker_unreachable",
+                "Waiting for worker a:1: connection refused",
             ),
             (State::Failed(failure), "failed", "engine_failed", "needs 2 GB"),
             (State::Stopping, "stopping", "shutting_down", "shutting down"),

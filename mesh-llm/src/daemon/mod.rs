@@ -6,10 +6,15 @@ pub mod commands;
 mod console;
 mod download;
 mod limits;
+mod options;
 mod progress;
 mod report;
+#[cfg(feature = "engine")]
+pub mod rpc_server;
+mod secret;
 pub mod settings;
 mod signals;
+mod split;
 mod state;
 
 pub use state::StateError;
@@ -17,22 +22,20 @@ pub use state::StateError;
 use crate::api::{BindError, Keys, Server};
 use crate::engine::{Engine, Failure, Launch, Program, ProgramError, State};
 use crate::exit::Exit;
-use crate::models::{self, Choice, Library, Model, Resolved, fetch};
+use crate::models::{self, Choice, Library, Resolved, fetch};
 use api::Api;
 use console::Console;
-use llama_engine::server::options::{Listen, Options, SlotSave};
+use options::options;
 use report::{EngineReport, Offer, Reporter};
-use settings::{EngineSettings, Layer, Settings, UserFolders};
+use settings::{Layer, Settings, UserFolders};
 use signals::Signals;
-use state::{Home, RunFolder};
+use split::{Split, SplitError};
+use state::Home;
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
-
-/// The folder in the state directory for slots' caches.
-const SLOTS: &str = "slots";
 
 /// How long exchanges that run may take to finish after the daemon was told to end.
 const DRAIN_WITHIN: Duration = Duration::from_secs(30);
@@ -93,6 +96,8 @@ enum Error {
     #[error(transparent)]
     Fetch(#[from] fetch::Error),
     #[error(transparent)]
+    Split(#[from] SplitError),
+    #[error(transparent)]
     Program(#[from] ProgramError),
     #[error(transparent)]
     Bind(#[from] BindError),
@@ -115,6 +120,7 @@ impl Error {
             Error::EmptyKey => Exit::CONFIGURATION,
             Error::Model(error) => error.exit(),
             Error::Fetch(error) => error.exit(),
+            Error::Split(error) => error.exit(),
             Error::Program(ProgramError::NotThere { .. }) => Exit::FILE,
             Error::Program(_) => Exit::CONFIGURATION,
             Error::Bind(error) => error.exit(),
@@ -135,6 +141,7 @@ fn serve(settings: &Settings, reporter: &Reporter) -> Result<(), Error> {
     let library = Library::open(settings.places.clone(), settings.home.clone(), home.models())?;
     let resolved = library.resolve(settings.model.as_deref(), available_memory())?;
     let keys = keys(settings)?;
+    let split = Split::prepare(&settings.split, &home)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKER_THREADS)
         .on_thread_start(llama_engine::priority::carry_answers)
@@ -187,7 +194,7 @@ fn serve(settings: &Settings, reporter: &Reporter) -> Result<(), Error> {
             address,
         };
         let path = model.path.clone();
-        let options = options(settings, model, &folder)?;
+        let options = options(settings, model, split, &folder).map_err(unexpected("choosing a secret"))?;
         let log = reporter.clone();
         let engine = Engine::start(Launch { program, options }, state, move |line| {
             log.engine_log(line)
@@ -239,57 +246,6 @@ fn available_memory() -> u64 {
         system.refresh_memory();
         system.available_memory()
     })
-}
-
-/// What the engine is told.
-fn options(settings: &Settings, model: Model, folder: &RunFolder) -> Result<Options, Error> {
-    let (listen, secret) = if cfg!(unix) {
-        (Listen::Unix(folder.path().join("llama-server.sock")), None)
-    } else {
-        // A port is open to every user of the machine, so the daemon must show who it is.
-        (Listen::Tcp(([127, 0, 0, 1], 0).into()), Some(secret()?))
-    };
-    let EngineSettings {
-        context,
-        slots,
-        queue,
-        devices,
-        threads,
-        slot_save,
-        gpu_layers,
-        cache_type_k,
-        cache_type_v,
-        flash_attention,
-    } = settings.engine.clone();
-    Ok(Options {
-        secret,
-        context: context.map(Into::into),
-        slots: slots.map(Into::into),
-        devices,
-        threads: threads.map(Into::into),
-        gpu_layers,
-        cache_type_k,
-        cache_type_v,
-        flash_attention,
-        queue,
-        slot_save: slot_save.map(|gigabytes| SlotSave {
-            folder: settings.home.join(SLOTS),
-            most_bytes: u64::from(gigabytes.get()) * 1_000_000_000,
-        }),
-        log: settings.log,
-        verbose: settings.verbose,
-        ..Options::new(listen, model.path, model.id)
-    })
-}
-
-/// A word that nobody can guess.
-fn secret() -> Result<String, Error> {
-    let mut bytes = [0; 32];
-    getrandom::fill(&mut bytes).map_err(|error| Error::Unexpected {
-        doing: "choosing a secret",
-        cause: error.into(),
-    })?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// Everything that runs.

@@ -5,14 +5,22 @@ use std::io;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
+/// The secret that the machines of a split share.
+const RPC_SECRET: &str = "rpc-secret";
+
+/// What an rpc-server remembers of models.
+const FINGERPRINTS: &str = "fingerprints.json";
+
 /// What this program puts into the state directory.
-const OWN_ENTRIES: [&str; 8] = [
+const OWN_ENTRIES: [&str; 10] = [
     "config.toml",
     "catalog.tsv",
+    FINGERPRINTS,
     "models",
     "models.json",
     "remembered.json",
     "remembered.lock",
+    RPC_SECRET,
     "run",
     "slots",
 ];
@@ -82,6 +90,17 @@ impl Home {
     /// Where the daemon keeps models of its own.
     pub(super) fn models(&self) -> PathBuf {
         self.path.join("models")
+    }
+
+    /// Where the secret is that the machines of a split share, unless another place was named.
+    pub(super) fn rpc_secret(&self) -> PathBuf {
+        self.path.join(RPC_SECRET)
+    }
+
+    /// Where an rpc-server keeps what it computed of models.
+    #[cfg(feature = "engine")]
+    pub(super) fn fingerprints(&self) -> PathBuf {
+        self.path.join(FINGERPRINTS)
     }
 
     /// Makes a folder for this daemon and removes those of dead ones.

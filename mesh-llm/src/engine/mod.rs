@@ -1,7 +1,7 @@
 //! Keeps a llama-server running as a child process.
 //!
 //! One task owns the child; everyone else sees its [`State`]. What is decided here is pure:
-//! how long to wait after a crash ([`restarts`]) and what an exit means ([`cause`]). This room
+//! how long to wait after a crash or for a worker ([`restarts`]) and what an exit means ([`cause`]). This room
 //! knows nothing of the API, nor of where models come from.
 
 pub mod cause;
@@ -47,6 +47,16 @@ pub enum State {
         cause: String,
         /// The pause before the start.
         delay: Duration,
+    },
+    /// A node of its split was lost, and it is started again.
+    Lost {
+        /// One line: which node, and the cause.
+        message: String,
+    },
+    /// A worker of its split cannot be used yet, and it is tried again for as long as that takes.
+    Waiting {
+        /// One line: which worker, and the cause.
+        message: String,
     },
     /// It will not be started again.
     Failed(Failure),

@@ -8,7 +8,7 @@ use super::{Serving, State};
 use crate::exit::Exit;
 use hyper::header::HeaderValue;
 use llama_engine::server::options::Listen;
-use llama_engine::status::Status;
+use llama_engine::status::{LOST_EXIT_CODE, Refusal, Status};
 use std::io;
 use std::process::ExitStatus;
 use std::time::Duration;
@@ -60,6 +60,13 @@ pub(super) enum End {
         last_lines: Vec<String>,
         exit: Exit,
     },
+    /// It lost a node of its split.
+    Lost {
+        message: String,
+        served: Option<Duration>,
+    },
+    /// It cannot use a worker of its split.
+    Unreached { message: String },
     /// By itself; "the engine …".
     Crashed {
         cause: String,
@@ -79,8 +86,20 @@ pub(super) trait Reports {
 /// Why a child that still runs is on its way out.
 enum Leaving {
     Stopped,
-    Refused { message: String, exit: Exit },
-    Confused { cause: String },
+    Refused {
+        message: String,
+        exit: Exit,
+    },
+    /// It ends by itself, once it has answered what was asked.
+    Lost {
+        message: String,
+    },
+    Unreached {
+        message: String,
+    },
+    Confused {
+        cause: String,
+    },
 }
 
 /// A running child.
@@ -209,6 +228,17 @@ impl Run {
                 }
                 Err(cause) => self.leave(Leaving::Confused { cause }),
             },
+            Status::Lost { message } => {
+                // Requests from now on are for its successor.
+                reports.state(State::Lost {
+                    message: message.clone(),
+                });
+                self.leaving = Some((Leaving::Lost { message }, Instant::now() + END_WITHIN));
+            }
+            Status::Refused {
+                reason: Refusal::Worker,
+                message,
+            } => self.leave(Leaving::Unreached { message }),
             Status::Refused { reason, message } => {
                 self.leave(Leaving::Refused {
                     message,
@@ -234,12 +264,24 @@ impl Run {
             Some((Leaving::Refused { message, exit }, _)) => {
                 End::Refused { message, last_lines: Vec::new(), exit }
             }
+            Some((Leaving::Lost { message }, _)) => {
+                // It should have ended in order; what made it crash is the node all the same.
+                if status.code() != Some(LOST_EXIT_CODE.into()) {
+                    tracing::warn!(%status, "an engine that lost a node did not end as it should");
+                }
+                End::Lost { message, served }
+            }
+            Some((Leaving::Unreached { message }, _)) => End::Unreached { message },
             Some((Leaving::Confused { cause }, _)) => End::Crashed { cause, served, last_lines },
             None if served.is_none() && status.code() == Some(BAD_ARGUMENTS) => End::Refused {
                 message: "the engine does not understand its arguments: is the llama-server of --bin-dir another version?".to_owned(),
                 last_lines,
                 exit: Exit::CONFIGURATION,
             },
+            // Its last words may have been lost.
+            None if status.code() == Some(LOST_EXIT_CODE.into()) => {
+                End::Lost { message: "a node of the split was lost".to_owned(), served }
+            }
             None => End::Crashed { cause: cause::words(status), served, last_lines },
         }
     }
