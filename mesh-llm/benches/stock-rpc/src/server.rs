@@ -1,0 +1,27 @@
+//! A server of llama.cpp's RPC.
+
+use std::ffi::CString;
+use std::ptr;
+
+use anyhow::{bail, ensure};
+use llama_cpp_sys_2 as sys;
+
+use crate::llama;
+
+/// Serves this machine's CPU, one host after the other, until the process is killed.
+///
+/// # Errors
+/// Where it cannot listen.
+pub fn run(address: &str, threads: usize) -> anyhow::Result<()> {
+    llama::initialize();
+    let endpoint = CString::new(address)?;
+    // SAFETY: reads the registry of backends, which `initialize` filled.
+    let mut cpu = unsafe { sys::ggml_backend_dev_by_type(sys::GGML_BACKEND_DEVICE_TYPE_CPU) };
+    ensure!(!cpu.is_null(), "llama.cpp has no CPU");
+    // SAFETY: the endpoint and the list of one device live through the call, which returns only where the
+    // server fails; without a folder nothing is cached.
+    unsafe {
+        llama::ggml_backend_rpc_start_server(endpoint.as_ptr(), ptr::null(), threads, 1, &raw mut cpu);
+    }
+    bail!("the server at {address} ended")
+}
