@@ -15,7 +15,6 @@ mod dialects;
 mod footprint;
 mod latency;
 mod library;
-mod prompts;
 mod turn;
 
 use clap::Parser;

@@ -11,6 +11,8 @@ pub mod clock;
 pub mod daemon;
 pub mod http;
 pub mod models;
+pub mod prompts;
 pub mod report;
 pub mod statistics;
+pub mod streams;
 pub mod variants;

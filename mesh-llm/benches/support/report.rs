@@ -67,10 +67,25 @@ struct Row {
     goal: Option<Goal>,
 }
 
+/// What could not be measured. The table has it, the JSON has not.
+#[derive(Debug, Clone, PartialEq)]
+struct Failed {
+    case: String,
+    variant: String,
+    reason: String,
+}
+
+impl fmt::Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} FAILED: {}", self.variant, self.reason)
+    }
+}
+
 /// What a bench measured so far.
 #[derive(Debug, Default)]
 pub struct Report {
     rows: Vec<Row>,
+    failed: Vec<Failed>,
     remarks: Vec<String>,
 }
 
@@ -120,10 +135,19 @@ impl Report {
                 reached.to_owned(),
             ]);
         }
+        for failed in &self.failed {
+            table.add_row([&failed.case, &failed.variant, "FAILED"]);
+        }
         for column in table.column_iter_mut().skip(4).take(3) {
             column.set_cell_alignment(CellAlignment::Right);
         }
         println!("{table}");
+        let mut reasons: Vec<String> = self.failed.iter().map(Failed::to_string).collect();
+        reasons.sort_unstable();
+        reasons.dedup();
+        for reason in reasons {
+            println!("{reason}");
+        }
         for remark in &self.remarks {
             println!("{remark}");
         }
@@ -149,6 +173,17 @@ impl Case<'_> {
     /// Adds a row that has a goal.
     pub fn row_with_goal(&mut self, variant: impl Into<String>, metric: Metric, values: &[f64], goal: Goal) {
         self.add(variant.into(), metric, values, Some(goal));
+    }
+
+    /// Adds a row of a variant that could not be measured.
+    pub fn failed(&mut self, variant: impl Into<String>, reason: &str) {
+        let variant = variant.into();
+        eprintln!("  {variant} FAILED: {reason}");
+        self.report.failed.push(Failed {
+            case: self.name.clone(),
+            variant,
+            reason: reason.to_owned(),
+        });
     }
 
     fn add(&mut self, variant: String, metric: Metric, values: &[f64], goal: Option<Goal>) {

@@ -125,7 +125,7 @@ impl Rules {
     /// When a packet that was sent `now` is to arrive; never, where it is lost.
     pub fn arrival(&mut self, packet: &Packet<'_>, from: usize, now: Instant) -> Option<Instant> {
         let to = packet.destination(self.senders.len())?;
-        *(&mut self.way(from, to).traffic) += packet.traffic();
+        self.way(from, to).traffic += packet.traffic();
         if !self.passes(from, to) || self.random.random::<f64>() < self.loss {
             return None;
         }
