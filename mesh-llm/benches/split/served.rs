@@ -3,7 +3,8 @@
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::net::TcpStream;
-use std::path::Path;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -65,13 +66,14 @@ impl Workers {
             folder,
         };
         fs::write(workers.secret(), SECRET)?;
+        fs::set_permissions(workers.secret(), fs::Permissions::from_mode(0o600))?;
         for node in nodes.workers() {
             workers.add(nodes, node, model)?;
         }
         Ok(workers)
     }
 
-    fn secret(&self) -> std::path::PathBuf {
+    fn secret(&self) -> PathBuf {
         self.folder.path().join("secret")
     }
 

@@ -119,7 +119,8 @@ impl Servers {
             let mut command = Command::new(program);
             command.args(["server", &address.to_string(), "--threads", "1"]);
             command
-                .stdin(Stdio::null())
+                // Held by `Killed`: its end is the server's.
+                .stdin(Stdio::piped())
                 .stdout(Stdio::null())
                 .stderr(File::create(&log)?);
             processes.push(Killed(nodes.on(node, || command.spawn())?));

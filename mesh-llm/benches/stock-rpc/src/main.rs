@@ -15,7 +15,7 @@ use clap::Parser;
 /// Runs llama.cpp's own RPC backend, to be measured.
 #[derive(Debug, Parser)]
 enum Command {
-    /// Offers this machine's CPU until it is killed
+    /// Offers this machine's CPU until standard input ends
     Server {
         /// Where it listens: ADDRESS:PORT
         address: String,
