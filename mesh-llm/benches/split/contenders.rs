@@ -93,39 +93,57 @@ impl Contenders {
         Ok(Self { nodes, list })
     }
 
-    /// Measures them in turn, so many times. One that fails is out, here and from now on: why is told where
+    /// Measures all in turn, so many times. One that fails is out, here and from now on: why is told where
     /// its row would be.
     pub fn in_turn(
         &mut self,
         report: &mut Report,
         case: &str,
         rounds: usize,
-        mut measure: impl FnMut(&mut dyn Engine, &Nodes) -> anyhow::Result<f64>,
+        measure: impl FnMut(&mut dyn Engine, &Nodes) -> anyhow::Result<f64>,
     ) -> Measured {
-        let mut values = vec![Vec::new(); self.list.len()];
-        for _ in 0..rounds {
-            for (contender, values) in self.list.iter_mut().zip(&mut values) {
-                if let Ok(engine) = &mut contender.engine {
-                    match measure(engine.as_mut(), &self.nodes) {
-                        Ok(value) => values.push(value),
-                        Err(error) => contender.engine = Err(format!("{error:#}")),
-                    }
+        in_turn(&mut self.list, &self.nodes, report, case, rounds, measure)
+    }
+
+    /// The same without solo.
+    pub fn splits_in_turn(
+        &mut self,
+        report: &mut Report,
+        case: &str,
+        rounds: usize,
+        measure: impl FnMut(&mut dyn Engine, &Nodes) -> anyhow::Result<f64>,
+    ) -> Measured {
+        in_turn(&mut self.list[1..], &self.nodes, report, case, rounds, measure)
+    }
+}
+
+fn in_turn(
+    list: &mut [Contender],
+    nodes: &Nodes,
+    report: &mut Report,
+    case: &str,
+    rounds: usize,
+    mut measure: impl FnMut(&mut dyn Engine, &Nodes) -> anyhow::Result<f64>,
+) -> Measured {
+    let mut values = vec![Vec::new(); list.len()];
+    for _ in 0..rounds {
+        for (contender, values) in list.iter_mut().zip(&mut values) {
+            if let Ok(engine) = &mut contender.engine {
+                match measure(engine.as_mut(), nodes) {
+                    Ok(value) => values.push(value),
+                    Err(error) => contender.engine = Err(format!("{error:#}")),
                 }
             }
         }
-        for contender in &self.list {
-            if let Err(reason) = &contender.engine {
-                report.case(case).failed(contender.name, reason);
-            }
-        }
-        let names = self.list.iter().map(|contender| contender.name);
-        Measured(
-            names
-                .zip(values)
-                .filter(|(_, values)| values.len() == rounds)
-                .collect(),
-        )
     }
+    for contender in &*list {
+        if let Err(reason) = &contender.engine {
+            report.failed(case, contender.name, reason);
+        }
+    }
+    let names = list.iter().map(|contender| contender.name);
+    let whole = names.zip(values).filter(|(_, values)| values.len() == rounds);
+    Measured(whole.collect())
 }
 
 /// Layers of each node, so that all take equally long where this one has the head.

@@ -69,18 +69,17 @@ pub fn measure(
     rows.row(SOLO, TIME, &times(&solo));
     rows.row(Spread::HostAndServers.name(), TIME, &times(&stocks));
     rows.row(Spread::HostAndServers.name(), BYTES, &bytes(&stocks));
-    match workers {
-        Err(reason) => rows.failed(OURS, &reason),
-        Ok(_) => {
-            let added: Vec<f64> = split
-                .iter()
-                .zip(&solo)
-                .map(|(ours, solo)| ours.time - solo.time)
-                .collect();
-            rows.row(OURS, TIME, &times(&split));
-            rows.row_with_goal("ours - solo", TIME, &added, GOAL_TIME);
-            rows.row_with_goal(OURS, BYTES, &bytes(&split), GOAL_BYTES);
-        }
+    if let Err(reason) = workers {
+        report.failed(&case.name, OURS, &reason);
+    } else {
+        let added: Vec<f64> = split
+            .iter()
+            .zip(&solo)
+            .map(|(ours, solo)| ours.time - solo.time)
+            .collect();
+        rows.row(OURS, TIME, &times(&split));
+        rows.row_with_goal("ours - solo", TIME, &added, GOAL_TIME);
+        rows.row_with_goal(OURS, BYTES, &bytes(&split), GOAL_BYTES);
     }
     Ok(())
 }

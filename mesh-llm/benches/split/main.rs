@@ -21,6 +21,8 @@ mod served;
 mod stock;
 mod traffic;
 
+use std::fs;
+
 use clap::Parser;
 
 use netlab::NetLab;
@@ -96,6 +98,16 @@ fn wanted(name: &str, words: &[String]) -> bool {
     words.is_empty() || words.iter().any(begins)
 }
 
+/// Says how busy the machine is before anything is measured: figures of a busy one compare within a row only.
+fn remark_on_load(report: &mut Report) {
+    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    if let Some(minute) = load.split(' ').next() {
+        report.remark(format!(
+            "Load average of the minute before: {minute}. All variants of a case are measured in turn."
+        ));
+    }
+}
+
 fn main() -> anyhow::Result<()> {
     let arguments = Split::parse().shared;
     anyhow::ensure!(
@@ -112,8 +124,9 @@ fn main() -> anyhow::Result<()> {
             names.join(", ")
         );
     }
-    let mut report = Report::default();
     let program = stock::program()?;
+    let mut report = Report::default();
+    remark_on_load(&mut report);
     for nodes in NODES {
         let mut cases = cases(nodes);
         cases.retain(|case| wanted(&case.name, &arguments.cases));

@@ -1,7 +1,7 @@
 //! What crosses the network for each token, late in a long context.
 
 use super::CaseOf;
-use super::contenders::{Contenders, OURS, SOLO};
+use super::contenders::{Contenders, OURS};
 use crate::support::arguments::Arguments;
 use crate::support::report::{Goal, Metric, Report};
 
@@ -20,7 +20,7 @@ pub fn measure(arguments: &Arguments, report: &mut Report, contenders: &mut Cont
     let tokens = 32;
     let hops = case.nodes as f64;
     let mut packets = Vec::new();
-    let measured = contenders.in_turn(report, &case.name, 1, |engine, nodes| {
+    let measured = contenders.splits_in_turn(report, &case.name, 1, |engine, nodes| {
         let traffic = engine.traffic(nodes, prompt, tokens)?;
         packets.push(traffic.packets / hops);
         Ok(traffic.payload / hops)
@@ -28,11 +28,10 @@ pub fn measure(arguments: &Arguments, report: &mut Report, contenders: &mut Cont
     let mut rows = report.case(&case.name);
     // In the order of those that could be measured.
     for ((name, bytes), packets) in measured.all().zip(packets) {
-        match name {
-            // It has no network to speak to.
-            SOLO => continue,
-            OURS => rows.row_with_goal(name, BYTES, bytes, GOAL),
-            _ => rows.row(name, BYTES, bytes),
+        if name == OURS {
+            rows.row_with_goal(name, BYTES, bytes, GOAL);
+        } else {
+            rows.row(name, BYTES, bytes);
         }
         rows.row(name, PACKETS, &[packets]);
     }

@@ -104,6 +104,16 @@ impl Report {
         Case { report: self, name }
     }
 
+    /// Adds a row of a variant that could not be measured.
+    pub fn failed(&mut self, case: &str, variant: &str, reason: &str) {
+        eprintln!("{case}: {variant} FAILED: {reason}");
+        self.failed.push(Failed {
+            case: case.to_owned(),
+            variant: variant.to_owned(),
+            reason: reason.to_owned(),
+        });
+    }
+
     /// Something to know about the figures, printed below them.
     pub fn remark(&mut self, remark: impl Into<String>) {
         self.remarks.push(remark.into());
@@ -173,17 +183,6 @@ impl Case<'_> {
     /// Adds a row that has a goal.
     pub fn row_with_goal(&mut self, variant: impl Into<String>, metric: Metric, values: &[f64], goal: Goal) {
         self.add(variant.into(), metric, values, Some(goal));
-    }
-
-    /// Adds a row of a variant that could not be measured.
-    pub fn failed(&mut self, variant: impl Into<String>, reason: &str) {
-        let variant = variant.into();
-        eprintln!("  {variant} FAILED: {reason}");
-        self.report.failed.push(Failed {
-            case: self.name.clone(),
-            variant,
-            reason: reason.to_owned(),
-        });
     }
 
     fn add(&mut self, variant: String, metric: Metric, values: &[f64], goal: Option<Goal>) {
