@@ -42,10 +42,10 @@ pub struct PerToken {
 
 impl PerToken {
     /// Of so many.
-    pub fn of(traffic: Traffic, tokens: usize) -> Self {
+    pub fn of(traffic: Traffic, tokens: f64) -> Self {
         Self {
-            payload: traffic.payload as f64 / tokens as f64,
-            packets: traffic.packets as f64 / tokens as f64,
+            payload: traffic.payload as f64 / tokens,
+            packets: traffic.packets as f64 / tokens,
         }
     }
 }

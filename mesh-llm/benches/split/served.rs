@@ -221,7 +221,12 @@ impl Engine for Served {
                 }
             }
             let (first, last) = ends.context("the answer was too short")?;
-            Ok(PerToken::of(last.0 - first.0, last.1 - first.1))
+            // A piece may hold several tokens.
+            let tokens_a_piece = answered.usage().completion_tokens as f64 / answered.pieces.len() as f64;
+            Ok(PerToken::of(
+                last.0 - first.0,
+                (last.1 - first.1) as f64 * tokens_a_piece,
+            ))
         })
     }
 }

@@ -279,6 +279,6 @@ impl Engine for Stock {
         self.run(Work::Decode { tokens: 4 })?;
         let before = nodes.traffic();
         self.run(Work::Decode { tokens })?;
-        Ok(PerToken::of(nodes.traffic() - before, tokens))
+        Ok(PerToken::of(nodes.traffic() - before, tokens as f64))
     }
 }
