@@ -17,7 +17,6 @@ mod download;
 mod footprint;
 mod latency;
 mod library;
-mod prompts;
 mod turn;
 
 use clap::Parser;

@@ -12,6 +12,8 @@ pub mod daemon;
 pub mod files;
 pub mod http;
 pub mod models;
+pub mod prompts;
 pub mod report;
 pub mod statistics;
+pub mod streams;
 pub mod variants;
