@@ -327,7 +327,7 @@ fn nothing_overwrites(graph: &Graph, operands: &[Operand<'_>], held: &mut [Held<
             active.push(held);
         }
         let written = &operands[*index as usize];
-        if ops::only_looks(written.tensor.op) {
+        if ops::only_looks(written.tensor.op) || !written.is_computed() {
             continue;
         }
         if let Some(held) = active.iter().find(|held| overlap(&held.what, written)) {

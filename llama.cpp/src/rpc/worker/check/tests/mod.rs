@@ -1,3 +1,4 @@
+mod builders;
 mod capture;
 mod completeness;
 mod element;
@@ -8,7 +9,9 @@ mod units;
 use std::collections::HashMap;
 
 use super::{Buffers, Placement};
-use crate::rpc::graph::{BufferId, Place};
+// `mutate` finds them here, for it is part of `fuzz/` too.
+use crate::gguf::TensorType;
+use crate::rpc::graph::{self, BufferId, Place};
 
 /// Buffers by number: memory by its size, weights by their places.
 #[derive(Debug, Clone, Default)]
