@@ -5,26 +5,18 @@
 #![no_main]
 
 use std::alloc::{self, Layout};
-use std::collections::HashMap;
-use std::ffi::c_void;
-use std::ptr;
 
 use libfuzzer_sys::{fuzz_mutator, fuzz_target, fuzzer_mutate};
-use llama_cpp_sys_2 as sys;
 use llama_engine::gguf::TensorType;
-use llama_engine::rpc::graph::{self, BufferId, Graph, Place};
+use llama_engine::rpc::graph::{self, Graph};
 use llama_engine::rpc::worker::check::{Buffers, Checked, Placement, check};
 
+#[path = "../../llama.cpp/src/rpc/worker/check/tests/execute.rs"]
+mod execute;
 #[allow(dead_code)]
 #[path = "../../llama.cpp/src/rpc/worker/check/tests/mutate.rs"]
 mod mutate;
 
-/// Buffers of more bytes, all together, are not worth their time.
-const MOST_BYTES: u64 = 1 << 22;
-/// The same for elements that operations look at.
-const MOST_ELEMENTS: u64 = 1 << 20;
-/// The same for multiplications.
-const MOST_PRODUCTS: u64 = 1 << 25;
 /// As ggml aligns its own buffers.
 const ALIGNMENT: usize = 64;
 
@@ -44,274 +36,41 @@ fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
 });
 
 fuzz_target!(|bytes: &[u8]| {
-    let Ok(graph) = postcard::from_bytes::<Graph>(bytes) else {
-        return;
-    };
-    let Some(sizes) = Sizes::of(&graph) else {
-        return;
-    };
-    let Ok(checked) = check(&graph, &sizes) else {
-        return;
-    };
-    if !is_cheap(&graph) {
-        return;
-    }
-    let seed = bytes
-        .iter()
-        .fold(1, |seed: u64, byte| seed.wrapping_mul(31) + u64::from(*byte));
-    let memory = Memory::new(&sizes, seed);
-    if memory.make_indices_right(&graph, &checked) {
-        Computation::new(&graph, &memory).run(&graph, &checked, &memory, 1 + (seed >> 20) % 3);
+    if let Ok(graph) = postcard::from_bytes::<Graph>(bytes) {
+        let seed = bytes
+            .iter()
+            .fold(1, |seed: u64, byte| seed.wrapping_mul(31) + u64::from(*byte));
+        execute::execute(&graph, seed);
     }
 });
 
-/// Where each buffer ends.
-struct Sizes(HashMap<BufferId, u64>);
+/// Memory that AddressSanitizer watches.
+struct Block {
+    start: *mut u8,
+    layout: Layout,
+}
 
-impl Sizes {
-    fn of(graph: &Graph) -> Option<Self> {
-        let mut sizes: HashMap<BufferId, u64> = HashMap::new();
-        for tensor in &graph.tensors {
-            if let Some(place) = tensor.place {
-                let end = place.offset.checked_add(mutate::extent(tensor)?)?;
-                let size = sizes.entry(place.buffer).or_default();
-                *size = end.max(*size);
-            }
-        }
-        let all: Option<u64> = sizes
-            .values()
-            .try_fold(0, |all: u64, size| all.checked_add(*size));
-        all.is_some_and(|all| all <= MOST_BYTES).then_some(Self(sizes))
+impl Block {
+    fn new(size: usize) -> Self {
+        let layout = Layout::from_size_align(size, ALIGNMENT).expect("sizes are limited");
+        // SAFETY: the size is not zero.
+        let start = unsafe { alloc::alloc(layout) };
+        assert!(!start.is_null());
+        Self { start, layout }
+    }
+
+    fn start(&self) -> *mut u8 {
+        self.start
+    }
+
+    fn size(&self) -> usize {
+        self.layout.size()
     }
 }
 
-impl Buffers for Sizes {
-    fn at(&self, place: Place) -> Option<Placement> {
-        let bytes = self.0.get(&place.buffer)?.checked_sub(place.offset)?;
-        Some(Placement::Memory { bytes })
-    }
-}
-
-/// Strides of zero make a large tensor of a small buffer.
-fn is_cheap(graph: &Graph) -> bool {
-    let elements = |index: u32| -> u64 {
-        let shape = graph.tensors[index as usize].shape;
-        shape.iter().fold(1, |all: u64, n| all.saturating_mul(*n))
-    };
-    graph.nodes.iter().all(|node| {
-        let tensor = &graph.tensors[*node as usize];
-        let sources: Vec<u32> = tensor.sources.iter().flatten().copied().collect();
-        let most = sources.iter().map(|source| elements(*source)).max().unwrap_or(0);
-        // Inner dimensions of all kinds of products.
-        let inner = match tensor.op {
-            sys::GGML_OP_MUL_MAT | sys::GGML_OP_MUL_MAT_ID => {
-                sources.first().map_or(1, |a| graph.tensors[*a as usize].shape[0])
-            }
-            sys::GGML_OP_FLASH_ATTN_EXT => sources.get(1).map_or(1, |k| graph.tensors[*k as usize].shape[1]),
-            sys::GGML_OP_SOLVE_TRI => tensor.shape[1],
-            sys::GGML_OP_POOL_2D => {
-                let [_, a, b, ..] = tensor.params;
-                u64::from(a.unsigned_abs()).saturating_mul(u64::from(b.unsigned_abs()))
-            }
-            sys::GGML_OP_GATED_DELTA_NET | sys::GGML_OP_LIGHTNING_INDEXER => 64,
-            _ => 1,
-        };
-        let all = elements(*node);
-        all.max(most) <= MOST_ELEMENTS && all.max(most).saturating_mul(inner) <= MOST_PRODUCTS
-    })
-}
-
-/// Allocated buffers with data of all kinds in them.
-struct Memory(HashMap<BufferId, (*mut u8, usize)>);
-
-impl Memory {
-    fn new(sizes: &Sizes, seed: u64) -> Self {
-        let mut dice = mutate::Dice::new(seed);
-        let mut buffers: Vec<_> = sizes.0.iter().collect();
-        buffers.sort_unstable();
-        let allocated = buffers
-            .into_iter()
-            .filter(|(_, size)| **size > 0)
-            .map(|(id, size)| {
-                let size = *size as usize;
-                let layout = Layout::from_size_align(size, ALIGNMENT).expect("sizes are limited");
-                // SAFETY: the size is not zero.
-                let start = unsafe { alloc::alloc(layout) };
-                assert!(!start.is_null());
-                // SAFETY: so many bytes were just allocated, for nobody else.
-                let bytes = unsafe { std::slice::from_raw_parts_mut(start, size) };
-                for word in bytes.chunks_mut(4) {
-                    let value = match dice.below(64) {
-                        0 => f32::NAN,
-                        1 => f32::INFINITY,
-                        2 => f32::NEG_INFINITY,
-                        3 => f32::from_bits(dice.below(usize::MAX) as u32),
-                        _ => dice.below(4096) as f32 / 1024.0 - 2.0,
-                    };
-                    word.copy_from_slice(&value.to_ne_bytes()[..word.len()]);
-                }
-                (*id, (start, size))
-            });
-        Self(allocated.collect())
-    }
-
-    fn at(&self, place: Option<Place>) -> *mut u8 {
-        match place.and_then(|place| Some((place.offset as usize, self.0.get(&place.buffer)?))) {
-            Some((offset, (start, size))) if offset <= *size => start.wrapping_add(offset),
-            _ => ptr::null_mut(),
-        }
-    }
-
-    fn from(&self, place: Option<Place>) -> &mut [u8] {
-        let Some((place, (_, size))) = place.and_then(|place| Some((place, self.0.get(&place.buffer)?)))
-        else {
-            return &mut [];
-        };
-        let start = self.at(Some(place));
-        // SAFETY: the buffer is so long, and the slice is used before anything else looks at it.
-        unsafe { std::slice::from_raw_parts_mut(start, size - place.offset as usize) }
-    }
-
-    /// Writes indices in range; whether that made all of them right.
-    fn make_indices_right(&self, graph: &Graph, checked: &Checked) -> bool {
-        for one in &checked.indices {
-            let tensor = &graph.tensors[one.tensor as usize];
-            let wide = tensor.element == sys::GGML_TYPE_I64;
-            let bytes = self.from(tensor.place);
-            let [n0, n1, n2, n3] = tensor.shape;
-            for number in 0..n0 * n1 * n2 * n3 {
-                let at = [
-                    number % n0,
-                    number / n0 % n1,
-                    number / n0 / n1 % n2,
-                    number / n0 / n1 / n2,
-                ];
-                let offset: u64 = at.iter().zip(tensor.strides).map(|(i, stride)| i * stride).sum();
-                let index = (number * 7 + at[1]) % one.bound.max(1);
-                if wide {
-                    bytes[offset as usize..][..8].copy_from_slice(&index.to_ne_bytes());
-                } else {
-                    bytes[offset as usize..][..4].copy_from_slice(&(index as u32).to_ne_bytes());
-                }
-            }
-        }
-        checked.indices.iter().all(|one| {
-            let tensor = &graph.tensors[one.tensor as usize];
-            one.check(tensor, self.from(tensor.place)).is_ok()
-        })
-    }
-}
-
-impl Drop for Memory {
+impl Drop for Block {
     fn drop(&mut self) {
-        for (start, size) in self.0.values() {
-            let layout = Layout::from_size_align(*size, ALIGNMENT).expect("as when it was allocated");
-            // SAFETY: allocated so, and freed only here.
-            unsafe { alloc::dealloc(*start, layout) };
-        }
-    }
-}
-
-/// A graph as ggml's.
-struct Computation {
-    context: *mut sys::ggml_context,
-    tensors: Vec<*mut sys::ggml_tensor>,
-}
-
-impl Drop for Computation {
-    fn drop(&mut self) {
-        // SAFETY: it is ours, and nothing of it is used any more.
-        unsafe { sys::ggml_free(self.context) };
-    }
-}
-
-impl Computation {
-    fn new(graph: &Graph, memory: &Memory) -> Self {
-        let nodes = graph.nodes.len() + graph.tensors.len() + 16;
-        // SAFETY: these read constants.
-        let bytes = unsafe {
-            sys::ggml_tensor_overhead() * (graph.tensors.len() + 1)
-                + sys::ggml_graph_overhead_custom(nodes, false) * (graph.nodes.len().min(64) + 2)
-        };
-        let params = sys::ggml_init_params {
-            mem_size: bytes,
-            mem_buffer: ptr::null_mut::<c_void>(),
-            no_alloc: true,
-        };
-        // SAFETY: plain parameters.
-        let context = unsafe { sys::ggml_init(params) };
-        let mut tensors: Vec<*mut sys::ggml_tensor> = Vec::new();
-        let mut computed = graph.nodes.iter().peekable();
-        for (index, tensor) in (0..).zip(&graph.tensors) {
-            let is_node = computed.next_if_eq(&&index).is_some();
-            // SAFETY: the context has room; the new tensor is ours alone.
-            let made = unsafe { &mut *sys::ggml_new_tensor_1d(context, sys::GGML_TYPE_F32, 1) };
-            made.type_ = tensor.element;
-            made.ne = tensor.shape.map(|n| n as i64);
-            made.nb = tensor.strides.map(|n| n as usize);
-            made.op_params = tensor.params;
-            made.data = memory.at(tensor.place).cast();
-            made.view_src = tensor
-                .view
-                .map_or(ptr::null_mut(), |view| tensors[view.of as usize]);
-            made.view_offs = tensor.view.map_or(0, |view| view.offset as usize);
-            if is_node {
-                made.op = tensor.op;
-                for (slot, source) in made.src.iter_mut().zip(&tensor.sources) {
-                    *slot = source.map_or(ptr::null_mut(), |source| tensors[source as usize]);
-                }
-                if made.op == sys::GGML_OP_CPY && made.src[1].is_null() {
-                    made.src[1] = made;
-                }
-            }
-            tensors.push(made);
-        }
-        Self { context, tensors }
-    }
-
-    /// Computes all nodes, in pieces where something has to be checked between them.
-    fn run(&self, graph: &Graph, checked: &Checked, memory: &Memory, threads: u64) {
-        let mut from = 0;
-        for order in checked.orders.iter().take(60) {
-            self.compute(graph, from..order.position, threads);
-            from = order.position;
-            let tensor = &graph.tensors[order.tensor as usize];
-            if order.check(tensor, memory.from(tensor.place)).is_err() {
-                return;
-            }
-        }
-        if checked.orders.len() <= 60 {
-            self.compute(graph, from..graph.nodes.len(), threads);
-        }
-    }
-
-    fn compute(&self, graph: &Graph, nodes: std::ops::Range<usize>, threads: u64) {
-        // SAFETY: the tensors and their data live until the end of the computation, which is in here.
-        // That the graph can be computed is what is being tested.
-        unsafe {
-            let whole = nodes == (0..graph.nodes.len());
-            let cgraph =
-                sys::ggml_new_graph_custom(self.context, graph.nodes.len() + graph.tensors.len() + 16, false);
-            for node in &graph.nodes[nodes] {
-                let tensor = self.tensors[*node as usize];
-                if whole {
-                    // So that uses are counted, and operations fused.
-                    sys::ggml_build_forward_expand(cgraph, tensor);
-                } else {
-                    sys::ggml_graph_add_node(cgraph, tensor);
-                }
-            }
-            for (tensor, made) in graph.tensors.iter().zip(&self.tensors) {
-                (**made).flags = tensor.flags as i32;
-            }
-            let mut plan = sys::ggml_graph_plan(cgraph, threads as i32, ptr::null_mut());
-            let layout = Layout::from_size_align(plan.work_size.max(1), ALIGNMENT).expect("checked");
-            plan.work_data = alloc::alloc(layout);
-            assert_eq!(
-                sys::ggml_graph_compute(cgraph, &mut plan),
-                sys::GGML_STATUS_SUCCESS
-            );
-            alloc::dealloc(plan.work_data, layout);
-        }
+        // SAFETY: allocated so, and freed only here.
+        unsafe { alloc::dealloc(self.start, self.layout) };
     }
 }

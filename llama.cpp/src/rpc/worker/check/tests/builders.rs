@@ -50,11 +50,11 @@ impl Builder {
     }
 
     fn heads(&self) -> T {
-        self.f32(16, 2, 6, 1)
+        self.f32(64, 2, 6, 1)
     }
 
     fn state(&self) -> T {
-        self.f32(16 * 16 * 2, 3, 1, 1)
+        self.f32(64 * 64 * 2, 3, 1, 1)
     }
 }
 
@@ -278,7 +278,7 @@ const BUILDS: &[(&str, Build)] = &[
     }),
     ("rwkv_6", |b| unsafe {
         let h = || b.heads();
-        sys::ggml_rwkv_wkv6(b.0, h(), h(), h(), b.f32(16, 2, 1, 1), h(), b.state())
+        sys::ggml_rwkv_wkv6(b.0, h(), h(), h(), b.f32(64, 2, 1, 1), h(), b.state())
     }),
     ("rwkv_7", |b| unsafe {
         let h = || b.heads();

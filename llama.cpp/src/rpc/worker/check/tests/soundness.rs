@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use super::Shelf;
 use super::builders::built;
 use super::capture::{Run, capture};
+use super::execute::execute;
 use super::mutate::{Dice, extent, isolated, mutate};
 use crate::gguf::random::{self, Architecture};
 use crate::rpc::graph::{BufferId, Graph};
@@ -92,6 +93,32 @@ fn a_graph_that_is_accepted_stays_within_its_buffers() {
         }
         assert!((20..2500).contains(&accepted), "{accepted}");
     }
+}
+
+/// ggml computes what is accepted, and lives. How many changes are tried, and from which on, is in
+/// `GRAPH_CHECK_TRIES`, such as `1000000+5000`.
+#[test]
+fn what_is_accepted_can_be_computed() {
+    let tries = std::env::var("GRAPH_CHECK_TRIES").unwrap_or("4000+0".into());
+    let (tries, first) = tries.split_once('+').unwrap();
+    let first: u64 = first.parse().unwrap();
+    let all = built();
+    for (seed, (name, graph)) in (0..).zip(&all) {
+        // A bad index or NaN in what is sorted may keep it from being computed.
+        assert!((0..20).any(|more| execute(graph, seed + 100 * more)), "{name}");
+    }
+    let mut computed = 0;
+    for seed in first..first + tries.parse::<u64>().unwrap() {
+        let (name, graph) = &all[usize::try_from(seed).unwrap() % all.len()];
+        let mut graph = graph.clone();
+        mutate(&mut graph, &mut Dice::new(seed));
+        if std::env::var("GRAPH_CHECK_SHOW").is_ok() {
+            eprintln!("TRY {seed} {name} {graph:?}");
+        }
+        computed += u64::from(execute(&graph, seed));
+    }
+    println!("{computed} of {tries} computed");
+    assert!(computed > 0);
 }
 
 /// Writes what the fuzz target `graph_check` starts from into the folder of that variable.
