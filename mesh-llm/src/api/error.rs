@@ -2,7 +2,7 @@
 
 use super::answer::{self, AnswerBody};
 use crate::dialects::Problem;
-use crate::engine::{Serving, State};
+use crate::engine::{Serving, State, waiting_for};
 use bytes::Bytes;
 use hyper::header::{ALLOW, HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
@@ -179,7 +179,7 @@ pub(super) fn serving(state: &State) -> Result<&Serving, NotReady> {
             NotReady::new("restarting", "node_lost", &message, Some(1))
         }
         State::Waiting { message } => {
-            let message = format!("Waiting for {message}");
+            let message = waiting_for(message);
             NotReady::new("waiting", "worker_unreachable", &message, Some(5))
         }
         State::Failed(failure) => NotReady::new("failed", "engine_failed", &failure.message, None),
@@ -268,6 +268,14 @@ mod tests {
                 "waiting",
                 "worker_unreachable",
                 "Waiting for worker a:1: connection refused",
+            ),
+            (
+                State::Waiting {
+                    message: "a:1 is lost: reset".into(),
+                },
+                "waiting",
+                "worker_unreachable",
+                "Waiting for the nodes of the split: a:1 is lost",
             ),
             (State::Failed(failure), "failed", "engine_failed", "needs 2 GB"),
             (State::Stopping, "stopping", "shutting_down", "shutting down"),

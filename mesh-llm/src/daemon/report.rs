@@ -2,8 +2,8 @@
 
 use super::console::Console;
 use super::progress::{News, Progress, Steps};
-use crate::engine::State;
 use crate::engine::restarts::MAX_CRASHES;
+use crate::engine::{State, waiting_for};
 use crate::exit::Exit;
 use crate::log::{self, Style};
 use llama_engine::server::options::LogFormat;
@@ -134,7 +134,7 @@ impl EngineReport {
                 delay.as_millis()
             )),
             News::Lost { message } => console.line(format!("{message}; loading {model} again")),
-            News::Waiting { message } => console.line(format!("Waiting for {message}")),
+            News::Waiting { message } => console.line(waiting_for(&message)),
             News::Failed(failure) if failure.last_lines.is_empty() => {}
             News::Failed(failure) => {
                 console.line("the engine's last lines:");

@@ -114,7 +114,7 @@ fn serve(settings: &Settings, offer: Offer, reporter: &Reporter) -> Result<(), E
         max_memory: offer.max_memory,
         model_dirs,
         threads: settings.engine.threads.map(Into::into),
-        memory_file: home.fingerprints(),
+        memory_file: home.fingerprints()?,
     })?;
     Ok(())
 }

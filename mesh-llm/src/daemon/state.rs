@@ -8,14 +8,17 @@ use tempfile::TempDir;
 /// The secret that the machines of a split share.
 const RPC_SECRET: &str = "rpc-secret";
 
-/// What an rpc-server remembers of models.
+/// The folder of an rpc-server, the only one that it writes to once strangers can send it anything.
+const WORKER: &str = "worker";
+
+/// What it remembers of models.
+#[cfg(feature = "engine")]
 const FINGERPRINTS: &str = "fingerprints.json";
 
 /// What this program puts into the state directory.
 const OWN_ENTRIES: [&str; 10] = [
     "config.toml",
     "catalog.tsv",
-    FINGERPRINTS,
     "models",
     "models.json",
     "remembered.json",
@@ -23,6 +26,7 @@ const OWN_ENTRIES: [&str; 10] = [
     RPC_SECRET,
     "run",
     "slots",
+    WORKER,
 ];
 
 /// The file in a daemon's folder that is locked for as long as the daemon lives.
@@ -97,10 +101,12 @@ impl Home {
         self.path.join(RPC_SECRET)
     }
 
-    /// Where an rpc-server keeps what it computed of models.
+    /// Where an rpc-server keeps what it computed of models, in a folder that is made here.
     #[cfg(feature = "engine")]
-    pub(super) fn fingerprints(&self) -> PathBuf {
-        self.path.join(FINGERPRINTS)
+    pub(super) fn fingerprints(&self) -> Result<PathBuf, StateError> {
+        let folder = self.path.join(WORKER);
+        make_private(&folder)?;
+        Ok(folder.join(FINGERPRINTS))
     }
 
     /// Makes a folder for this daemon and removes those of dead ones.

@@ -64,6 +64,14 @@ pub enum State {
     Stopping,
 }
 
+/// What an engine waits for that cannot use a worker, where the child said `message` of it.
+pub fn waiting_for(message: &str) -> String {
+    match message.starts_with("worker ") {
+        true => format!("Waiting for {message}"),
+        false => format!("Waiting for the nodes of the split: {message}"),
+    }
+}
+
 /// An engine that answers requests.
 #[derive(Debug, Clone)]
 pub struct Serving {
