@@ -426,7 +426,9 @@ fn new_session() -> io::Result<SessionId> {
 
 fn describe(error: &io::Error) -> String {
     match error.kind() {
-        io::ErrorKind::UnexpectedEof => "it closed the connection".into(),
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {
+            "it closed the connection".into()
+        }
         io::ErrorKind::TimedOut => format!("it was silent for {:.1} s", SILENCE.as_secs_f64()),
         _ => error.to_string(),
     }
