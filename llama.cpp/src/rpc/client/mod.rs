@@ -1,7 +1,9 @@
 //! A host's side of a split: the devices of its workers, and its own, as devices of ggml.
 
+mod buffer;
 mod capture;
 mod device;
+mod interface;
 mod outgoing;
 mod posts;
 mod shared;
@@ -196,7 +198,12 @@ impl Split {
 
     fn as_device(self: &Arc<Self>, device: &device::Device) -> llama::Device {
         let owner: Arc<dyn Any + Send + Sync> = self.clone();
-        llama::Device::of_split(device.name(), device.memory(), device.raw(), owner)
+        llama::Device::of_split(
+            device.name.to_string_lossy().into_owned(),
+            device.memory,
+            device.raw(),
+            owner,
+        )
     }
 
     /// Begins the sessions. `reserve` says for each member how many bytes it will need; workers of
