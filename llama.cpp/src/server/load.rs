@@ -433,12 +433,17 @@ fn warm_up(engine: &Engine) -> Result<(), Refused> {
     let mut events = engine
         .generate(task)
         .map_err(|failure| failed(failure.to_string()))?;
-    loop {
-        match events.blocking_recv() {
-            Some(Event::Done(_)) => return Ok(()),
-            Some(Event::Failed(failure)) => return Err(failed(failure.to_string())),
-            Some(_) => {}
-            None => return Err(failed("the engine ended".into())),
+    let mut done = false;
+    // To the end, where its place in the queue is free again.
+    while let Some(event) = events.blocking_recv() {
+        match event {
+            Event::Failed(failure) => return Err(failed(failure.to_string())),
+            event => done |= matches!(event, Event::Done(_)),
         }
+    }
+    if done {
+        Ok(())
+    } else {
+        Err(failed("the engine ended".into()))
     }
 }

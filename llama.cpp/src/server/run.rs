@@ -28,10 +28,7 @@ pub fn run(options: Options) -> ExitCode {
     die_with_it();
     match serve(&options) {
         Ok(Ended::AsTold) => ExitCode::SUCCESS,
-        Ok(Ended::Lost(message)) => {
-            report(&Status::Lost { message });
-            ExitCode::from(LOST_EXIT_CODE)
-        }
+        Ok(Ended::Lost) => ExitCode::from(LOST_EXIT_CODE),
         Err(Refused { reason, message }) => {
             // The parent shows it to the user.
             tracing::debug!("{message}");
@@ -53,7 +50,7 @@ enum Ended {
     /// The parent, or a signal, wanted it.
     AsTold,
     /// A node of the split is lost.
-    Lost(String),
+    Lost,
 }
 
 fn serve(options: &Options) -> Result<Ended, Refused> {
@@ -84,8 +81,12 @@ fn serve(options: &Options) -> Result<Ended, Refused> {
         context_bytes,
     }));
     let served = runtime.block_on(listener.serve(engine.clone(), options.secret.clone()));
-    let lost = engine.lost().map(str::to_owned);
-    if lost.is_none() {
+    let ended = if engine.lost().is_some() {
+        Ended::Lost
+    } else {
+        Ended::AsTold
+    };
+    if matches!(ended, Ended::AsTold) {
         runtime.block_on(engine.save());
     }
     if let Listen::Unix(path) = &options.listen {
@@ -93,7 +94,7 @@ fn serve(options: &Options) -> Result<Ended, Refused> {
     }
     runtime.shutdown_background();
     served.map_err(|error| cannot_listen(&options.listen, &error))?;
-    Ok(lost.map_or(Ended::AsTold, Ended::Lost))
+    Ok(ended)
 }
 
 enum Listener {
@@ -154,7 +155,10 @@ async fn end_of(engine: Engine) {
         _ = terminated => tracing::info!("told to end: finishing what runs"),
         () = engine.ended() => {
             if let Some(cause) = engine.lost() {
-                tracing::error!(cause, "answering what was asked, then ending: the split cannot go on");
+                // Told at once: what is still being answered takes its time.
+                report(&Status::Lost {
+                    message: cause.to_owned(),
+                });
                 return;
             }
             // The loop panicked and its message is in the log. Without it nothing can be answered.

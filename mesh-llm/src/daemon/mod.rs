@@ -1,6 +1,7 @@
 //! Puts the parts together: settings, state directory, model, port, engine; and takes them apart
 //! in order.
 
+mod api;
 pub mod commands;
 mod console;
 mod download;
@@ -18,10 +19,11 @@ mod state;
 
 pub use state::StateError;
 
-use crate::api::{BindError, Keys, Server, Shutdown};
+use crate::api::{BindError, Keys, Server};
 use crate::engine::{Engine, Failure, Launch, Program, ProgramError, State};
 use crate::exit::Exit;
 use crate::models::{self, Choice, Library, Resolved, fetch};
+use api::Api;
 use console::Console;
 use options::options;
 use report::{EngineReport, Offer, Reporter};
@@ -32,8 +34,7 @@ use state::Home;
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
-use tokio::sync::{oneshot, watch};
-use tokio::task::JoinHandle;
+use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 /// How long exchanges that run may take to finish after the daemon was told to end.
@@ -42,8 +43,8 @@ const DRAIN_WITHIN: Duration = Duration::from_secs(30);
 /// How long clients may take to hear of an engine that failed.
 const TELL_WITHIN: Duration = Duration::from_secs(1);
 
-/// Exchanges that finish within this time are not worth a word.
-const DRAIN_QUIETLY: Duration = Duration::from_millis(200);
+/// An engine that ends within this time is not worth a word.
+const END_QUIETLY: Duration = Duration::from_millis(500);
 
 /// Forwarding takes little: two threads, of which one is free when the other is not.
 const WORKER_THREADS: usize = 2;
@@ -199,7 +200,12 @@ fn serve(settings: &Settings, reporter: &Reporter) -> Result<(), Error> {
         let engine = Engine::start(Launch { program, options }, state, move |line| {
             log.engine_log(line)
         });
-        let parts = Parts { signals, engine, api };
+        let parts = Parts {
+            signals,
+            engine,
+            api,
+            saves_slots: settings.engine.slot_save.is_some(),
+        };
         // What does not run is not what the next start should take up again.
         let remember = || library.memory().used(&path);
         parts.run(reporter, reporter.engine(offer), remember).await
@@ -243,51 +249,13 @@ fn available_memory() -> u64 {
     })
 }
 
-/// The API, served by a task of its own.
-struct Api {
-    drain: oneshot::Sender<()>,
-    cut: oneshot::Sender<()>,
-    served: JoinHandle<()>,
-}
-
-impl Api {
-    fn start(server: Server, engine: watch::Receiver<State>, keys: Keys, max_connections: usize) -> Api {
-        let (drain, drained) = oneshot::channel();
-        let (cut, was_cut) = oneshot::channel();
-        let shutdown = Shutdown {
-            drain: drained,
-            cut: was_cut,
-        };
-        Api {
-            drain,
-            cut,
-            served: tokio::spawn(server.serve(engine, keys, max_connections, shutdown)),
-        }
-    }
-
-    /// Takes no new connections, and lets exchanges finish until `limit` is over.
-    async fn finish(mut self, limit: impl Future<Output = ()>, slow: impl FnOnce()) {
-        // The server listens for both as long as it runs.
-        let _ = self.drain.send(());
-        if timeout(DRAIN_QUIETLY, &mut self.served).await.is_ok() {
-            return;
-        }
-        slow();
-        tokio::select! {
-            _ = &mut self.served => {}
-            () = limit => {
-                let _ = self.cut.send(());
-                let _ = self.served.await;
-            }
-        }
-    }
-}
-
 /// Everything that runs.
 struct Parts {
     signals: Signals,
     engine: Engine,
     api: Api,
+    /// Whether the engine writes its slots' caches to disk when it ends.
+    saves_slots: bool,
 }
 
 impl Parts {
@@ -316,13 +284,14 @@ impl Parts {
                 () = self.signals.next() => break Ok(()),
             }
         };
+        let mut hurry = false;
         match &end {
             Err(_) => self.api.finish(sleep(TELL_WITHIN), || {}).await,
             Ok(()) => {
                 let limit = async {
                     tokio::select! {
                         () = sleep(DRAIN_WITHIN) => {}
-                        () = self.signals.next() => {}
+                        () = self.signals.next() => hurry = true,
                     }
                 };
                 let seconds = DRAIN_WITHIN.as_secs();
@@ -332,7 +301,19 @@ impl Parts {
                 self.api.finish(limit, || reporter.note(&note)).await;
             }
         }
-        self.engine.stop().await;
+        let impatience = async {
+            if !hurry && timeout(END_QUIETLY, self.signals.next()).await.is_err() {
+                if self.saves_slots {
+                    reporter.note("saving the slots' caches; a second Ctrl-C ends at once, without them");
+                }
+                self.signals.next().await;
+            }
+        };
+        if self.engine.stop(impatience).await && self.saves_slots {
+            reporter.note(
+                "ended at once: caches of slots that were not saved yet are lost, the prompts of their chats will be computed again",
+            );
+        }
         end
     }
 }

@@ -19,6 +19,11 @@ serves)
     # Ends by SIGTERM, or when the daemon does.
     exec cat >/dev/null
     ;;
+lingers)
+    say "$ready"
+    trap '' TERM
+    exec cat >/dev/null
+    ;;
 loads)
     say '{"status":"loading","percent":50}'
     trap '' TERM

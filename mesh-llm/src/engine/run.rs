@@ -13,7 +13,7 @@ use std::io;
 use std::process::ExitStatus;
 use std::time::Duration;
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout};
-use tokio::sync::oneshot;
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 
 /// How long a child that should end may take before it is killed.
@@ -28,6 +28,26 @@ const LAST_LINES_WITHIN: Duration = Duration::from_millis(500);
 
 /// The exit code of a child that did not understand its arguments.
 const BAD_ARGUMENTS: i32 = 2;
+
+/// What the child is to do; each goes further than the one before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Wish {
+    Serve,
+    /// Finish what runs, save what is to be saved, and end.
+    Finish,
+    /// End at once.
+    Die,
+}
+
+/// The next wish that goes further. If nobody is left who could wish, the child is to finish.
+pub(super) async fn beyond(heard: Wish, wishes: &mut watch::Receiver<Wish>) -> Wish {
+    let further = wishes.wait_for(|wish| *wish > heard).await.map(|wish| *wish);
+    match further {
+        Ok(wish) => wish,
+        Err(_) if heard < Wish::Finish => Wish::Finish,
+        Err(_) => std::future::pending().await,
+    }
+}
 
 /// How a run ended.
 #[derive(Debug)]
@@ -126,15 +146,15 @@ impl Run {
         })
     }
 
-    /// Follows the child to its end, which `stop` brings about.
+    /// Follows the child to its end, which a wish brings about.
     pub(super) async fn follow(
         mut self,
         launch: &Launch,
-        stop: &mut oneshot::Receiver<()>,
+        wishes: &mut watch::Receiver<Wish>,
         reports: &mut impl Reports,
     ) -> io::Result<End> {
+        let mut heard = Wish::Serve;
         let status = loop {
-            let stopped = matches!(self.leaving, Some((Leaving::Stopped, _)));
             let deadline = self.leaving.as_ref().map(|(_, deadline)| *deadline);
             tokio::select! {
                 line = self.stdout.next(), if !self.stdout.ended() => {
@@ -148,10 +168,13 @@ impl Run {
                     }
                 }
                 status = self.child.wait() => break status?,
-                // Told to, or nobody is left who could tell.
-                _ = &mut *stop, if !stopped => {
+                wish = beyond(heard, wishes) => {
+                    heard = wish;
                     reports.state(State::Stopping);
                     self.leave(Leaving::Stopped);
+                    if wish == Wish::Die {
+                        self.child.start_kill()?;
+                    }
                 }
                 () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
                     tracing::warn!("the engine did not end within {:?} and is killed", self.end_within);

@@ -3,18 +3,18 @@
 
 use super::launch::Launch;
 use super::restarts::{MAX_CRASHES, Restarts, Verdict};
-use super::run::{End, Reports, Run};
+use super::run::{End, Reports, Run, Wish, beyond};
 use super::{Failure, State};
 use crate::exit::Exit;
 use std::io::{self, ErrorKind};
 use std::time::Duration;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 /// A supervised llama-server.
 #[derive(Debug)]
 pub struct Engine {
-    stop: oneshot::Sender<()>,
+    wish: watch::Sender<Wish>,
     state: watch::Receiver<State>,
     task: JoinHandle<()>,
 }
@@ -27,11 +27,11 @@ impl Engine {
         state: watch::Sender<State>,
         log: impl FnMut(&[u8]) + Send + 'static,
     ) -> Engine {
-        let (stop, stopped) = oneshot::channel();
+        let (wish, wishes) = watch::channel(Wish::Serve);
         let states = state.subscribe();
         let supervisor = Supervisor {
             launch,
-            stopped,
+            wishes,
             outside: Outside {
                 state,
                 log,
@@ -40,7 +40,7 @@ impl Engine {
             restarts: Restarts::default(),
         };
         Engine {
-            stop,
+            wish,
             state: states,
             task: tokio::spawn(supervisor.run()),
         }
@@ -51,13 +51,22 @@ impl Engine {
         self.state.clone()
     }
 
-    /// Ends the child, which finishes what it does, and waits for its end.
-    pub async fn stop(self) {
-        // An engine that failed has ended already.
-        let _ = self.stop.send(());
-        if let Err(error) = self.task.await {
+    /// Ends the child, which finishes what it does, and waits for its end. What the child does is cut
+    /// short when `impatience` is over first; returns whether it was.
+    pub async fn stop(self, impatience: impl Future<Output = ()>) -> bool {
+        let Self { wish, mut task, .. } = self;
+        wish.send_replace(Wish::Finish);
+        let (ended, cut_short) = tokio::select! {
+            ended = &mut task => (ended, false),
+            () = impatience => {
+                wish.send_replace(Wish::Die);
+                (task.await, true)
+            }
+        };
+        if let Err(error) = ended {
             tracing::error!(%error, "the engine's supervisor failed");
         }
+        cut_short
     }
 }
 
@@ -96,7 +105,7 @@ impl<L: FnMut(&[u8])> Reports for Outside<L> {
 
 struct Supervisor<L> {
     launch: Launch,
-    stopped: oneshot::Receiver<()>,
+    wishes: watch::Receiver<Wish>,
     outside: Outside<L>,
     restarts: Restarts,
 }
@@ -174,13 +183,14 @@ impl<L: FnMut(&[u8])> Supervisor<L> {
     async fn run_once(&mut self) -> io::Result<End> {
         let run = Run::start(&self.launch)?;
         self.outside.publish(State::Starting);
-        run.follow(&self.launch, &mut self.stopped, &mut self.outside)
+        run.follow(&self.launch, &mut self.wishes, &mut self.outside)
             .await
     }
 
     /// Whether a stop came before the pause was over.
     async fn stopped_within(&mut self, pause: Duration) -> bool {
-        let stopped = tokio::time::timeout(pause, &mut self.stopped).await.is_ok();
+        let wished = beyond(Wish::Serve, &mut self.wishes);
+        let stopped = tokio::time::timeout(pause, wished).await.is_ok();
         if stopped {
             self.outside.publish(State::Stopping);
         }

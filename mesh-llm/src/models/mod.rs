@@ -19,6 +19,7 @@ pub mod memory;
 pub mod places;
 pub mod quantization;
 pub mod reference;
+pub mod removal;
 pub mod scan;
 mod spelling;
 mod tiny;

@@ -50,6 +50,7 @@ struct State {
     ways: HashMap<NodeId, Way>,
     /// The worker has the model's file.
     has_file: bool,
+    has_weights: bool,
 }
 
 /// A remote device, or one of this machine that is driven like one.
@@ -194,6 +195,11 @@ impl Device {
         self.flush();
     }
 
+    /// Whether llama.cpp put weights on it.
+    pub(super) fn computes(&self) -> bool {
+        lock(&self.state).has_weights
+    }
+
     fn append(&self, command: Command, payload: &[u8]) {
         if self.shared.has_failed() {
             return;
@@ -332,6 +338,7 @@ impl Device {
             .into_owned();
         let place = buffer.place(tensor.data);
         let mut state = lock(&self.state);
+        state.has_weights = true;
         let load = Load {
             op: state.uses.get(&name).copied().unwrap_or(0),
             name,

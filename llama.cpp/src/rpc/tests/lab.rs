@@ -120,7 +120,7 @@ pub fn submit(pipeline: &mut Pipeline<()>, tokens: &[(i32, u32, i32, bool)]) {
         batch.push(*token, *position, *sequence, *output);
     }
     match pipeline.submit(&mut batch, ()) {
-        Submitted::InFlight => {}
+        Submitted::InFlight(_) => {}
         other => panic!("{other:?}"),
     }
 }

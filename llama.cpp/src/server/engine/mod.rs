@@ -5,6 +5,7 @@
 //! holds. It knows nothing of HTTP or JSON.
 
 mod embedder;
+mod flow;
 mod logprobs;
 pub(crate) mod pipeline;
 mod placement;

@@ -23,6 +23,7 @@ pub struct Pipeline<T> {
 #[derive(Debug)]
 struct Flight<T> {
     since: Instant,
+    number: u64,
     step: T,
     /// What the devices of a split will answer; nothing where the context has it.
     answer: Option<(Rows, Vec<Post>)>,
@@ -31,8 +32,8 @@ struct Flight<T> {
 /// What became of a step.
 #[derive(Debug)]
 pub enum Submitted<T> {
-    /// It is on its way.
-    InFlight,
+    /// It is on its way, under this number.
+    InFlight(u64),
     /// The cache has no room for it; nothing changed.
     NoRoom(T),
     /// llama.cpp could not compute it.
@@ -42,6 +43,8 @@ pub enum Submitted<T> {
 /// A step whose results are in the context.
 #[derive(Debug)]
 pub struct Finished<T> {
+    /// Its number.
+    pub number: u64,
     /// What was submitted with it.
     pub step: T,
     /// From submission to results.
@@ -102,14 +105,19 @@ impl<T> Pipeline<T> {
     /// Sends a step on its way.
     pub fn submit(&mut self, batch: &mut Batch, step: T) -> Submitted<T> {
         let since = Instant::now();
-        let (decoded, answer) = match &self.split {
+        let (number, decoded, answer) = match &self.split {
             Some(split) => queue(split, &mut self.context, batch),
-            None => (self.context.decode(batch), None),
+            None => (0, self.context.decode(batch), None),
         };
         match decoded {
             Ok(Decoded::Done) => {
-                self.in_flight.push_back(Flight { since, step, answer });
-                Submitted::InFlight
+                self.in_flight.push_back(Flight {
+                    since,
+                    number,
+                    step,
+                    answer,
+                });
+                Submitted::InFlight(number)
             }
             Ok(Decoded::NoRoom) => Submitted::NoRoom(step),
             Err(error) => Submitted::Failed(step, self.lost().unwrap_or(error)),
@@ -124,12 +132,18 @@ impl<T> Pipeline<T> {
 
     /// Waits for the oldest step. `None` if none is in flight.
     pub fn take(&mut self) -> Option<Finished<T>> {
-        let Flight { since, step, answer } = self.in_flight.pop_front()?;
+        let Flight {
+            since,
+            number,
+            step,
+            answer,
+        } = self.in_flight.pop_front()?;
         let outcome = match answer {
             None => self.context.synchronize(),
             Some((rows, posts)) => collect(rows, posts).map(|rows| self.context.adopt(rows)),
         };
         Some(Finished {
+            number,
             step,
             time: since.elapsed(),
             outcome,
@@ -142,17 +156,17 @@ fn queue(
     split: &Split,
     context: &mut Context,
     batch: &mut Batch,
-) -> (Result<Decoded, Error>, Option<(Rows, Vec<Post>)>) {
-    split.begin_step();
+) -> (u64, Result<Decoded, Error>, Option<(Rows, Vec<Post>)>) {
+    let number = split.begin_step().0;
     let decoded = context.decode_queued(batch);
     let posts = split.end_step();
     if !matches!(decoded, Ok(Decoded::Done)) {
-        return (decoded, None);
+        return (number, decoded, None);
     }
     let targets: Vec<Target> = posts.iter().map(Post::target).collect();
     // SAFETY: the posts are the reads of logits of this step, and their answers go elsewhere.
     let rows = unsafe { context.expect_rows(&targets) };
-    (decoded, Some((rows, posts)))
+    (number, decoded, Some((rows, posts)))
 }
 
 /// Waits for a step's logits.

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 
 use super::Command;
 use super::embedder::Embedder;
+use super::flow::{Flow, Stage};
 use super::pipeline::{Finished, Pipeline, Submitted};
 use super::placement::{CacheKind, SlotView, place};
 use super::policy::{Share, StepCosts, compose};
@@ -44,6 +45,14 @@ struct Slot {
     since: u64,
 }
 
+impl Slot {
+    /// Whether its answer gets a token in every step.
+    fn is_answering(&self) -> bool {
+        let want = self.sequence.want();
+        self.running.is_some() && !self.parked && !matches!(want, Want::Prefill(_))
+    }
+}
+
 /// The part of a step that belongs to a slot.
 #[derive(Debug)]
 struct Part {
@@ -74,6 +83,8 @@ pub struct Runner {
     ready_embedder: Option<Embedder>,
     limits: Limits,
     costs: StepCosts,
+    /// Where the model is split.
+    flow: Option<Flow>,
     batch: Batch,
     clock: u64,
     state: EngineState,
@@ -94,7 +105,9 @@ impl Runner {
         files: Option<SlotFiles>,
         lost: Arc<OnceLock<String>>,
     ) -> Self {
+        let split = pipeline.as_ref().and_then(Pipeline::split);
         Self {
+            flow: split.map(|split| Flow::new(split.queues())),
             pipeline,
             slots: (0..slots).map(|_| Slot::default()).collect(),
             queue: VecDeque::new(),
@@ -414,18 +427,65 @@ impl Runner {
         wants
     }
 
+    /// What goes into the next step.
+    fn compose(&mut self) -> Vec<Share> {
+        let wants = self.wants();
+        let (Some(flow), Some(pipeline)) = (&self.flow, &mut self.pipeline) else {
+            return compose(&wants, self.limits.batch, wants.len(), &self.costs);
+        };
+        let answers_wait = wants.iter().any(|(_, want)| *want == Want::Decode);
+        let answers_on_their_way = pipeline.in_flight().any(|step| step.answers > 0);
+        if answers_on_their_way && !answers_wait {
+            // Prefill goes beside answers, or they would wait for it.
+            return Vec::new();
+        }
+        let answers = self.slots.iter().filter(|slot| slot.is_answering()).count();
+        let groups = flow.groups(answers);
+        let pending = |want: &Want| match want {
+            Want::Prefill(pending) => *pending,
+            _ => 0,
+        };
+        let longest = wants.iter().map(|(_, want)| pending(want)).max().unwrap_or(0);
+        let piece = flow.piece(longest).min(self.limits.batch).max(self.slots.len());
+        let depth = if longest > 0 { flow.depth(piece) } else { 1 };
+        pipeline.set_depth(depth.max(groups));
+        compose(&wants, piece, answers.div_ceil(groups), &self.costs)
+    }
+
+    /// Takes note of what was computed when.
+    fn measure(&mut self, finished: &Finished<Step>) {
+        let split = self.pipeline.as_ref().and_then(Pipeline::split);
+        let (Some(flow), Some(split)) = (&mut self.flow, split) else {
+            return;
+        };
+        flow.returned(finished.number, finished.time);
+        for span in split.shared().take_timeline() {
+            let stage = Stage {
+                node: span.node.0,
+                queue: span.queue,
+            };
+            flow.computed(stage, span.step.0, span.time);
+        }
+    }
+
     fn submit(&mut self) -> bool {
         loop {
-            let shares = compose(&self.wants(), self.limits.batch, &self.costs);
+            let shares = self.compose();
             if shares.is_empty() {
                 return false;
             }
+            let tokens = shares.iter().map(|share| share.tokens).sum();
             let step = self.fill(&shares);
             let Some(pipeline) = &mut self.pipeline else {
                 return false;
             };
             match pipeline.submit(&mut self.batch, step) {
-                Submitted::InFlight => return true,
+                Submitted::InFlight(number) => {
+                    if let Some(flow) = &mut self.flow {
+                        flow.sent(number, tokens);
+                    }
+                    return true;
+                }
                 Submitted::NoRoom(step) => {
                     for part in &step.parts {
                         self.slots[part.slot.0 as usize].sequence.take_back(part.tokens);
@@ -527,7 +587,10 @@ impl Runner {
     }
 
     fn apply(&mut self, finished: Finished<Step>) {
-        let Finished { step, time, outcome } = finished;
+        self.measure(&finished);
+        let Finished {
+            step, time, outcome, ..
+        } = finished;
         self.state.steps_total += 1;
         self.costs.record(step.answers, step.prefill, time);
         let seconds = if step.prefill > 0 {

@@ -3,6 +3,7 @@
 use super::*;
 use crate::engine::Program;
 use llama_engine::server::options::{Listen, Options};
+use std::future::{pending, ready};
 use std::path::PathBuf;
 use std::sync::mpsc;
 use std::time::Instant;
@@ -51,7 +52,7 @@ async fn an_engine_serves_until_it_is_stopped() {
     let supervised = start("serves");
     until(&supervised.engine, |state| matches!(state, State::Ready(_))).await;
     let state = supervised.engine.state();
-    supervised.engine.stop().await;
+    supervised.engine.stop(pending()).await;
     assert!(matches!(*state.borrow(), State::Stopping));
 }
 
@@ -63,8 +64,17 @@ async fn an_engine_that_loads_is_stopped_at_once_by_the_closed_pipe() {
     })
     .await;
     let before = Instant::now();
-    supervised.engine.stop().await;
+    supervised.engine.stop(pending()).await;
     assert!(before.elapsed() < Duration::from_secs(4), "it had to be killed");
+}
+
+#[tokio::test]
+async fn an_engine_that_does_not_end_is_killed_at_once_for_the_impatient() {
+    let supervised = start("lingers");
+    until(&supervised.engine, |state| matches!(state, State::Ready(_))).await;
+    let state = supervised.engine.state();
+    assert!(supervised.engine.stop(ready(())).await, "it was cut short");
+    assert!(matches!(*state.borrow(), State::Stopping));
 }
 
 #[tokio::test]
@@ -78,7 +88,7 @@ async fn three_crashes_in_a_row_are_told_with_cause_and_last_lines() {
     );
     assert_eq!(failure.last_lines, ["GGML_ASSERT(x) failed"]);
     assert_eq!(supervised.log.try_iter().count(), 3);
-    supervised.engine.stop().await;
+    supervised.engine.stop(pending()).await;
 }
 
 #[tokio::test]
@@ -95,7 +105,7 @@ async fn an_engine_that_crashed_is_started_again() {
         other => panic!("{other:?}"),
     }
     until(&supervised.engine, |state| matches!(state, State::Ready(_))).await;
-    supervised.engine.stop().await;
+    supervised.engine.stop(pending()).await;
 }
 
 #[tokio::test]
@@ -119,7 +129,7 @@ async fn an_engine_that_lost_a_node_is_tried_until_the_node_is_back() {
         "{back:?}"
     );
     until(engine, |state| matches!(state, State::Ready(_))).await;
-    supervised.engine.stop().await;
+    supervised.engine.stop(pending()).await;
 }
 
 #[tokio::test]
@@ -127,7 +137,7 @@ async fn an_engine_that_does_not_end_after_a_loss_is_no_obstacle_to_a_stop() {
     let supervised = start("hangs-after-a-loss");
     until(&supervised.engine, |state| matches!(state, State::Lost { .. })).await;
     let state = supervised.engine.state();
-    supervised.engine.stop().await;
+    supervised.engine.stop(pending()).await;
     assert!(matches!(*state.borrow(), State::Stopping));
 }
 
@@ -136,7 +146,7 @@ async fn waiting_for_a_worker_ends_with_a_stop() {
     let supervised = start("waits-for-a-worker");
     until(&supervised.engine, |state| matches!(state, State::Waiting { .. })).await;
     let state = supervised.engine.state();
-    supervised.engine.stop().await;
+    supervised.engine.stop(pending()).await;
     assert!(matches!(*state.borrow(), State::Stopping));
 }
 

@@ -327,10 +327,10 @@ fn nothing_overwrites(graph: &Graph, operands: &[Operand<'_>], held: &mut [Held<
             active.push(held);
         }
         let written = &operands[*index as usize];
-        if ops::only_looks(written.tensor.op) {
+        if ops::only_looks(written.tensor.op) || !written.is_computed() {
             continue;
         }
-        if let Some(held) = active.iter().find(|held| overlap(&held.what, written)) {
+        if let Some(held) = active.iter().find(|held| held.what.overlaps(written)) {
             let on = On::Source(held.by.source);
             let why = "has indices that are overwritten before they are used";
             return Err(held.by.node.refused(Fault { on, why }));
@@ -342,17 +342,4 @@ fn nothing_overwrites(graph: &Graph, operands: &[Operand<'_>], held: &mut [Held<
         }
     }
     Ok(())
-}
-
-fn overlap(one: &Operand<'_>, other: &Operand<'_>) -> bool {
-    match (one.tensor.place, other.tensor.place) {
-        (Some(a), Some(b)) => {
-            a.buffer == b.buffer
-                && one.extent > 0
-                && other.extent > 0
-                && a.offset < b.offset.saturating_add(other.extent)
-                && b.offset < a.offset.saturating_add(one.extent)
-        }
-        _ => false,
-    }
 }

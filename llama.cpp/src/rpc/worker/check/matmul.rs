@@ -58,6 +58,11 @@ fn factors(node: &Node<'_>, a: &Operand<'_>, b: &Operand<'_>) -> Verdict {
 pub(super) fn product(node: &Node<'_>) -> Verdict {
     let (a, b) = (node.source(0)?, node.source(1)?);
     factors(node, &a, &b)?;
+    if a.home == Home::Repacked {
+        // It takes four rows at a time as if they were side by side.
+        let apart = b.ne(1) == 1 || b.nb(1) >= b.row_bytes();
+        need(apart, On::Source(1), "has rows that overlap")?;
+    }
     let shape = [a.ne(1), b.ne(1), b.ne(2), b.ne(3)];
     match node.int(1).cast_unsigned() {
         sys::GGML_HINT_NONE => {

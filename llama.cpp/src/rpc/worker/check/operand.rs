@@ -138,6 +138,20 @@ impl Operand<'_> {
                 .is_some_and(|end| end <= self.extent)
     }
 
+    /// Whether a byte may be in both.
+    pub(super) fn overlaps(&self, other: &Self) -> bool {
+        match (self.tensor.place, other.tensor.place) {
+            (Some(a), Some(b)) => {
+                a.buffer == b.buffer
+                    && self.extent > 0
+                    && other.extent > 0
+                    && a.offset < b.offset.saturating_add(other.extent)
+                    && b.offset < a.offset.saturating_add(self.extent)
+            }
+            _ => false,
+        }
+    }
+
     /// As `ggml_can_repeat`, for tensors that are not empty.
     pub(super) fn repeats_into(&self, other: &Self) -> bool {
         !self.is_empty() && (0..4).all(|dimension| other.ne(dimension).is_multiple_of(self.ne(dimension)))

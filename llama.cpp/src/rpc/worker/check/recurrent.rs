@@ -73,6 +73,12 @@ pub(super) fn ssm_scan(node: &Node<'_>) -> Verdict {
         On::Source(3),
         "has the wrong shape",
     )?;
+    // Some vectors of some ARM processors, with nothing for what is left over.
+    need(
+        scalar || size.is_multiple_of(16),
+        On::Source(0),
+        "has states of no multiple of 16",
+    )?;
     let groups = node.source(4)?.ne(1);
     for number in [4, 5] {
         let source = node.source(usize::from(number))?;
@@ -133,6 +139,13 @@ pub(super) fn rwkv_6(node: &Node<'_>) -> Verdict {
 
 /// RWKV_WKV7.
 pub(super) fn rwkv_7(node: &Node<'_>) -> Verdict {
+    // ggml's widest vectors, taken several at a time, with nothing for what is left over.
+    let size = node.source(0)?.ne(0);
+    need(
+        size.is_multiple_of(64),
+        On::Source(0),
+        "has heads of no multiple of 64",
+    )?;
     linear(node, &[0, 1, 2, 3, 4, 5], 6)
 }
 

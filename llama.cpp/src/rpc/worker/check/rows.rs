@@ -123,6 +123,12 @@ pub(super) fn argsort(node: &Node<'_>) -> Verdict {
         On::Result,
         "has the wrong type or shape",
     )?;
+    // `std::sort` runs out of a row whose order changes meanwhile.
+    need(
+        !a.overlaps(&node.result),
+        On::Source(0),
+        "shares memory with the result",
+    )?;
     need([0, 1].contains(&node.int(0)), On::Parameter(0), "is no order")
 }
 

@@ -8,6 +8,7 @@ use std::ptr;
 use llama_cpp_sys_2 as sys;
 
 use super::Shelf;
+use super::mutate::isolated;
 use crate::rpc::graph::{BufferId, Graph, Place, Tensor, View};
 use crate::rpc::worker::check::{Layout, Placement, ops};
 
@@ -47,6 +48,15 @@ impl Default for Run {
 }
 
 impl Captured {
+    /// A tensor that is not allocated, and its sources, each in a buffer of its own.
+    pub(super) fn alone(pointer: *mut sys::ggml_tensor) -> Graph {
+        let mut captured = Self::default();
+        let node = captured.add(pointer);
+        captured.graph.nodes.push(node);
+        captured.graph.tensors[node as usize].flags |= sys::GGML_TENSOR_FLAG_COMPUTE;
+        isolated(&captured.graph, 0)
+    }
+
     fn buffer(&mut self, tensor: &sys::ggml_tensor) -> Option<(BufferId, bool, Option<Layout>, usize)> {
         // A view that is not allocated has its owner's buffer.
         let mut buffer = tensor.buffer;

@@ -1,0 +1,76 @@
+//! Any graph: the check refuses it, or ggml's CPU backend computes it without touching anything outside
+//! of its buffers, which end exactly where its tensors do. Compiled with AddressSanitizer, ggml too, by
+//! `just fuzz-graphs`.
+
+#![no_main]
+
+use std::alloc::{self, Layout};
+
+use libfuzzer_sys::{fuzz_mutator, fuzz_target, fuzzer_mutate};
+use llama_engine::gguf::TensorType;
+use llama_engine::rpc::graph::{self, Graph};
+use llama_engine::rpc::worker::check::{Buffers, Checked, Placement, check};
+
+#[path = "../../llama.cpp/src/rpc/worker/check/tests/execute.rs"]
+mod execute;
+#[allow(dead_code)]
+#[path = "../../llama.cpp/src/rpc/worker/check/tests/mutate.rs"]
+mod mutate;
+
+/// As ggml aligns its own buffers.
+const ALIGNMENT: usize = 64;
+
+fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
+    let mut dice = mutate::Dice::new(u64::from(seed));
+    let Ok(mut graph) = postcard::from_bytes::<Graph>(&data[..size]) else {
+        return fuzzer_mutate(data, size, max_size);
+    };
+    if dice.below(50) == 0 {
+        return fuzzer_mutate(data, size, max_size);
+    }
+    mutate::mutate(&mut graph, &mut dice);
+    match postcard::to_slice(&graph, &mut data[..max_size]) {
+        Ok(bytes) => bytes.len(),
+        Err(_) => size,
+    }
+});
+
+fuzz_target!(|bytes: &[u8]| {
+    if let Ok(graph) = postcard::from_bytes::<Graph>(bytes) {
+        let seed = bytes
+            .iter()
+            .fold(1, |seed: u64, byte| seed.wrapping_mul(31) + u64::from(*byte));
+        execute::execute(&graph, seed);
+    }
+});
+
+/// Memory that AddressSanitizer watches.
+struct Block {
+    start: *mut u8,
+    layout: Layout,
+}
+
+impl Block {
+    fn new(size: usize) -> Self {
+        let layout = Layout::from_size_align(size, ALIGNMENT).expect("sizes are limited");
+        // SAFETY: the size is not zero.
+        let start = unsafe { alloc::alloc(layout) };
+        assert!(!start.is_null());
+        Self { start, layout }
+    }
+
+    fn start(&self) -> *mut u8 {
+        self.start
+    }
+
+    fn size(&self) -> usize {
+        self.layout.size()
+    }
+}
+
+impl Drop for Block {
+    fn drop(&mut self) {
+        // SAFETY: allocated so, and freed only here.
+        unsafe { alloc::dealloc(self.start, self.layout) };
+    }
+}
