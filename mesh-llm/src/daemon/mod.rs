@@ -192,6 +192,7 @@ fn serve(settings: &Settings, reporter: &Reporter) -> Result<(), Error> {
         let offer = Offer {
             model: model.id.clone(),
             address,
+            workers: split.workers.clone(),
         };
         let path = model.path.clone();
         let options = options(settings, model, split, &folder).map_err(unexpected("choosing a secret"))?;

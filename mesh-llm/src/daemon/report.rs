@@ -25,6 +25,8 @@ pub(super) struct Offer {
     pub(super) model: String,
     /// Where the API is.
     pub(super) address: SocketAddr,
+    /// The workers that the model may be split with.
+    pub(super) workers: Vec<String>,
 }
 
 impl Reporter {
@@ -203,9 +205,11 @@ fn url(address: SocketAddr) -> String {
 /// What the user can do now.
 fn next_steps(offer: &Offer, ready: &Ready) -> String {
     let url = url(offer.address);
-    let place = match ready.gpu_layers {
-        0 => "on the CPU".to_owned(),
-        layers => format!("{layers} layers on the GPU"),
+    let place = match (ready.gpu_layers, offer.workers.as_slice()) {
+        (0, []) => "on the CPU".to_owned(),
+        (layers, []) => format!("{layers} layers on the GPU"),
+        // What each has was told when it was decided.
+        (_, workers) => format!("with {}", workers.join(", ")),
     };
     let model = serde_json::Value::from(offer.model.as_str());
     let request = format!(r#"{{"model":{model},"messages":[{{"role":"user","content":"Hello!"}}]}}"#);
@@ -245,6 +249,7 @@ mod tests {
         let offer = Offer {
             model: "it's".to_owned(),
             address: "127.0.0.1:9337".parse().unwrap(),
+            workers: Vec::new(),
         };
         let ready = Ready {
             address: String::new(),
@@ -254,6 +259,12 @@ mod tests {
             model_bytes: 0,
             context_bytes: 0,
         };
+        let split = Offer {
+            workers: vec!["a:1".to_owned(), "b:2".to_owned()],
+            ..offer.clone()
+        };
+        let text = next_steps(&split, &ready);
+        assert!(text.contains("1 request at once, with a:1, b:2\n"), "{text}");
         let text = next_steps(&offer, &ready);
         assert!(
             text.contains("4096 tokens of context, 1 request at once, on the CPU"),

@@ -22,6 +22,8 @@ mod hub;
 mod library;
 mod queueing;
 mod refusals;
+mod rpc_server;
 mod shutdown;
 mod slot_save;
+mod split;
 mod starting;

@@ -9,6 +9,7 @@ mod proc;
 mod process;
 mod stream;
 mod wait;
+mod worker;
 
 pub use bare::{Bare, Part};
 pub use client::{Answer, Client};
@@ -20,3 +21,4 @@ pub use process::Process;
 pub use rustix::process::Signal;
 pub use stream::{Outcome, Stream};
 pub use wait::{DEADLINE, eventually};
+pub use worker::Worker;
