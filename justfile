@@ -38,8 +38,12 @@ lint-code:
 bench-solo *ARGS:
     cargo bench --package mesh-llm --bench solo -- "$@"
 
-# All benches.
-bench *ARGS: (bench-solo ARGS)
+# Measure several machines against llama.cpp's own RPC, as root: `just bench-split [--quick] [--json FILE] [CASE]…`.
+bench-split *ARGS:
+    cargo bench --package mesh-llm --bench split -- "$@"
+
+# All benches: `just bench [--quick]`.
+bench *ARGS: (bench-solo ARGS) (bench-split ARGS)
 
 # Fuzz a target for some seconds: `just fuzz gguf_reader 600`. Needs a nightly toolchain and cargo-fuzz.
 fuzz TARGET SECONDS="60":

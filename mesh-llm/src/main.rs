@@ -1,4 +1,4 @@
-//! The command `mesh-llm`, which is `llama-server` when it is started under that name.
+//! The command `mesh-llm`, which is `llama-server` or `rpc-server` when it is started under that name.
 
 #![forbid(unsafe_code)]
 

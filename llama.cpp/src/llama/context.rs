@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use llama_cpp_sys_2 as sys;
 
+use super::rows::{Rows, Target};
 use super::threads::Threads;
 use super::{Error, Model, Token, ffi, log};
 use crate::server::options::{CacheType, FlashAttention};
@@ -164,6 +165,10 @@ pub struct Context {
     params: ContextParams,
     /// Batch indices with logits in the last step.
     rows: Vec<bool>,
+    /// What counts in place of llama.cpp's own logits, where devices answer later.
+    adopted: Option<Rows>,
+    /// A batch index of the last step that llama.cpp has a row for.
+    anchor: Option<i32>,
     model: Arc<Model>,
     /// Outlives the context, which uses it: fields are dropped after `drop`.
     _threads: Threads,
@@ -213,6 +218,8 @@ impl Context {
             handle,
             params,
             rows: Vec::new(),
+            adopted: None,
+            anchor: None,
             model,
             _threads: threads,
         })
@@ -231,6 +238,89 @@ impl Context {
 
     pub(super) fn as_ptr(&mut self) -> *mut sys::llama_context {
         self.handle.as_ptr()
+    }
+
+    /// Queues a batch on devices that answer later. At least one row of it is computed, so that
+    /// [`Self::adopt`]ed rows have a place in llama.cpp's memory to be sampled from.
+    ///
+    /// # Errors
+    /// As [`Self::decode`].
+    pub fn decode_queued(&mut self, batch: &mut Batch) -> Result<Decoded, Error> {
+        let added = batch.output_count() == 0;
+        if let Some(last) = batch.outputs.last_mut().filter(|_| added) {
+            *last = 1;
+        }
+        let decoded = self.decode(batch);
+        if let Some(last) = batch.outputs.last_mut().filter(|_| added) {
+            *last = 0;
+        }
+        if let Ok(Decoded::Done) = decoded {
+            self.anchor = self.rows.iter().position(|row| *row).map(|index| index as i32);
+        }
+        decoded
+    }
+
+    /// Finds out which row of the last step's logits belongs to which token of its batch. llama.cpp
+    /// knows, whatever order it computed them in: each row is marked with its number, and asked for by
+    /// token. `targets` are where it expects them, in the order in which they are computed.
+    ///
+    /// # Safety
+    /// The targets are what llama.cpp gave its devices in the last step of this context as places for
+    /// logits, and nobody writes there.
+    pub unsafe fn expect_rows(&mut self, targets: &[Target]) -> Rows {
+        let width = self.model.vocab_size() as usize;
+        let row_bytes = width * size_of::<f32>();
+        let mut count = 0_u32;
+        for target in targets {
+            for row in 0..target.bytes / row_bytes {
+                // SAFETY: the caller says that so many bytes are there.
+                unsafe {
+                    target
+                        .address
+                        .add(row * row_bytes)
+                        .cast::<u32>()
+                        .write_unaligned(count)
+                };
+                count += 1;
+            }
+        }
+        let context = self.handle.as_ptr();
+        let row_of = |index: usize| {
+            // SAFETY: the last step asked for this row, so llama.cpp finds it.
+            let row = unsafe { sys::llama_get_logits_ith(context, i32::try_from(index).ok()?) };
+            let row = NonNull::new(row)?;
+            // SAFETY: the row was marked above.
+            let number = unsafe { row.as_ptr().cast::<u32>().read_unaligned() };
+            (number < count).then_some(number as usize)
+        };
+        let rows = std::mem::take(&mut self.rows);
+        let index = rows.iter().enumerate();
+        let index = index
+            .map(|(index, wanted)| wanted.then(|| row_of(index)).flatten())
+            .collect();
+        self.rows = rows;
+        Rows::expected(index, width)
+    }
+
+    /// From now on [`Self::logits`] are these, of a step that was queued.
+    pub fn adopt(&mut self, rows: Rows) {
+        self.adopted = Some(rows);
+    }
+
+    /// Where llama.cpp's samplers find the row of the token at `index`. `None` if there is none.
+    pub(super) fn row_for_sampler(&mut self, index: usize) -> Option<i32> {
+        if let Some(adopted) = &self.adopted {
+            let from = adopted.get(index)?;
+            let anchor = self.anchor?;
+            // SAFETY: the last step that was queued asked for this row.
+            let into = NonNull::new(unsafe { sys::llama_get_logits_ith(self.handle.as_ptr(), anchor) })?;
+            // SAFETY: a row of llama.cpp's is as long as one of ours, and nobody else writes there: what
+            // its devices compute goes elsewhere.
+            unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), into.as_ptr(), from.len()) };
+            return Some(anchor);
+        }
+        self.logits(index)?;
+        i32::try_from(index).ok()
     }
 
     /// Computes a batch. Results of the step before are gone.
@@ -301,6 +391,9 @@ impl Context {
     /// Logits of the token at `index` of the last batch, one a token of the vocabulary. Waits for
     /// the step. `None` if none were asked for there.
     pub fn logits(&mut self, index: usize) -> Option<&[f32]> {
+        if self.adopted.is_some() {
+            return self.adopted.as_ref()?.get(index);
+        }
         if !self.rows.get(index).copied().unwrap_or(false) || self.params.embeddings.is_some() {
             return None;
         }

@@ -20,6 +20,9 @@ pub enum Error {
     /// A sequence's cache cannot be saved or restored.
     #[error("a slot's cache cannot be saved or restored: {0}")]
     State(String),
+    /// A node of the split is lost: nothing will be computed any more.
+    #[error("{0}")]
+    Lost(String),
     /// A step failed.
     #[error("llama.cpp failed to compute a step: {0}")]
     Decode(String),

@@ -13,6 +13,7 @@ mod log;
 mod memory;
 mod model;
 mod pooling;
+mod rows;
 mod sampler;
 mod threads;
 mod unread;
@@ -27,6 +28,7 @@ pub use grammar::{check_nesting, json_schema_to_grammar};
 pub use log::initialize;
 pub use memory::{DeviceNeed, HOST, MemoryNeed, memory_need};
 pub use model::{Infill, Model, ModelParams, Token};
+pub use rows::{Rows, Target};
 pub use sampler::Sampler;
 pub(crate) use threads::Threads;
 

@@ -44,11 +44,10 @@ impl Sampler {
     /// [`Error::Decode`] where llama.cpp throws; [`Error::Rejected`] where the row has no logits.
     pub fn sample(&mut self, context: &mut Context, row: usize) -> Result<Token, Error> {
         // llama.cpp aborts the process where a row is not there.
-        context
-            .logits(row)
+        let row = context
+            .row_for_sampler(row)
             .ok_or_else(|| Error::Rejected(format!("row {row} of the step has no logits")))?;
         let mut token = 0;
-        let row = i32::try_from(row).unwrap_or(-1);
         // SAFETY: the row was just found, `token` is valid during the call.
         let (status, error) = ffi::with_error(|error| unsafe {
             ffi::mesh_sampler_sample(self.handle.as_ptr(), context.as_ptr(), row, &mut token, error)

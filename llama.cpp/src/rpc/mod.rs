@@ -12,6 +12,10 @@ pub mod files;
 pub mod graph;
 #[cfg(feature = "native")]
 pub mod link;
+pub mod plan;
+pub mod sandbox;
+#[cfg(all(test, feature = "native"))]
+mod tests;
 pub mod wire;
 #[cfg(feature = "native")]
 pub mod worker;

@@ -12,8 +12,11 @@ use super::engine::{Engine, EngineParams, ModelFile, PROMPT_ROWS, SlotFiles};
 use super::fit::{Demand, Plan, Shortage, Wish, fit};
 use super::options::Options;
 use super::parent::report;
+use super::split::Arrangement;
 use crate::gguf;
-use crate::llama::{self, ChatTemplates, ContextParams, Device, DeviceKind, HOST, Model, ModelParams};
+use crate::llama::{
+    self, ChatTemplates, ContextParams, Device, DeviceKind, DeviceNeed, HOST, Model, ModelParams,
+};
 use crate::status::{Refusal, Status};
 
 /// Tokens of a step where the user did not say: enough to keep a CPU or GPU busy.
@@ -75,18 +78,13 @@ pub fn load(options: &Options) -> Result<Loaded, Refused> {
         return Err(refused(Refusal::Arguments, message));
     }
     llama::initialize();
-    let devices = choose_devices(&options.devices)?;
-    let (plan, needs) = choose(options, &header, &devices)?;
-    let params = model_params(&devices, plan.gpu_layers);
-
-    let mut last = None;
-    let model = Model::load(path, &params, |fraction| {
-        let percent = (fraction * 100.0) as u8;
-        if last.replace(percent) != Some(percent) {
-            report(&Status::Loading { percent });
-        }
-    })
-    .map_err(|error| refused(Refusal::Model, error.to_string()))?;
+    let placed = if options.rpc.is_empty() {
+        Placed::Here(choose_devices(&options.devices)?)
+    } else {
+        Placed::Split(Arrangement::find(options, header.layers)?)
+    };
+    let (plan, needs) = choose(options, &header, &placed)?;
+    let model = load_model(options, &placed, plan, &needs)?;
     if model.is_encoder_decoder() {
         let message = format!(
             "{}: {} models have an encoder and a decoder, which is not supported; try a model with a decoder only",
@@ -107,18 +105,71 @@ pub fn load(options: &Options) -> Result<Loaded, Refused> {
         context: context_params(options, plan),
         queue: options.queue.unwrap_or(plan.slots * QUEUE_PER_SLOT),
         saved: slot_files(options),
+        split: placed
+            .arrangement()
+            .map(|arrangement| arrangement.split().clone()),
     };
     let engine = Engine::start(model.clone(), templates, engine_params)
         .map_err(|error| refused(Refusal::Memory, error.to_string()))?;
     warm_up(&engine)?;
+    let model_bytes = engine.model().size_bytes();
     let total = needs.iter().map(|demand| demand.needed).sum::<u64>();
-    let model_bytes = model.size_bytes();
     Ok(Loaded {
         engine,
         gpu_layers: plan.gpu_layers,
         model_bytes,
         context_bytes: total.saturating_sub(model_bytes),
     })
+}
+
+/// Where the model's layers go.
+#[derive(Debug)]
+enum Placed {
+    /// On these devices of this machine, and its CPU.
+    Here(Vec<Device>),
+    /// On several nodes.
+    Split(Arrangement),
+}
+
+impl Placed {
+    fn arrangement(&self) -> Option<&Arrangement> {
+        match self {
+            Self::Here(_) => None,
+            Self::Split(arrangement) => Some(arrangement),
+        }
+    }
+
+    fn model_params(&self, gpu_layers: u32) -> ModelParams {
+        match self {
+            Self::Here(devices) => model_params(devices, gpu_layers),
+            Self::Split(arrangement) => arrangement.model_params(),
+        }
+    }
+}
+
+/// Loads the weights, reporting progress to the parent.
+fn load_model(options: &Options, placed: &Placed, plan: Plan, needs: &[Demand]) -> Result<Model, Refused> {
+    let mut last = None;
+    let mut tell = |fraction: f64| {
+        let percent = (fraction * 100.0) as u8;
+        if last.replace(percent) != Some(percent) {
+            report(&Status::Loading { percent });
+        }
+    };
+    let params = placed.model_params(plan.gpu_layers);
+    let failed = |error: llama::Error| refused(Refusal::Model, error.to_string());
+    let Some(arrangement) = placed.arrangement() else {
+        return Model::load(&options.model, &params, |fraction| tell(f64::from(fraction))).map_err(failed);
+    };
+    arrangement.open(options, needs)?;
+    // llama.cpp only hands out the names of the weights, in an instant.
+    let model = Model::load(&options.model, &params, |_| {}).map_err(failed)?;
+    let total = model.size_bytes().max(1) as f64;
+    arrangement
+        .split()
+        .load(|loaded| tell((loaded as f64 / total).min(1.0)))
+        .map_err(|lost| refused(Refusal::Worker, lost.to_string()))?;
+    Ok(model)
 }
 
 /// Where slots are saved, by what their bytes depend on: the model's file, the program, and how the
@@ -270,7 +321,7 @@ pub(crate) fn default_threads() -> u32 {
 }
 
 /// Bytes of the host's memory that can be had, in this container if it is one.
-fn free_host_memory() -> u64 {
+pub(super) fn free_host_memory() -> u64 {
     // Where the system does not say, nothing is refused for it.
     let Ok(mut system) = System::new() else {
         return u64::MAX;
@@ -284,29 +335,25 @@ fn free_host_memory() -> u64 {
 }
 
 /// Chooses what fits, and says what it needs.
-fn choose(options: &Options, header: &Header, devices: &[Device]) -> Result<(Plan, Vec<Demand>), Refused> {
+fn choose(options: &Options, header: &Header, placed: &Placed) -> Result<(Plan, Vec<Demand>), Refused> {
     let host_free = free_host_memory();
     let measure = |plan: Plan| {
-        let model = model_params(devices, plan.gpu_layers);
+        let model = placed.model_params(plan.gpu_layers);
         let need = llama::memory_need(&options.model, &model, &context_params(options, plan))?;
-        let demands = need.devices.into_iter().map(|device| Demand {
-            needed: device.total(),
-            cache: device.context,
-            free: if device.name == HOST {
-                host_free
-            } else {
-                device.free.saturating_sub(MARGIN)
-            },
-            device: device.name,
-        });
-        Ok(demands.collect())
+        Ok(match placed {
+            Placed::Here(_) => need
+                .devices
+                .into_iter()
+                .map(|need| demand(need, host_free))
+                .collect(),
+            Placed::Split(arrangement) => arrangement.demands(&need.devices, host_free),
+        })
     };
     // The output layer counts as one.
-    let layers = if devices.is_empty() { 0 } else { header.layers + 1 };
-    let gpu_layers = if devices.is_empty() {
-        Some(0)
-    } else {
-        options.gpu_layers
+    let (layers, gpu_layers) = match placed {
+        Placed::Here(devices) if devices.is_empty() => (0, Some(0)),
+        Placed::Here(_) => (header.layers + 1, options.gpu_layers),
+        Placed::Split(_) => (header.layers + 1, Some(header.layers + 1)),
     };
     let wish = Wish {
         context: options.context,
@@ -323,6 +370,19 @@ fn choose(options: &Options, header: &Header, devices: &[Device]) -> Result<(Pla
         tracing::debug!(device, needed, free, "memory");
     }
     Ok((plan, demands))
+}
+
+fn demand(need: DeviceNeed, host_free: u64) -> Demand {
+    Demand {
+        needed: need.total(),
+        cache: need.context,
+        free: if need.name == HOST {
+            host_free
+        } else {
+            need.free.saturating_sub(MARGIN)
+        },
+        device: need.name,
+    }
 }
 
 fn too_large(options: &Options, shortage: &Shortage) -> Refused {
@@ -373,12 +433,17 @@ fn warm_up(engine: &Engine) -> Result<(), Refused> {
     let mut events = engine
         .generate(task)
         .map_err(|failure| failed(failure.to_string()))?;
-    loop {
-        match events.blocking_recv() {
-            Some(Event::Done(_)) => return Ok(()),
-            Some(Event::Failed(failure)) => return Err(failed(failure.to_string())),
-            Some(_) => {}
-            None => return Err(failed("the engine ended".into())),
+    let mut done = false;
+    // To the end, where its place in the queue is free again.
+    while let Some(event) = events.blocking_recv() {
+        match event {
+            Event::Failed(failure) => return Err(failed(failure.to_string())),
+            event => done |= matches!(event, Event::Done(_)),
         }
+    }
+    if done {
+        Ok(())
+    } else {
+        Err(failed("the engine ended".into()))
     }
 }

@@ -17,6 +17,8 @@ mod parent;
 #[cfg(feature = "native")]
 mod run;
 #[cfg(feature = "native")]
+mod split;
+#[cfg(feature = "native")]
 pub(crate) use load::default_threads;
 #[cfg(feature = "native")]
 pub use run::run;

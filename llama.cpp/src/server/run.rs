@@ -15,7 +15,7 @@ use super::load::{Loaded, Refused, load};
 use super::options::{Listen, Options};
 use super::parent::{die_with_it, report};
 use crate::priority;
-use crate::status::{Ready, Refusal, Status};
+use crate::status::{LOST_EXIT_CODE, Ready, Refusal, Status};
 
 /// Threads that serve HTTP. One: what takes long runs on blocking threads, and two woke each other for
 /// tokens that one writes sooner (p99 3 ms against 0.6).
@@ -27,7 +27,8 @@ const HTTP_THREADS: usize = 1;
 pub fn run(options: Options) -> ExitCode {
     die_with_it();
     match serve(&options) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(Ended::AsTold) => ExitCode::SUCCESS,
+        Ok(Ended::Lost) => ExitCode::from(LOST_EXIT_CODE),
         Err(Refused { reason, message }) => {
             // The parent shows it to the user.
             tracing::debug!("{message}");
@@ -44,7 +45,15 @@ fn cannot_listen(listen: &Listen, error: &io::Error) -> Refused {
     }
 }
 
-fn serve(options: &Options) -> Result<(), Refused> {
+/// How serving ended.
+enum Ended {
+    /// The parent, or a signal, wanted it.
+    AsTold,
+    /// A node of the split is lost.
+    Lost,
+}
+
+fn serve(options: &Options) -> Result<Ended, Refused> {
     let runtime = runtime::Builder::new_multi_thread()
         .worker_threads(HTTP_THREADS)
         .on_thread_start(priority::carry_answers)
@@ -72,12 +81,20 @@ fn serve(options: &Options) -> Result<(), Refused> {
         context_bytes,
     }));
     let served = runtime.block_on(listener.serve(engine.clone(), options.secret.clone()));
-    runtime.block_on(engine.save());
+    let ended = if engine.lost().is_some() {
+        Ended::Lost
+    } else {
+        Ended::AsTold
+    };
+    if matches!(ended, Ended::AsTold) {
+        runtime.block_on(engine.save());
+    }
     if let Listen::Unix(path) = &options.listen {
         let _ = fs::remove_file(path);
     }
     runtime.shutdown_background();
-    served.map_err(|error| cannot_listen(&options.listen, &error))
+    served.map_err(|error| cannot_listen(&options.listen, &error))?;
+    Ok(ended)
 }
 
 enum Listener {
@@ -137,6 +154,13 @@ async fn end_of(engine: Engine) {
     tokio::select! {
         _ = terminated => tracing::info!("told to end: finishing what runs"),
         () = engine.ended() => {
+            if let Some(cause) = engine.lost() {
+                // Told at once: what is still being answered takes its time.
+                report(&Status::Lost {
+                    message: cause.to_owned(),
+                });
+                return;
+            }
             // The loop panicked and its message is in the log. Without it nothing can be answered.
             std::process::exit(1);
         }

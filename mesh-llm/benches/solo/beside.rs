@@ -6,13 +6,13 @@ use std::thread;
 
 use anyhow::Context;
 
-use super::prompts;
 use crate::support::arguments::Arguments;
 use crate::support::client::{Answered, Question};
 use crate::support::clock::Moment;
 use crate::support::daemon::{Daemon, DaemonOptions};
 use crate::support::http::Endpoint;
 use crate::support::models::BenchModel;
+use crate::support::prompts;
 use crate::support::report::{Goal, Metric, Report};
 
 const GOAL: Goal = Goal::AtLeast(0.5);
@@ -42,12 +42,7 @@ struct Effect {
 pub fn measure(arguments: &Arguments, report: &mut Report) -> anyhow::Result<()> {
     let words = arguments.amount(400, 3000);
     let mut case = report.case(format!("prompt of {words} words beside a stream, 0.5B"));
-    let daemon = Daemon::start(&DaemonOptions {
-        model: MODEL.path()?,
-        context: 16384,
-        slots: 4,
-        queue: 4,
-    })?;
+    let daemon = Daemon::start(&DaemonOptions::new(MODEL.path()?, 16384, 4))?;
     let endpoint = daemon.endpoint();
     let alone = Question::new(MODEL, &prompts::text(999, words), 1).answer(&endpoint)?;
     let alone_rate = alone.usage().prompt_tokens as f64 / alone.time_to_first().as_secs_f64();

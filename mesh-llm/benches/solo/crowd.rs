@@ -3,12 +3,12 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::prompts;
 use crate::support::arguments::Arguments;
 use crate::support::client::{Answered, Question, is_timeout};
 use crate::support::daemon::{Daemon, DaemonOptions};
 use crate::support::http::Endpoint;
 use crate::support::models::BenchModel;
+use crate::support::prompts;
 use crate::support::report::{Goal, Metric, Report};
 use crate::support::statistics::median;
 
@@ -54,6 +54,7 @@ fn one(
         context,
         slots: SLOTS,
         queue: CLIENTS as u32,
+        more: Vec::new(),
     })?;
     let endpoint = daemon.endpoint();
     let time = Duration::from_secs(arguments.amount(10, 60));

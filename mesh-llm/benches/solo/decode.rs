@@ -1,16 +1,13 @@
 //! Decoding, against the bare loop: clients that stream from the daemon, and as many sequences in
 //! a loop without clients.
 
-use std::thread;
-
 use super::bare::{Bare, BareOptions, Work};
-use super::prompts;
 use crate::support::arguments::Arguments;
-use crate::support::client::{Answered, Question};
+use crate::support::client::Answered;
 use crate::support::daemon::{Daemon, DaemonOptions};
-use crate::support::http::Endpoint;
 use crate::support::models::BenchModel;
 use crate::support::report::{Goal, Metric, Report};
+use crate::support::streams::{questions, rate, together};
 use crate::support::variants::in_turn;
 
 const RATE: Metric = Metric::new("rate", "tokens/s");
@@ -22,9 +19,6 @@ const GOAL: Goal = Goal::AtLeast(0.97);
 
 /// Tokens that all streams share.
 const CONTEXT: u32 = 8192;
-
-/// Words of a prompt.
-const PROMPT_WORDS: usize = 12;
 
 #[derive(Debug, Clone, Copy)]
 enum Variant {
@@ -58,12 +52,7 @@ fn one(
     let mut case = report.case(format!("decode {}, {streams} streams", model.name()));
     let slots = u32::try_from(streams)?;
     let path = model.path()?;
-    let daemon = Daemon::start(&DaemonOptions {
-        model: path.clone(),
-        context: CONTEXT,
-        slots,
-        queue: slots,
-    })?;
+    let daemon = Daemon::start(&DaemonOptions::new(path.clone(), CONTEXT, slots))?;
     let mut bare = Bare::start(&BareOptions {
         model: path,
         context: CONTEXT,
@@ -106,50 +95,6 @@ fn one(
     case.row_with_goal("mesh-llm / bare", RATIO, &of(|[ours, bare]| ours / bare), GOAL);
     case.row("mesh-llm", LAST_TO_BEGIN, &waits);
     daemon.stop()
-}
-
-/// So many questions, other ones for each seed.
-pub fn questions(model: BenchModel, streams: usize, seed: usize, tokens: usize) -> Vec<Question> {
-    let text = |stream| prompts::text(seed * streams + stream, PROMPT_WORDS);
-    (0..streams)
-        .map(|stream| Question::new(model, &text(stream), tokens))
-        .collect()
-}
-
-/// Asks all at once, each in a thread of its own.
-///
-/// # Errors
-/// The first that a thread met.
-pub fn together(endpoint: &Endpoint, questions: &[Question]) -> anyhow::Result<Vec<Answered>> {
-    thread::scope(|scope| {
-        let clients: Vec<_> = questions
-            .iter()
-            .map(|question| scope.spawn(move || question.answer(endpoint)))
-            .collect();
-        clients
-            .into_iter()
-            .map(|client| client.join().expect("a client panicked"))
-            .collect()
-    })
-}
-
-/// Tokens a second of all answers while all of them ran; over the whole time, where they never did.
-fn rate(answers: &[Answered]) -> f64 {
-    let first = answers.iter().map(Answered::first);
-    let last = answers.iter().map(Answered::last);
-    let all = first
-        .clone()
-        .max()
-        .zip(last.clone().min())
-        .filter(|(begin, end)| begin < end);
-    let Some((begin, end)) = all.or_else(|| first.min().zip(last.max())) else {
-        return 0.0;
-    };
-    let tokens: f64 = answers
-        .iter()
-        .map(|answer| answer.tokens_between(begin, end))
-        .sum();
-    tokens / end.since(begin).as_secs_f64()
 }
 
 /// Milliseconds until the last of all answers began.

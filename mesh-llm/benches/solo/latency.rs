@@ -3,13 +3,13 @@
 
 use anyhow::ensure;
 
-use super::decode::{questions, together};
 use crate::support::arguments::Arguments;
 use crate::support::client::{Answered, Question};
 use crate::support::daemon::{Daemon, DaemonOptions};
 use crate::support::models::BenchModel;
 use crate::support::report::{Goal, Metric, Report};
 use crate::support::statistics::percentile;
+use crate::support::streams::{questions, together};
 use crate::support::variants::in_turn;
 
 const P50: Metric = Metric::new("p50", "ms");
@@ -41,12 +41,7 @@ pub fn measure(arguments: &Arguments, report: &mut Report) -> anyhow::Result<()>
         (BenchModel::HalfBillion, arguments.amount(64, 256)),
         (BenchModel::Tiny, arguments.amount(512, 1024)),
     ] {
-        let daemon = Daemon::start(&DaemonOptions {
-            model: model.path()?,
-            context: 16384,
-            slots: 8,
-            queue: 8,
-        })?;
+        let daemon = Daemon::start(&DaemonOptions::new(model.path()?, 16384, 8))?;
         for streams in [1, 8] {
             one(arguments, report, &daemon, model, streams, tokens)?;
         }

@@ -2,7 +2,8 @@
 //!
 //! Clients talk to the real binary over HTTP; what llama.cpp does alone is measured by this program
 //! started once more with `--bare`, which runs [`bare`]'s loop in a process of its own. The cases are
-//! `decode`, `latency`, `crowd`, `turn`, `beside`, `footprint`, `dialects` and `library`.
+//! `decode`, `latency`, `crowd`, `turn`, `beside`, `footprint`, `dialects`, `library` and
+//! `download`.
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -12,10 +13,10 @@ mod beside;
 mod crowd;
 mod decode;
 mod dialects;
+mod download;
 mod footprint;
 mod latency;
 mod library;
-mod prompts;
 mod turn;
 
 use clap::Parser;
@@ -38,7 +39,7 @@ struct Solo {
 
 type Measure = fn(&Arguments, &mut Report) -> anyhow::Result<()>;
 
-const CASES: [(&str, Measure); 8] = [
+const CASES: [(&str, Measure); 9] = [
     ("decode", decode::measure),
     ("latency", latency::measure),
     ("crowd", crowd::measure),
@@ -47,6 +48,7 @@ const CASES: [(&str, Measure); 8] = [
     ("footprint", footprint::measure),
     ("dialects", dialects::measure),
     ("library", library::measure),
+    ("download", download::measure),
 ];
 
 fn main() -> anyhow::Result<()> {

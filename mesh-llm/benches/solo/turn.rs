@@ -1,11 +1,11 @@
 //! A second turn of a long chat: what is new of it should be all that is computed.
 
 use super::bare::{Bare, BareOptions, Work};
-use super::prompts;
 use crate::support::arguments::Arguments;
 use crate::support::client::Question;
 use crate::support::daemon::{Daemon, DaemonOptions};
 use crate::support::models::BenchModel;
+use crate::support::prompts;
 use crate::support::report::{Goal, Metric, Report};
 use crate::support::variants::in_turn;
 
@@ -40,12 +40,7 @@ enum Variant {
 pub fn measure(arguments: &Arguments, report: &mut Report) -> anyhow::Result<()> {
     let mut case = report.case("second turn of a chat, 0.5B");
     let path = MODEL.path()?;
-    let daemon = Daemon::start(&DaemonOptions {
-        model: path.clone(),
-        context: CONTEXT,
-        slots: 8,
-        queue: 8,
-    })?;
+    let daemon = Daemon::start(&DaemonOptions::new(path.clone(), CONTEXT, 8))?;
     let mut bare = Bare::start(&BareOptions {
         model: path,
         context: CONTEXT,

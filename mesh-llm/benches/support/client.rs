@@ -20,6 +20,9 @@ const TRACE: (&str, &str) = ("x-mesh-llm-trace", "chosen");
 /// How such a comment begins; nanoseconds of the system's monotonic clock follow.
 const CHOSEN: &str = ": chosen ";
 
+/// What hangs is not measured: no silence in an answer is this long.
+pub const LONGEST_SILENCE: Duration = Duration::from_secs(180);
+
 /// A request: greedy, and answered with exactly so many tokens.
 #[derive(Debug, Clone)]
 pub struct Question {
@@ -87,7 +90,7 @@ impl Question {
     /// # Errors
     /// Where it does not come whole.
     pub fn answer(&self, endpoint: &Endpoint) -> anyhow::Result<Answered> {
-        let mut stream = self.ask(endpoint, None)?;
+        let mut stream = self.ask(endpoint, Some(LONGEST_SILENCE))?;
         let mut answered = Answered::new(stream.sent());
         while let Some(event) = stream.next()? {
             answered.add(&event)?;

@@ -1,6 +1,7 @@
 //! The real binary, started to be measured.
 
 use std::collections::VecDeque;
+use std::ffi::OsString;
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -36,6 +37,21 @@ pub struct DaemonOptions {
     pub slots: u32,
     /// `--queue`
     pub queue: u32,
+    /// Whatever else it is told.
+    pub more: Vec<OsString>,
+}
+
+impl DaemonOptions {
+    /// With this model, context and number of slots, a queue as long, and nothing else.
+    pub fn new(model: PathBuf, context: u32, slots: u32) -> Self {
+        Self {
+            model,
+            context,
+            slots,
+            queue: slots,
+            more: Vec::new(),
+        }
+    }
 }
 
 /// A running daemon; its child ends with it.
@@ -71,7 +87,8 @@ impl Daemon {
         let mut command = command(options.model.as_os_str())?;
         command
             .0
-            .args(arguments.iter().flat_map(|(flag, value)| [*flag, value]));
+            .args(arguments.iter().flat_map(|(flag, value)| [*flag, value]))
+            .args(&options.more);
         Self::run(command)
     }
 

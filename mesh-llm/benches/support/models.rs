@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use llama_engine::gguf::random;
+use llama_engine::gguf::random::{self, Spec};
 
 /// What all random weights are derived from.
 const SEED: u64 = 1;
@@ -15,6 +15,8 @@ pub enum BenchModel {
     /// The shape of Qwen2.5-0.5B in Q8_0, with random weights: 430 MB. Its answers never end by
     /// themselves.
     HalfBillion,
+    /// The first so many layers of that, with its head.
+    HalfBillionCut(u32),
     /// The one inside the binary. Its answers end only as it likes, unless that is forbidden.
     Tiny,
 }
@@ -24,6 +26,7 @@ impl BenchModel {
     pub fn name(self) -> &'static str {
         match self {
             BenchModel::HalfBillion => "0.5B",
+            BenchModel::HalfBillionCut(_) => "layers of 0.5B",
             BenchModel::Tiny => "tiny",
         }
     }
@@ -40,23 +43,31 @@ impl BenchModel {
     pub fn path(self) -> anyhow::Result<PathBuf> {
         match self {
             BenchModel::Tiny => Ok(Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/mesh-tiny.gguf")),
-            BenchModel::HalfBillion => half_billion(),
+            BenchModel::HalfBillion => made("qwen2-0.5b", &random::qwen2_half_billion(SEED)),
+            BenchModel::HalfBillionCut(layers) => {
+                let spec = Spec {
+                    layers,
+                    ..random::qwen2_half_billion(SEED)
+                };
+                made(&format!("qwen2-0.5b-{layers}-layers"), &spec)
+            }
         }
     }
 }
 
-fn half_billion() -> anyhow::Result<PathBuf> {
+/// The file of a model with random weights.
+fn made(name: &str, spec: &Spec) -> anyhow::Result<PathBuf> {
     // Cargo's folder for this is `target/tmp`; models are kept beside it, as it may be emptied.
     let target = Path::new(env!("CARGO_TARGET_TMPDIR"))
         .parent()
         .context("the target folder is not known")?;
     let folder = target.join("bench-models");
-    let path = folder.join(format!("qwen2-0.5b-random-{SEED}.gguf"));
+    let path = folder.join(format!("{name}-random-{SEED}.gguf"));
     if !path.exists() {
         eprintln!("making {}", path.display());
         fs::create_dir_all(&folder)?;
         let unfinished = path.with_extension("part");
-        random::qwen2_half_billion(SEED).write(&unfinished)?;
+        spec.write(&unfinished)?;
         fs::rename(&unfinished, &path)?;
     }
     Ok(path)

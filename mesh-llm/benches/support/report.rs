@@ -67,10 +67,25 @@ struct Row {
     goal: Option<Goal>,
 }
 
+/// What could not be measured. The table has it, the JSON has not.
+#[derive(Debug, Clone, PartialEq)]
+struct Failed {
+    case: String,
+    variant: String,
+    reason: String,
+}
+
+impl fmt::Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} FAILED: {}", self.variant, self.reason)
+    }
+}
+
 /// What a bench measured so far.
 #[derive(Debug, Default)]
 pub struct Report {
     rows: Vec<Row>,
+    failed: Vec<Failed>,
     remarks: Vec<String>,
 }
 
@@ -87,6 +102,16 @@ impl Report {
         let name = name.into();
         eprintln!("measuring {name}");
         Case { report: self, name }
+    }
+
+    /// Adds a row of a variant that could not be measured.
+    pub fn failed(&mut self, case: &str, variant: &str, reason: &str) {
+        eprintln!("{case}: {variant} FAILED: {reason}");
+        self.failed.push(Failed {
+            case: case.to_owned(),
+            variant: variant.to_owned(),
+            reason: reason.to_owned(),
+        });
     }
 
     /// Something to know about the figures, printed below them.
@@ -120,10 +145,19 @@ impl Report {
                 reached.to_owned(),
             ]);
         }
+        for failed in &self.failed {
+            table.add_row([&failed.case, &failed.variant, "FAILED"]);
+        }
         for column in table.column_iter_mut().skip(4).take(3) {
             column.set_cell_alignment(CellAlignment::Right);
         }
         println!("{table}");
+        let mut reasons: Vec<String> = self.failed.iter().map(Failed::to_string).collect();
+        reasons.sort_unstable();
+        reasons.dedup();
+        for reason in reasons {
+            println!("{reason}");
+        }
         for remark in &self.remarks {
             println!("{remark}");
         }

@@ -1,8 +1,9 @@
 //! Anthropic's Messages over HTTP.
 
 use super::answer::AnswerBody;
+use super::error::refuse;
 use super::forward::Context;
-use super::translate::{perform, read, refuse};
+use super::translate::{perform, read};
 use super::upload::Upload;
 use crate::dialects::anthropic::{self, Endpoint};
 use crate::dialects::{Exchange, Problem};
@@ -25,12 +26,6 @@ async fn exchange(endpoint: Endpoint, request: Request<Upload>) -> Result<Exchan
     match endpoint {
         Endpoint::Messages => anthropic::messages(&read(request.into_body()).await?),
         Endpoint::CountTokens => anthropic::count_tokens(&read(request.into_body()).await?),
-        Endpoint::WrongMethod => Err(Problem {
-            status: 405,
-            ..Problem::invalid(
-                None,
-                format!("{} takes POST, not {}", request.uri().path(), request.method()),
-            )
-        }),
+        Endpoint::WrongMethod => Err(Problem::wrong_method("POST")),
     }
 }

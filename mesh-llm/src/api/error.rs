@@ -1,136 +1,107 @@
-//! What the daemon itself answers, in OpenAI's words.
+//! What the daemon itself has to say against a request, and how problems are answered.
 
-use super::answer::AnswerBody;
+use super::answer::{self, AnswerBody};
 use crate::dialects::Problem;
-use crate::engine::{Serving, State};
+use crate::engine::{Serving, State, waiting_for};
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
-use hyper::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use hyper::header::{ALLOW, HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
-use serde_json::{Value, json};
+use serde_json::json;
 
 /// The code of an answer that the engine's crash cut off.
 const CRASHED: &str = "engine_crashed";
 
-/// An error that a client can understand.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct ApiError {
-    status: StatusCode,
-    kind: &'static str,
-    code: &'static str,
-    message: String,
-    retry_after_seconds: Option<u32>,
+/// How a dialect writes a problem as the body of an answer.
+pub(super) type Words = fn(&Problem) -> Vec<u8>;
+
+/// OpenAI's words.
+pub(super) const OPENAI: Words = |problem| problem.openai().to_string().into_bytes();
+
+/// The engine broke the exchange off.
+pub(super) fn crashed() -> Problem {
+    unavailable(
+        CRASHED,
+        "the engine broke this request off, most likely because it crashed; it is then started again at once, so try again in a moment",
+        Some(1),
+    )
 }
 
-impl ApiError {
-    /// The engine broke the exchange off.
-    pub(super) fn crashed() -> Self {
-        Self::unavailable(
-            CRASHED,
-            "the engine broke this request off, most likely because it crashed; it is then started again at once, so try again in a moment",
-            Some(1),
-        )
-    }
+/// The request's `Host` is a name that somebody else may have pointed at this machine.
+pub(super) fn foreign_host(host: &str) -> Problem {
+    refused(
+        StatusCode::FORBIDDEN,
+        "foreign_host",
+        format!(
+            "this server is reached as localhost or by an IP address, not as `{host}`: a web page could pose as it by that name; start mesh-llm with --host 0.0.0.0 to open it to other names and machines"
+        ),
+    )
+}
 
-    /// The request's `Host` is a name that somebody else may have pointed at this machine.
-    pub(super) fn foreign_host(host: &str) -> Self {
-        Self {
-            status: StatusCode::FORBIDDEN,
-            kind: "invalid_request_error",
-            code: "foreign_host",
-            message: format!(
-                "this server is reached as localhost or by an IP address, not as `{host}`: a web page could pose as it by that name; start mesh-llm with --host 0.0.0.0 to open it to other names and machines"
-            ),
-            retry_after_seconds: None,
-        }
-    }
+/// A page of another site sends what its browser does not ask for first.
+pub(super) fn foreign_page() -> Problem {
+    refused(
+        StatusCode::FORBIDDEN,
+        "foreign_page",
+        "pages of other sites may not use this server; if this is an application's, send the Content-Type application/json",
+    )
+}
 
-    /// A page of another site sends what its browser does not ask for first.
-    pub(super) fn foreign_page() -> Self {
-        Self {
-            status: StatusCode::FORBIDDEN,
-            kind: "invalid_request_error",
-            code: "foreign_page",
-            message: "pages of other sites may not use this server; if this is an application's, send the Content-Type application/json".to_owned(),
-            retry_after_seconds: None,
-        }
-    }
+/// The request shows none of the API's keys.
+pub(super) fn no_key() -> Problem {
+    refused(
+        StatusCode::UNAUTHORIZED,
+        "invalid_api_key",
+        "this server wants a key that it knows: send it as `Authorization: Bearer KEY`, as clients do with the API key that they are given",
+    )
+}
 
-    /// The request shows none of the API's keys.
-    pub(super) fn no_key() -> Self {
-        Self {
-            status: StatusCode::UNAUTHORIZED,
-            kind: "invalid_request_error",
-            code: "invalid_api_key",
-            message: "this server wants a key that it knows: send it as `Authorization: Bearer KEY`, as clients do with the API key that they are given".to_owned(),
-            retry_after_seconds: None,
-        }
-    }
-
-    /// A method that makes no sense here.
-    pub(super) fn not_a_proxy() -> Self {
-        Self {
-            status: StatusCode::METHOD_NOT_ALLOWED,
-            kind: "invalid_request_error",
-            code: "method_not_allowed",
-            message: "this server is no proxy: CONNECT is not possible".to_owned(),
-            retry_after_seconds: None,
-        }
-    }
-
-    fn unavailable(code: &'static str, message: &str, retry_after_seconds: Option<u32>) -> Self {
-        Self {
-            status: StatusCode::SERVICE_UNAVAILABLE,
-            kind: "server_error",
-            code,
-            message: message.to_owned(),
-            retry_after_seconds,
-        }
-    }
-
-    /// The error in terms of all dialects.
-    pub(super) fn problem(&self) -> Problem {
-        Problem {
-            status: self.status.as_u16(),
-            kind: self.kind.to_owned(),
-            code: Some(self.code.to_owned()),
-            param: None,
-            message: self.message.clone(),
-            retry_after_seconds: self.retry_after_seconds,
-        }
-    }
-
-    /// OpenAI's error object.
-    pub(super) fn object(&self) -> Value {
-        self.problem().openai()
-    }
-
-    /// The error as the last event of a stream.
-    pub(super) fn event(&self) -> Bytes {
-        Bytes::from(format!("data: {}\n\n", self.object()))
-    }
-
-    /// The error as an answer.
-    pub(super) fn response(&self) -> Response<AnswerBody> {
-        self.response_with(&self.object())
-    }
-
-    fn response_with(&self, body: &Value) -> Response<AnswerBody> {
-        let mut response = Response::new(whole(body));
-        *response.status_mut() = self.status;
-        let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        if let Some(seconds) = self.retry_after_seconds {
-            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
-        }
-        response
+/// A method that makes no sense here.
+pub(super) fn not_a_proxy() -> Problem {
+    Problem {
+        message: "this server is no proxy: CONNECT is not possible".to_owned(),
+        ..Problem::wrong_method("GET, HEAD, POST, DELETE")
     }
 }
 
-fn whole(body: &Value) -> AnswerBody {
-    Full::new(Bytes::from(body.to_string()))
-        .map_err(|never| match never {})
-        .boxed_unsync()
+fn refused(status: StatusCode, code: &str, message: impl Into<String>) -> Problem {
+    Problem {
+        status: status.as_u16(),
+        code: Some(code.to_owned()),
+        ..Problem::invalid(None, message)
+    }
+}
+
+fn unavailable(code: &str, message: &str, retry_after_seconds: Option<u32>) -> Problem {
+    Problem {
+        status: StatusCode::SERVICE_UNAVAILABLE.as_u16(),
+        code: Some(code.to_owned()),
+        retry_after_seconds,
+        ..Problem::engine(message)
+    }
+}
+
+/// A problem as the last event of one of OpenAI's streams.
+pub(super) fn event(problem: &Problem) -> Bytes {
+    Bytes::from(format!("data: {}\n\n", problem.openai()))
+}
+
+/// A problem as an answer.
+pub(super) fn refuse(problem: &Problem, words: Words) -> Response<AnswerBody> {
+    refuse_with(problem, words(problem))
+}
+
+fn refuse_with(problem: &Problem, body: Vec<u8>) -> Response<AnswerBody> {
+    let mut response = answer::json(body);
+    *response.status_mut() =
+        StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let headers = response.headers_mut();
+    if let Some(seconds) = problem.retry_after_seconds {
+        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    if let Some(methods) = problem.allow {
+        headers.insert(ALLOW, HeaderValue::from_static(methods));
+    }
+    response
 }
 
 /// Why an engine answers nothing at the moment.
@@ -138,7 +109,8 @@ fn whole(body: &Value) -> AnswerBody {
 pub(super) struct NotReady {
     status: &'static str,
     percent: Option<u8>,
-    error: ApiError,
+    /// Boxed, as errors are to be small.
+    problem: Box<Problem>,
 }
 
 impl NotReady {
@@ -148,32 +120,26 @@ impl NotReady {
         message: &str,
         retry_after_seconds: Option<u32>,
     ) -> Self {
-        let error = ApiError::unavailable(code, message, retry_after_seconds);
         Self {
             status,
             percent: None,
-            error,
+            problem: Box::new(unavailable(code, message, retry_after_seconds)),
         }
     }
 
-    /// The error in terms of all dialects.
-    pub(super) fn problem(&self) -> Problem {
-        self.error.problem()
-    }
-
     /// The answer to a request.
-    pub(super) fn response(&self) -> Response<AnswerBody> {
-        self.error.response()
+    pub(super) fn problem(self) -> Problem {
+        *self.problem
     }
 
     /// The answer to `/health`: the same, and the state in one word.
     pub(super) fn health(&self) -> Response<AnswerBody> {
-        let mut body = self.error.object();
+        let mut body = self.problem.openai();
         body["status"] = json!(self.status);
         if let Some(percent) = self.percent {
             body["percent"] = json!(percent);
         }
-        self.error.response_with(&body)
+        refuse_with(&self.problem, body.to_string().into_bytes())
     }
 }
 
@@ -208,6 +174,14 @@ pub(super) fn serving(state: &State) -> Result<&Serving, NotReady> {
             let message = format!("the engine {cause} and is being started again");
             NotReady::new("restarting", "engine_restarting", &message, Some(1))
         }
+        State::Lost { message } => {
+            let message = format!("{message}; the model is being loaded again");
+            NotReady::new("restarting", "node_lost", &message, Some(1))
+        }
+        State::Waiting { message } => {
+            let message = waiting_for(message);
+            NotReady::new("waiting", "worker_unreachable", &message, Some(5))
+        }
         State::Failed(failure) => NotReady::new("failed", "engine_failed", &failure.message, None),
         State::Stopping => NotReady::new("stopping", "shutting_down", "the server is shutting down", None),
     })
@@ -218,6 +192,9 @@ mod tests {
     use super::*;
     use crate::engine::Failure;
     use crate::exit::Exit;
+    use http_body_util::BodyExt;
+    use hyper::header::CONTENT_TYPE;
+    use serde_json::Value;
     use std::time::Duration;
 
     async fn body(response: Response<AnswerBody>) -> Value {
@@ -227,7 +204,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_error_is_openai_s_object() {
-        let response = ApiError::crashed().response();
+        let response = refuse(&crashed(), OPENAI);
         assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(response.headers()[RETRY_AFTER], "1");
         assert_eq!(response.headers()[CONTENT_TYPE], "application/json");
@@ -239,7 +216,7 @@ mod tests {
 
     #[test]
     fn the_last_event_of_a_stream_is_one_line_of_data() {
-        let event = ApiError::crashed().event();
+        let event = event(&crashed());
         let text = std::str::from_utf8(&event).unwrap();
         let data = text.strip_prefix("data: ").unwrap().strip_suffix("\n\n").unwrap();
         assert!(!data.contains('\n'));
@@ -275,6 +252,30 @@ mod tests {
                 "restarting",
                 "engine_restarting",
                 "the engine was killed",
+            ),
+            (
+                State::Lost {
+                    message: "worker a:1: connection reset".into(),
+                },
+                "restarting",
+                "node_lost",
+                "worker a:1: connection reset; the model is being loaded again",
+            ),
+            (
+                State::Waiting {
+                    message: "worker a:1: connection refused".into(),
+                },
+                "waiting",
+                "worker_unreachable",
+                "Waiting for worker a:1: connection refused",
+            ),
+            (
+                State::Waiting {
+                    message: "a:1 is lost: reset".into(),
+                },
+                "waiting",
+                "worker_unreachable",
+                "Waiting for the nodes of the split: a:1 is lost",
             ),
             (State::Failed(failure), "failed", "engine_failed", "needs 2 GB"),
             (State::Stopping, "stopping", "shutting_down", "shutting down"),

@@ -2,14 +2,14 @@
 
 use super::answer::{Answer, AnswerBody};
 use super::anthropic;
-use super::error::{ApiError, serving};
+use super::error::{self, OPENAI, Words, refuse, serving};
 use super::host;
 use super::keys::Keys;
 use super::ollama;
 use super::page;
+use super::request_id::RequestId;
 use super::responses;
 use super::responses_store::Responses;
-use super::translate::{Words, refuse};
 use super::upload::Upload;
 use crate::dialects::{self, Route};
 use crate::engine::{Serving, State};
@@ -40,31 +40,39 @@ pub(super) struct Context {
 pub(super) async fn answer(context: Context, request: Request<Incoming>) -> Response<AnswerBody> {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let begun = Instant::now();
-    let response = answer_or_refuse(context, request).await;
+    let route = dialects::route(&method, &path);
+    let id = RequestId::new();
+    let header = id.as_ref().and_then(|id| id.header(&route));
+    let mut response = answer_or_refuse(context, route, request).await;
+    response.headers_mut().extend(header);
     let until_head_ms = begun.elapsed().as_secs_f64() * 1e3;
-    tracing::debug!(%method, path, status = response.status().as_u16(), until_head_ms, "request");
+    let id = id.map(tracing::field::display);
+    tracing::debug!(id, %method, path, status = response.status().as_u16(), until_head_ms, "request");
     response
 }
 
-async fn answer_or_refuse(context: Context, request: Request<Incoming>) -> Response<AnswerBody> {
+async fn answer_or_refuse(
+    context: Context,
+    route: Route,
+    request: Request<Incoming>,
+) -> Response<AnswerBody> {
     let (parts, body) = request.into_parts();
     let body = Upload::new(&parts.headers, body);
     let request = Request::from_parts(parts, body);
     if context.local
         && let Some(host) = host::foreign(&request)
     {
-        return ApiError::foreign_host(&host).response();
+        return refuse(&error::foreign_host(&host), OPENAI);
     }
     if request.method() == Method::CONNECT {
-        return ApiError::not_a_proxy().response();
+        return refuse(&error::not_a_proxy(), OPENAI);
     }
-    let route = dialects::route(request.method(), request.uri().path());
     if page::is_foreign(&request) {
-        return refuse(&ApiError::foreign_page().problem(), words(&route));
+        return refuse(&error::foreign_page(), words(&route));
     }
     // Whoever watches over the server needs no key to see that it lives.
     if request.uri().path() != "/health" && !context.keys.admit(request.headers()) {
-        return refuse(&ApiError::no_key().problem(), words(&route));
+        return refuse(&error::no_key(), words(&route));
     }
     match route {
         Route::Engine => to_engine(&context, request).await,
@@ -77,7 +85,7 @@ async fn answer_or_refuse(context: Context, request: Request<Incoming>) -> Respo
 /// How the errors of a route are written.
 fn words(route: &Route) -> Words {
     match route {
-        Route::Engine | Route::Responses(_) => |problem| problem.openai().to_string().into_bytes(),
+        Route::Engine | Route::Responses(_) => OPENAI,
         Route::Anthropic(_) => dialects::anthropic::words,
         Route::Ollama(_) => dialects::ollama::words,
     }
@@ -88,7 +96,7 @@ async fn to_engine(context: &Context, request: Request<Upload>) -> Response<Answ
     match serving(&state) {
         Ok(serving) => forward(serving, request).await,
         Err(not_ready) if request.uri().path() == "/health" => not_ready.health(),
-        Err(not_ready) => not_ready.response(),
+        Err(not_ready) => refuse(&not_ready.problem(), OPENAI),
     }
 }
 
@@ -112,7 +120,7 @@ async fn forward(serving: &Serving, mut request: Request<Upload>) -> Response<An
                 tracing::warn!(error, "the engine broke an exchange off");
             }
             // Where the client went away, nobody reads this.
-            ApiError::crashed().response()
+            refuse(&error::crashed(), OPENAI)
         }
     }
 }

@@ -14,6 +14,7 @@ mod host;
 mod keys;
 mod ollama;
 mod page;
+mod request_id;
 mod responses;
 mod responses_live;
 mod responses_store;

@@ -1,8 +1,9 @@
 //! Ollama's endpoints: what the dialect asks of the engine, and how its answers get to the client.
 
-use super::answer::AnswerBody;
+use super::answer::{AnswerBody, json};
+use super::error::refuse;
 use super::forward::Context;
-use super::translate::{get, json, perform, read, refuse};
+use super::translate::{get, perform, read};
 use super::upload::Upload;
 use crate::dialects::Problem;
 use crate::dialects::ollama::models::{self, MODELS_PATH, Memory, PROPS_PATH};
@@ -28,7 +29,7 @@ async fn answer_or_refuse(
     endpoint: Endpoint,
     request: Request<Upload>,
 ) -> Result<Response<AnswerBody>, Problem> {
-    let (parts, body) = request.into_parts();
+    let body = request.into_body();
     match endpoint {
         Endpoint::Alive => Ok(alive()),
         Endpoint::Version => Ok(json(ollama::version())),
@@ -47,7 +48,7 @@ async fn answer_or_refuse(
         Endpoint::Embed => perform(context, ollama::embed::exchange(&read(body).await?)?).await,
         Endpoint::Embeddings => perform(context, ollama::embed::older_exchange(&read(body).await?)?).await,
         Endpoint::Manage => Err(ollama::managed()),
-        Endpoint::WrongMethod => Err(ollama::wrong_method(&parts.method, parts.uri.path())),
+        Endpoint::WrongMethod(allowed) => Err(Problem::wrong_method(allowed)),
     }
 }
 

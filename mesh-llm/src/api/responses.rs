@@ -1,6 +1,7 @@
 //! OpenAI Responses: requests to make one, and to come back to it.
 
-use super::answer::AnswerBody;
+use super::answer::{AnswerBody, json};
+use super::error::refuse;
 use super::forward::Context;
 use super::responses_live::{Kept, Live, Shared, Streamed};
 use super::translate;
@@ -10,7 +11,6 @@ use crate::dialects::responses::{
 };
 use crate::dialects::{Exchange, Form, Problem, chat};
 use http_body_util::BodyExt;
-use hyper::header::{ALLOW, HeaderValue};
 use hyper::{Request, Response};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -24,9 +24,9 @@ pub(super) async fn answer(context: &Context, call: Call, request: Request<Uploa
         Call::Delete(id) => delete(context, &id),
         Call::Cancel(id) => cancel(context, &id),
         Call::InputItems(id) => input_items(context, &id, query.as_deref()),
-        Call::WrongMethod(allowed) => return wrong_method(allowed),
+        Call::WrongMethod(allowed) => Err(Problem::wrong_method(allowed)),
     };
-    done.unwrap_or_else(|problem| translate::refuse(&problem, dialect::words))
+    done.unwrap_or_else(|problem| refuse(&problem, dialect::words))
 }
 
 async fn create(context: &Context, body: Upload) -> Result<Response<AnswerBody>, Problem> {
@@ -74,10 +74,10 @@ fn origin() -> Result<Origin, Problem> {
 fn retrieve(context: &Context, id: &str, query: Option<&str>) -> Result<Response<AnswerBody>, Problem> {
     dialect::refuse_stream(query)?;
     if let Some(live) = context.responses.in_progress(id) {
-        return Ok(translate::json(live.turn().response.json()));
+        return Ok(json(live.turn().response.json()));
     }
     let turn = found(context, id)?;
-    Ok(translate::json(turn.response.json()))
+    Ok(json(turn.response.json()))
 }
 
 fn delete(context: &Context, id: &str) -> Result<Response<AnswerBody>, Problem> {
@@ -85,7 +85,7 @@ fn delete(context: &Context, id: &str) -> Result<Response<AnswerBody>, Problem> 
         live.cancel();
     }
     match context.responses.remove(id) {
-        true => Ok(translate::json(deleted(id))),
+        true => Ok(json(deleted(id))),
         false => Err(dialect::not_found(id)),
     }
 }
@@ -96,11 +96,11 @@ fn cancel(context: &Context, id: &str) -> Result<Response<AnswerBody>, Problem> 
     {
         let body = turn.response.json();
         context.responses.keep(turn);
-        return Ok(translate::json(body));
+        return Ok(json(body));
     }
     let turn = found(context, id)?;
     match turn.response.status() {
-        Status::Cancelled => Ok(translate::json(turn.response.json())),
+        Status::Cancelled => Ok(json(turn.response.json())),
         _ => Err(dialect::not_cancellable(&turn.response)),
     }
 }
@@ -125,22 +125,9 @@ fn list(page: &Page, history: &[Arc<Turn>], turn: &Turn) -> Result<Response<Answ
         .flat_map(|turn| turn.items())
         .chain(&turn.input)
         .collect();
-    Ok(translate::json(page.of(items)?))
+    Ok(json(page.of(items)?))
 }
 
 fn found(context: &Context, id: &str) -> Result<Arc<Turn>, Problem> {
     context.responses.get(id).ok_or_else(|| dialect::not_found(id))
-}
-
-fn wrong_method(allowed: &'static str) -> Response<AnswerBody> {
-    let problem = Problem {
-        status: 405,
-        code: Some("method_not_allowed".to_owned()),
-        ..Problem::invalid(None, format!("this path takes {allowed} only"))
-    };
-    let mut response = translate::refuse(&problem, dialect::words);
-    response
-        .headers_mut()
-        .insert(ALLOW, HeaderValue::from_static(allowed));
-    response
 }

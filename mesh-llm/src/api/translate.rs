@@ -1,17 +1,17 @@
 //! Exchanges in other dialects: the body is read whole, the engine is asked in its own dialect, and
 //! what it answers is translated as it comes.
 
-use super::answer::AnswerBody;
-use super::error::{ApiError, serving};
+use super::answer::{AnswerBody, whole};
+use super::error::{NotReady, crashed, serving};
 use super::forward::Context;
 use super::upload::Upload;
 use crate::dialects::{Answer, Exchange, Form, Problem, sse};
 use crate::engine::{Serving, State};
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Body, Frame, Incoming};
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Method, Request, Response};
 use std::pin::Pin;
 use std::task::{Poll, ready};
 
@@ -20,9 +20,6 @@ const BODY_BYTES: usize = 32 << 20;
 
 /// The longest whole answer of the engine.
 const ANSWER_BYTES: usize = 64 << 20;
-
-/// How a dialect writes a problem as the body of an answer.
-pub(super) type Words = fn(&Problem) -> Vec<u8>;
 
 /// Reads a request's body.
 pub(super) async fn read(body: Upload) -> Result<Bytes, Problem> {
@@ -40,14 +37,14 @@ pub(super) async fn read(body: Upload) -> Result<Bytes, Problem> {
 /// Asks the engine, and translates its answer.
 pub(super) async fn perform(context: &Context, exchange: Exchange) -> Result<Response<AnswerBody>, Problem> {
     let state: State = context.engine.borrow().clone();
-    let serving = serving(&state).map_err(|not_ready| not_ready.problem())?;
+    let serving = serving(&state).map_err(NotReady::problem)?;
     let response = ask(serving, Method::POST, exchange.path, exchange.body).await?;
     let mut answer = exchange.answer;
     let content_type = HeaderValue::from_static(answer.content_type());
     let (body, streams) = match exchange.form {
         Form::Whole => {
-            let whole = collect(response.into_body()).await?;
-            (full(answer.whole(&whole)?), false)
+            let answered = collect(response.into_body()).await?;
+            (whole(answer.whole(&answered)?), false)
         }
         Form::Stream => (Translated::new(response.into_body(), answer).boxed_unsync(), true),
     };
@@ -63,7 +60,7 @@ pub(super) async fn perform(context: &Context, exchange: Exchange) -> Result<Res
 /// What the engine says at a path.
 pub(super) async fn get(context: &Context, path: &'static str) -> Result<Bytes, Problem> {
     let state: State = context.engine.borrow().clone();
-    let serving = serving(&state).map_err(|not_ready| not_ready.problem())?;
+    let serving = serving(&state).map_err(NotReady::problem)?;
     let response = ask(serving, Method::GET, path, Vec::new()).await?;
     collect(response.into_body()).await
 }
@@ -75,10 +72,7 @@ async fn ask(
     path: &'static str,
     body: Vec<u8>,
 ) -> Result<Response<Incoming>, Problem> {
-    let body = Full::new(Bytes::from(body))
-        .map_err(|never| match never {})
-        .boxed_unsync();
-    let mut request = Request::new(body);
+    let mut request = Request::new(whole(body));
     *request.method_mut() = method;
     *request.uri_mut() = hyper::Uri::from_static(path);
     request
@@ -89,7 +83,7 @@ async fn ask(
             error = &error as &dyn std::error::Error,
             "the engine broke an exchange off"
         );
-        ApiError::crashed().problem()
+        crashed()
     })?;
     if response.status().is_success() {
         return Ok(response);
@@ -108,35 +102,8 @@ async fn collect(body: Incoming) -> Result<Bytes, Problem> {
     match Limited::new(body, ANSWER_BYTES).collect().await {
         Ok(body) => Ok(body.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => Err(Problem::engine("the answer is too long")),
-        Err(_) => Err(ApiError::crashed().problem()),
+        Err(_) => Err(crashed()),
     }
-}
-
-/// A problem as an answer.
-pub(super) fn refuse(problem: &Problem, words: Words) -> Response<AnswerBody> {
-    let mut response = json(words(problem));
-    *response.status_mut() =
-        StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    if let Some(seconds) = problem.retry_after_seconds {
-        response
-            .headers_mut()
-            .insert(RETRY_AFTER, HeaderValue::from(seconds));
-    }
-    response
-}
-
-/// An answer that needs no engine.
-pub(super) fn json(body: Vec<u8>) -> Response<AnswerBody> {
-    let mut response = Response::new(full(body));
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
-}
-
-fn full(body: Vec<u8>) -> AnswerBody {
-    Full::new(Bytes::from(body))
-        .map_err(|never| match never {})
-        .boxed_unsync()
 }
 
 /// A stream of the engine in the client's dialect.
@@ -180,7 +147,7 @@ impl<B> Translated<B> {
         if self.done {
             self.answer.end(&mut out);
         } else {
-            self.answer.broken(&ApiError::crashed().problem(), &mut out);
+            self.answer.broken(&crashed(), &mut out);
         }
         out
     }

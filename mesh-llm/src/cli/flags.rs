@@ -1,6 +1,8 @@
 //! The flags of the daemon.
 
-use crate::daemon::settings::{ApiKey, DEFAULT_HOST, DEFAULT_PORT, Devices, Layer};
+use crate::daemon::settings::{
+    ApiKey, DEFAULT_HOST, DEFAULT_PORT, Devices, Layer, SecretSource, TensorSplit, Worker, Workers,
+};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, Args};
 use llama_engine::server::options::{CacheType, FlashAttention, LogFormat};
@@ -79,6 +81,22 @@ pub(super) struct Flags {
     #[arg(long, value_name = "GB")]
     slot_save: Option<NonZeroU32>,
 
+    /// Worker to split the model with, a machine where `mesh-llm rpc-server` runs, as NAME:PORT; repeat
+    /// it, or put commas between several, in the order in which they take the layers [default: none]
+    #[arg(long, value_name = "NAME:PORT", value_delimiter = ',')]
+    rpc: Vec<Worker>,
+
+    /// File with the secret that this machine and the workers share, a copy of the one that the first
+    /// rpc-server made; MESH_LLM_RPC_SECRET may hold the secret itself [default: rpc-secret in
+    /// MESH_LLM_HOME]
+    #[arg(long, value_name = "FILE")]
+    rpc_secret_file: Option<PathBuf>,
+
+    /// Layers of the model, or shares of them, for this machine and then for each worker, such as 20,4
+    /// [default: the fastest way that fits]
+    #[arg(long, value_name = "N,N,…")]
+    tensor_split: Option<TensorSplit>,
+
     /// Folder to run `llama-server` from [default: the one inside this program]; for engines that
     /// were built for other devices
     #[arg(long, value_name = "DIR")]
@@ -135,6 +153,9 @@ impl Flags {
             cache_type_v: self.cache_type_v,
             flash_attn: self.flash_attn,
             slot_save: self.slot_save,
+            rpc: (!self.rpc.is_empty()).then_some(Workers(self.rpc)),
+            rpc_secret: self.rpc_secret_file.map(SecretSource::File),
+            tensor_split: self.tensor_split,
             bin_dir: self.bin_dir,
             log_format: self.log_format,
             verbose: (self.verbose > 0).then_some(self.verbose),

@@ -4,7 +4,7 @@ use super::flags::{cache_type, flash_attention, log_format};
 use crate::log::{self, Style};
 use clap::{ArgAction, Args, Parser};
 use llama_engine::server::options::{
-    CacheType, FlashAttention, Listen, LogFormat, Options, SECRET_VARIABLE, SlotSave,
+    CacheType, FlashAttention, Listen, LogFormat, Options, RPC_SECRET_VARIABLE, SECRET_VARIABLE, SlotSave,
 };
 use std::io::{self, IsTerminal};
 use std::path::PathBuf;
@@ -83,6 +83,15 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "BYTES", requires = "slot_save_dir")]
     slot_save_bytes: Option<u64>,
 
+    /// Worker to split the model with, in the order of the layers; may be repeated. Its secret is in
+    /// MESH_LLM_RPC_SECRET [default: none]
+    #[arg(long, value_name = "ADDRESS:PORT", value_delimiter = ',')]
+    rpc: Vec<String>,
+
+    /// Layers, or shares of them, of this machine and of each worker [default: the engine's choice]
+    #[arg(long, value_name = "N,N,…", value_delimiter = ',', requires = "rpc")]
+    tensor_split: Vec<u32>,
+
     /// Form of the log on standard error
     #[arg(long, value_name = "FORMAT", value_parser = log_format(), default_value_t)]
     log_format: LogFormat,
@@ -96,11 +105,20 @@ fn at_least_one() -> clap::builder::RangedI64ValueParser<u32> {
     clap::value_parser!(u32).range(1..)
 }
 
+/// What comes in the environment, which other users do not see.
+#[derive(Default)]
+struct Secrets {
+    /// What requests must carry.
+    listener: Option<String>,
+    /// What the workers of a split must be shown.
+    workers: Option<String>,
+}
+
 impl Arguments {
-    fn into_options(self, secret: Option<String>) -> Options {
+    fn into_options(self, secrets: Secrets) -> Options {
         Options {
             listen: self.listen,
-            secret,
+            secret: secrets.listener,
             model: self.model,
             model_name: self.model_name,
             context: self.ctx_size,
@@ -117,6 +135,9 @@ impl Arguments {
                 .slot_save_dir
                 .zip(self.slot_save_bytes)
                 .map(|(folder, most_bytes)| SlotSave { folder, most_bytes }),
+            rpc: self.rpc,
+            rpc_secret: secrets.workers,
+            tensor_split: self.tensor_split,
             log: self.log_format,
             verbose: self.verbose,
         }
@@ -134,8 +155,11 @@ pub(super) fn run(arguments: Arguments) -> ExitCode {
             terminal,
         },
     );
-    let secret = std::env::var(SECRET_VARIABLE).ok();
-    llama_engine::server::run(arguments.into_options(secret))
+    let secrets = Secrets {
+        listener: std::env::var(SECRET_VARIABLE).ok(),
+        workers: std::env::var(RPC_SECRET_VARIABLE).ok(),
+    };
+    llama_engine::server::run(arguments.into_options(secrets))
 }
 
 #[cfg(test)]
@@ -148,7 +172,10 @@ mod tests {
         Program::try_parse_from(words)
             .unwrap()
             .arguments
-            .into_options(options.secret.clone())
+            .into_options(Secrets {
+                listener: options.secret.clone(),
+                workers: options.rpc_secret.clone(),
+            })
     }
 
     #[test]
@@ -172,6 +199,9 @@ mod tests {
                 folder: "/s".into(),
                 most_bytes: 1 << 40,
             }),
+            rpc: vec!["10.0.0.2:9338".to_owned(), "[::1]:9338".to_owned()],
+            rpc_secret: Some("w".to_owned()),
+            tensor_split: vec![20, 0, 4],
             log: LogFormat::Json,
             verbose: 2,
             ..least

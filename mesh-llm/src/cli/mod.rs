@@ -4,6 +4,8 @@ mod flags;
 #[cfg(feature = "engine")]
 mod llama_server;
 mod models;
+#[cfg(feature = "engine")]
+mod rpc_server;
 
 use crate::daemon;
 use clap::{Parser, Subcommand};
@@ -30,6 +32,9 @@ enum Command {
     /// Serves one model to a daemon: the process that mesh-llm starts for it
     #[cfg(feature = "engine")]
     LlamaServer(llama_server::Arguments),
+    /// Offers this machine's devices to a mesh-llm elsewhere, which splits a model over machines
+    #[cfg(feature = "engine")]
+    RpcServer(rpc_server::Arguments),
     /// Fetches a model into ~/.models; without a name, lists those that are known by name
     Download(models::Download),
     /// Lists the models on this machine, checks or removes them
@@ -46,7 +51,8 @@ Examples:
   mesh-llm                                       the last model again, or the largest that fits
   mesh-llm --model Qwen3-8B                      a model by name, downloaded if it is not there
   mesh-llm --model tiny                          the embedded model, to try the API with
-  mesh-llm --model ~/models/Qwen3-8B-Q4_K_M.gguf --ctx-size 32768 --parallel 4";
+  mesh-llm --model ~/models/Qwen3-8B-Q4_K_M.gguf --ctx-size 32768 --parallel 4
+  mesh-llm --model Qwen3-32B --rpc 10.0.0.2:9338 split with a machine that runs mesh-llm rpc-server";
 
 /// Does what the arguments say, the first of which is the name that the program was started by.
 pub fn main(arguments: Vec<OsString>) -> ExitCode {
@@ -55,6 +61,13 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
     if name == Some("llama-server".as_ref()) {
         return match parse::<llama_server::Program>(arguments) {
             Ok(program) => llama_server::run(program.arguments),
+            Err(code) => code,
+        };
+    }
+    #[cfg(feature = "engine")]
+    if name == Some("rpc-server".as_ref()) {
+        return match parse::<rpc_server::Program>(arguments) {
+            Ok(program) => rpc_server::run(program.arguments),
             Err(code) => code,
         };
     }
@@ -67,6 +80,8 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
     match cli.command {
         #[cfg(feature = "engine")]
         Some(Command::LlamaServer(arguments)) => llama_server::run(arguments),
+        #[cfg(feature = "engine")]
+        Some(Command::RpcServer(arguments)) => rpc_server::run(arguments),
         Some(Command::Download(download)) => download.run(),
         Some(Command::Models(models)) => models.run(),
         None => {
@@ -165,7 +180,7 @@ mod tests {
         for flag in replaceable_flags() {
             let name = format!("MESH_LLM_{}", flag.replace('-', "_").to_uppercase());
             // One of these says something to every one of them.
-            let heard = ["1", "q8_0", "on", "json"]
+            let heard = ["1", "q8_0", "on", "json", "localhost:1"]
                 .iter()
                 .any(|value| load(&name, value).is_ok_and(|settings| settings != default));
             assert!(heard, "{name}");

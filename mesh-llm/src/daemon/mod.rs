@@ -1,37 +1,41 @@
 //! Puts the parts together: settings, state directory, model, port, engine; and takes them apart
 //! in order.
 
+mod api;
 pub mod commands;
 mod console;
 mod download;
 mod limits;
+mod options;
 mod progress;
 mod report;
+#[cfg(feature = "engine")]
+pub mod rpc_server;
+mod secret;
 pub mod settings;
 mod signals;
+mod split;
 mod state;
 
 pub use state::StateError;
 
-use crate::api::{BindError, Keys, Server, Shutdown};
+use crate::api::{BindError, Keys, Server};
 use crate::engine::{Engine, Failure, Launch, Program, ProgramError, State};
 use crate::exit::Exit;
-use crate::models::{self, Choice, Library, Model, Resolved, fetch};
+use crate::models::{self, Choice, Library, Resolved, fetch};
+use api::Api;
 use console::Console;
-use llama_engine::server::options::{Listen, Options, SlotSave};
+use options::options;
 use report::{EngineReport, Offer, Reporter};
-use settings::{EngineSettings, Layer, Settings, UserFolders};
+use settings::{Layer, Settings, UserFolders};
 use signals::Signals;
-use state::{Home, RunFolder};
+use split::{Split, SplitError};
+use state::Home;
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
-use tokio::sync::{oneshot, watch};
-use tokio::task::JoinHandle;
+use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
-
-/// The folder in the state directory for slots' caches.
-const SLOTS: &str = "slots";
 
 /// How long exchanges that run may take to finish after the daemon was told to end.
 const DRAIN_WITHIN: Duration = Duration::from_secs(30);
@@ -39,8 +43,8 @@ const DRAIN_WITHIN: Duration = Duration::from_secs(30);
 /// How long clients may take to hear of an engine that failed.
 const TELL_WITHIN: Duration = Duration::from_secs(1);
 
-/// Exchanges that finish within this time are not worth a word.
-const DRAIN_QUIETLY: Duration = Duration::from_millis(200);
+/// An engine that ends within this time is not worth a word.
+const END_QUIETLY: Duration = Duration::from_millis(500);
 
 /// Forwarding takes little: two threads, of which one is free when the other is not.
 const WORKER_THREADS: usize = 2;
@@ -92,6 +96,8 @@ enum Error {
     #[error(transparent)]
     Fetch(#[from] fetch::Error),
     #[error(transparent)]
+    Split(#[from] SplitError),
+    #[error(transparent)]
     Program(#[from] ProgramError),
     #[error(transparent)]
     Bind(#[from] BindError),
@@ -114,6 +120,7 @@ impl Error {
             Error::EmptyKey => Exit::CONFIGURATION,
             Error::Model(error) => error.exit(),
             Error::Fetch(error) => error.exit(),
+            Error::Split(error) => error.exit(),
             Error::Program(ProgramError::NotThere { .. }) => Exit::FILE,
             Error::Program(_) => Exit::CONFIGURATION,
             Error::Bind(error) => error.exit(),
@@ -134,6 +141,7 @@ fn serve(settings: &Settings, reporter: &Reporter) -> Result<(), Error> {
     let library = Library::open(settings.places.clone(), settings.home.clone(), home.models())?;
     let resolved = library.resolve(settings.model.as_deref(), available_memory())?;
     let keys = keys(settings)?;
+    let split = Split::prepare(&settings.split, &home)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKER_THREADS)
         .on_thread_start(llama_engine::priority::carry_answers)
@@ -186,12 +194,17 @@ fn serve(settings: &Settings, reporter: &Reporter) -> Result<(), Error> {
             address,
         };
         let path = model.path.clone();
-        let options = options(settings, model, &folder)?;
+        let options = options(settings, model, split, &folder).map_err(unexpected("choosing a secret"))?;
         let log = reporter.clone();
         let engine = Engine::start(Launch { program, options }, state, move |line| {
             log.engine_log(line)
         });
-        let parts = Parts { signals, engine, api };
+        let parts = Parts {
+            signals,
+            engine,
+            api,
+            saves_slots: settings.engine.slot_save.is_some(),
+        };
         // What does not run is not what the next start should take up again.
         let remember = || library.memory().used(&path);
         parts.run(reporter, reporter.engine(offer), remember).await
@@ -235,102 +248,13 @@ fn available_memory() -> u64 {
     })
 }
 
-/// What the engine is told.
-fn options(settings: &Settings, model: Model, folder: &RunFolder) -> Result<Options, Error> {
-    let (listen, secret) = if cfg!(unix) {
-        (Listen::Unix(folder.path().join("llama-server.sock")), None)
-    } else {
-        // A port is open to every user of the machine, so the daemon must show who it is.
-        (Listen::Tcp(([127, 0, 0, 1], 0).into()), Some(secret()?))
-    };
-    let EngineSettings {
-        context,
-        slots,
-        queue,
-        devices,
-        threads,
-        slot_save,
-        gpu_layers,
-        cache_type_k,
-        cache_type_v,
-        flash_attention,
-    } = settings.engine.clone();
-    Ok(Options {
-        secret,
-        context: context.map(Into::into),
-        slots: slots.map(Into::into),
-        devices,
-        threads: threads.map(Into::into),
-        gpu_layers,
-        cache_type_k,
-        cache_type_v,
-        flash_attention,
-        queue,
-        slot_save: slot_save.map(|gigabytes| SlotSave {
-            folder: settings.home.join(SLOTS),
-            most_bytes: u64::from(gigabytes.get()) * 1_000_000_000,
-        }),
-        log: settings.log,
-        verbose: settings.verbose,
-        ..Options::new(listen, model.path, model.id)
-    })
-}
-
-/// A word that nobody can guess.
-fn secret() -> Result<String, Error> {
-    let mut bytes = [0; 32];
-    getrandom::fill(&mut bytes).map_err(|error| Error::Unexpected {
-        doing: "choosing a secret",
-        cause: error.into(),
-    })?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
-}
-
-/// The API, served by a task of its own.
-struct Api {
-    drain: oneshot::Sender<()>,
-    cut: oneshot::Sender<()>,
-    served: JoinHandle<()>,
-}
-
-impl Api {
-    fn start(server: Server, engine: watch::Receiver<State>, keys: Keys, max_connections: usize) -> Api {
-        let (drain, drained) = oneshot::channel();
-        let (cut, was_cut) = oneshot::channel();
-        let shutdown = Shutdown {
-            drain: drained,
-            cut: was_cut,
-        };
-        Api {
-            drain,
-            cut,
-            served: tokio::spawn(server.serve(engine, keys, max_connections, shutdown)),
-        }
-    }
-
-    /// Takes no new connections, and lets exchanges finish until `limit` is over.
-    async fn finish(mut self, limit: impl Future<Output = ()>, slow: impl FnOnce()) {
-        // The server listens for both as long as it runs.
-        let _ = self.drain.send(());
-        if timeout(DRAIN_QUIETLY, &mut self.served).await.is_ok() {
-            return;
-        }
-        slow();
-        tokio::select! {
-            _ = &mut self.served => {}
-            () = limit => {
-                let _ = self.cut.send(());
-                let _ = self.served.await;
-            }
-        }
-    }
-}
-
 /// Everything that runs.
 struct Parts {
     signals: Signals,
     engine: Engine,
     api: Api,
+    /// Whether the engine writes its slots' caches to disk when it ends.
+    saves_slots: bool,
 }
 
 impl Parts {
@@ -359,13 +283,14 @@ impl Parts {
                 () = self.signals.next() => break Ok(()),
             }
         };
+        let mut hurry = false;
         match &end {
             Err(_) => self.api.finish(sleep(TELL_WITHIN), || {}).await,
             Ok(()) => {
                 let limit = async {
                     tokio::select! {
                         () = sleep(DRAIN_WITHIN) => {}
-                        () = self.signals.next() => {}
+                        () = self.signals.next() => hurry = true,
                     }
                 };
                 let seconds = DRAIN_WITHIN.as_secs();
@@ -375,7 +300,19 @@ impl Parts {
                 self.api.finish(limit, || reporter.note(&note)).await;
             }
         }
-        self.engine.stop().await;
+        let impatience = async {
+            if !hurry && timeout(END_QUIETLY, self.signals.next()).await.is_err() {
+                if self.saves_slots {
+                    reporter.note("saving the slots' caches; a second Ctrl-C ends at once, without them");
+                }
+                self.signals.next().await;
+            }
+        };
+        if self.engine.stop(impatience).await && self.saves_slots {
+            reporter.note(
+                "ended at once: caches of slots that were not saved yet are lost, the prompts of their chats will be computed again",
+            );
+        }
         end
     }
 }

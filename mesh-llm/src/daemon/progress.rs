@@ -19,6 +19,10 @@ pub(super) enum News {
         cause: String,
         delay: Duration,
     },
+    /// The engine lost a node of its split.
+    Lost { message: String },
+    /// A worker of the split cannot be used yet.
+    Waiting { message: String },
     /// The engine will not run again.
     Failed(Failure),
 }
@@ -47,6 +51,8 @@ pub(super) struct Progress {
     steps: Steps,
     told_step: Option<u8>,
     was_ready: bool,
+    /// What is wrong with the split, said once however often it is tried.
+    told_trouble: Option<String>,
 }
 
 impl Progress {
@@ -55,6 +61,7 @@ impl Progress {
             steps,
             told_step: None,
             was_ready: false,
+            told_trouble: None,
         }
     }
 
@@ -76,8 +83,12 @@ impl Progress {
                 self.told_step = Some(step);
                 Some(News::Loading { percent: *percent })
             }
-            State::Ready(_) if self.was_ready => Some(News::ReadyAgain),
+            State::Ready(_) if self.was_ready => {
+                self.told_trouble = None;
+                Some(News::ReadyAgain)
+            }
             State::Ready(serving) => {
+                self.told_trouble = None;
                 self.was_ready = true;
                 Some(News::Ready(serving.ready.clone()))
             }
@@ -90,9 +101,22 @@ impl Progress {
                 cause: cause.clone(),
                 delay: *delay,
             }),
+            State::Lost { message } => self.trouble(message).map(|message| News::Lost { message }),
+            State::Waiting { message } => self.trouble(message).map(|message| News::Waiting { message }),
             State::Failed(failure) => Some(News::Failed(failure.clone())),
             State::Stopping => None,
         }
+    }
+
+    /// Trouble that was not told yet.
+    fn trouble(&mut self, message: &str) -> Option<String> {
+        // What is loaded next may be divided in another way.
+        self.told_step = None;
+        if self.told_trouble.as_deref() == Some(message) {
+            return None;
+        }
+        self.told_trouble = Some(message.to_owned());
+        self.told_trouble.clone()
     }
 }
 
@@ -125,6 +149,27 @@ mod tests {
     #[test]
     fn a_terminal_is_told_every_percent_once() {
         assert_eq!(told(Steps::Fine, &[0, 1, 1, 2]), [0, 1, 2]);
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_split_is_told_once() {
+        let mut progress = Progress::new(Steps::Coarse);
+        let message = || "worker a:1: refused".to_owned();
+        let waiting = State::Waiting { message: message() };
+        assert_eq!(
+            progress.news(&waiting),
+            Some(News::Waiting { message: message() })
+        );
+        assert_eq!(progress.news(&waiting), None);
+        assert_eq!(progress.news(&State::Starting), None);
+        assert_eq!(progress.news(&waiting), None);
+        let other = State::Waiting {
+            message: "worker a:1: another secret".to_owned(),
+        };
+        assert!(progress.news(&other).is_some());
+        let lost = State::Lost { message: message() };
+        assert_eq!(progress.news(&lost), Some(News::Lost { message: message() }));
+        assert_eq!(progress.news(&lost), None);
     }
 
     #[test]

@@ -2,8 +2,8 @@
 
 use super::console::Console;
 use super::progress::{News, Progress, Steps};
-use crate::engine::State;
 use crate::engine::restarts::MAX_CRASHES;
+use crate::engine::{State, waiting_for};
 use crate::exit::Exit;
 use crate::log::{self, Style};
 use llama_engine::server::options::LogFormat;
@@ -133,6 +133,8 @@ impl EngineReport {
                 "the engine {cause}; starting it again in {} ms (crash {crashes} of at most {MAX_CRASHES} in a row)",
                 delay.as_millis()
             )),
+            News::Lost { message } => console.line(format!("{message}; loading {model} again")),
+            News::Waiting { message } => console.line(waiting_for(&message)),
             News::Failed(failure) if failure.last_lines.is_empty() => {}
             News::Failed(failure) => {
                 console.line("the engine's last lines:");
@@ -165,6 +167,8 @@ impl EngineReport {
             } => {
                 tracing::warn!(%model, crashes, cause, delay_ms = millis(delay), "the engine crashed");
             }
+            News::Lost { message } => tracing::warn!(%model, cause = message, "a node of the split was lost"),
+            News::Waiting { message } => tracing::warn!(%model, cause = message, "waiting for a worker"),
             News::Failed(failure) => {
                 tracing::error!(%model, last_lines = failure.last_lines.join("\n"), "the engine failed");
             }

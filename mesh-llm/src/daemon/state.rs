@@ -5,16 +5,28 @@ use std::io;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
+/// The secret that the machines of a split share.
+const RPC_SECRET: &str = "rpc-secret";
+
+/// The folder of an rpc-server, the only one that it writes to once strangers can send it anything.
+const WORKER: &str = "worker";
+
+/// What it remembers of models.
+#[cfg(feature = "engine")]
+const FINGERPRINTS: &str = "fingerprints.json";
+
 /// What this program puts into the state directory.
-const OWN_ENTRIES: [&str; 8] = [
+const OWN_ENTRIES: [&str; 10] = [
     "config.toml",
     "catalog.tsv",
     "models",
     "models.json",
     "remembered.json",
     "remembered.lock",
+    RPC_SECRET,
     "run",
     "slots",
+    WORKER,
 ];
 
 /// The file in a daemon's folder that is locked for as long as the daemon lives.
@@ -82,6 +94,19 @@ impl Home {
     /// Where the daemon keeps models of its own.
     pub(super) fn models(&self) -> PathBuf {
         self.path.join("models")
+    }
+
+    /// Where the secret is that the machines of a split share, unless another place was named.
+    pub(super) fn rpc_secret(&self) -> PathBuf {
+        self.path.join(RPC_SECRET)
+    }
+
+    /// Where an rpc-server keeps what it computed of models, in a folder that is made here.
+    #[cfg(feature = "engine")]
+    pub(super) fn fingerprints(&self) -> Result<PathBuf, StateError> {
+        let folder = self.path.join(WORKER);
+        make_private(&folder)?;
+        Ok(folder.join(FINGERPRINTS))
     }
 
     /// Makes a folder for this daemon and removes those of dead ones.

@@ -9,7 +9,7 @@ pub struct Problem {
     /// The HTTP status.
     pub status: u16,
     /// Of what kind, as `invalid_request_error`.
-    pub kind: String,
+    pub kind: Box<str>,
     /// The error, as one word: `model_not_found`.
     pub code: Option<String>,
     /// The field of the request that is at fault.
@@ -18,6 +18,8 @@ pub struct Problem {
     pub message: String,
     /// When to try again, where that helps.
     pub retry_after_seconds: Option<u32>,
+    /// The methods that the path takes, where the request's is not one of them.
+    pub allow: Option<&'static str>,
 }
 
 impl Problem {
@@ -25,11 +27,12 @@ impl Problem {
     pub fn invalid(param: Option<&str>, message: impl Into<String>) -> Self {
         Self {
             status: 400,
-            kind: "invalid_request_error".to_owned(),
+            kind: "invalid_request_error".into(),
             code: None,
             param: param.map(str::to_owned),
             message: message.into(),
             retry_after_seconds: None,
+            allow: None,
         }
     }
 
@@ -41,15 +44,26 @@ impl Problem {
         }
     }
 
+    /// A method that the path does not take; it takes `allowed`, with commas between.
+    pub fn wrong_method(allowed: &'static str) -> Self {
+        Self {
+            status: 405,
+            code: Some("method_not_allowed".to_owned()),
+            allow: Some(allowed),
+            ..Self::invalid(None, format!("this path takes {allowed} only"))
+        }
+    }
+
     /// An answer of the engine that is not what it should be.
     pub fn engine(message: impl Into<String>) -> Self {
         Self {
             status: 500,
-            kind: "server_error".to_owned(),
+            kind: "server_error".into(),
             code: Some("engine_error".to_owned()),
             param: None,
             message: message.into(),
             retry_after_seconds: None,
+            allow: None,
         }
     }
 
@@ -63,18 +77,19 @@ impl Problem {
         #[derive(Deserialize)]
         struct Error {
             message: String,
-            r#type: Option<String>,
+            r#type: Option<Box<str>>,
             code: Option<String>,
             param: Option<String>,
         }
         match serde_json::from_slice(body) {
             Ok(Body { error }) => Self {
                 status,
-                kind: error.r#type.unwrap_or_else(|| "server_error".to_owned()),
+                kind: error.r#type.unwrap_or_else(|| "server_error".into()),
                 code: error.code,
                 param: error.param,
                 message: error.message,
                 retry_after_seconds: None,
+                allow: None,
             },
             Err(_) => Self {
                 status,

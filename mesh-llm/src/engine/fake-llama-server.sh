@@ -19,6 +19,11 @@ serves)
     # Ends by SIGTERM, or when the daemon does.
     exec cat >/dev/null
     ;;
+lingers)
+    say "$ready"
+    trap '' TERM
+    exec cat >/dev/null
+    ;;
 loads)
     say '{"status":"loading","percent":50}'
     trap '' TERM
@@ -34,6 +39,37 @@ crashes-once)
     if [ -e "$model" ]; then say "$ready"; exec cat >/dev/null; fi
     : >"$model"
     kill -KILL $$
+    ;;
+loses-a-node)
+    # The file of its model has a line for each start.
+    echo start >>"$model"
+    case $(($(wc -l <"$model"))) in
+    1)
+        say "$ready"
+        say '{"status":"lost","message":"worker 10.0.0.2:9338: connection reset"}'
+        exit 75
+        ;;
+    2 | 3)
+        say '{"status":"checking"}'
+        say '{"status":"refused","reason":"worker","message":"worker 10.0.0.2:9338: connection refused"}'
+        exit 76
+        ;;
+    *)
+        say '{"status":"checking"}'
+        say '{"status":"loading","percent":50}'
+        say "$ready"
+        exec cat >/dev/null
+        ;;
+    esac
+    ;;
+hangs-after-a-loss)
+    say "$ready"
+    say '{"status":"lost","message":"worker 10.0.0.2:9338: connection reset"}'
+    exec cat >/dev/null
+    ;;
+waits-for-a-worker)
+    say '{"status":"refused","reason":"worker","message":"worker 10.0.0.2:9338: connection refused"}'
+    exit 76
     ;;
 refuses)
     say '{"status":"refused","reason":"memory","message":"needs 43.1 GB, 24.0 GB free"}'

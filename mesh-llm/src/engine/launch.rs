@@ -1,6 +1,6 @@
 //! How the child is started.
 
-use llama_engine::server::options::{Options, SECRET_VARIABLE};
+use llama_engine::server::options::{Options, RPC_SECRET_VARIABLE, SECRET_VARIABLE};
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -113,7 +113,14 @@ impl Launch {
         command
             .args(arguments(&self.options))
             .env_remove(SECRET_VARIABLE)
+            .env_remove(RPC_SECRET_VARIABLE)
             .envs(self.options.secret.iter().map(|secret| (SECRET_VARIABLE, secret)))
+            .envs(
+                self.options
+                    .rpc_secret
+                    .iter()
+                    .map(|secret| (RPC_SECRET_VARIABLE, secret)),
+            )
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -151,6 +158,13 @@ pub fn arguments(options: &Options) -> Vec<OsString> {
     if let Some(save) = &options.slot_save {
         add("--slot-save-dir", save.folder.clone().into());
         add("--slot-save-bytes", save.most_bytes.to_string().into());
+    }
+    for worker in &options.rpc {
+        add("--rpc", worker.into());
+    }
+    if !options.tensor_split.is_empty() {
+        let shares: Vec<_> = options.tensor_split.iter().map(u32::to_string).collect();
+        add("--tensor-split", shares.join(",").into());
     }
     add("--cache-type-k", options.cache_type_k.word().into());
     add("--cache-type-v", options.cache_type_v.word().into());

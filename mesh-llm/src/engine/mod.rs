@@ -1,7 +1,7 @@
 //! Keeps a llama-server running as a child process.
 //!
 //! One task owns the child; everyone else sees its [`State`]. What is decided here is pure:
-//! how long to wait after a crash ([`restarts`]) and what an exit means ([`cause`]). This room
+//! how long to wait after a crash or for a worker ([`restarts`]) and what an exit means ([`cause`]). This room
 //! knows nothing of the API, nor of where models come from.
 
 pub mod cause;
@@ -48,10 +48,28 @@ pub enum State {
         /// The pause before the start.
         delay: Duration,
     },
+    /// A node of its split was lost, and it is started again.
+    Lost {
+        /// One line: which node, and the cause.
+        message: String,
+    },
+    /// A worker of its split cannot be used yet, and it is tried again for as long as that takes.
+    Waiting {
+        /// One line: which worker, and the cause.
+        message: String,
+    },
     /// It will not be started again.
     Failed(Failure),
     /// It was told to end.
     Stopping,
+}
+
+/// What an engine waits for that cannot use a worker, where the child said `message` of it.
+pub fn waiting_for(message: &str) -> String {
+    match message.starts_with("worker ") {
+        true => format!("Waiting for {message}"),
+        false => format!("Waiting for the nodes of the split: {message}"),
+    }
 }
 
 /// An engine that answers requests.

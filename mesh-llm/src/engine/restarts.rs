@@ -1,4 +1,7 @@
-//! Whether, and when, a crashed engine is started again.
+//! Whether, and when, an engine that ended is started again.
+//!
+//! One that crashed may be at fault itself: it is given up in the end. One whose split lost a node, or does
+//! not reach it, is not: it is tried for ever, less and less often.
 
 use std::time::Duration;
 
@@ -12,10 +15,20 @@ pub const PROVEN_AFTER: Duration = Duration::from_secs(60);
 const PAUSES: [Duration; (MAX_CRASHES - 1) as usize] =
     [Duration::from_millis(100), Duration::from_millis(500)];
 
-/// Counts crashes in a row.
+/// The first pause while a node of a split is away; each is twice as long as the one before.
+const FIRST_WAIT: Duration = Duration::from_millis(250);
+
+/// The longest of these pauses.
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
+
+/// Counts what happened in a row.
 #[derive(Debug, Default)]
 pub struct Restarts {
     crashes: u32,
+    /// Runs that lost a node before they had proved themselves.
+    losses: u32,
+    /// Runs that did not reach a worker, since one was lost.
+    unreached: u32,
 }
 
 /// What to do after a crash.
@@ -35,9 +48,7 @@ pub enum Verdict {
 impl Restarts {
     /// Takes note of a crash of an engine that had answered requests for `served`.
     pub fn crashed(&mut self, served: Option<Duration>) -> Verdict {
-        if served.is_some_and(|served| served >= PROVEN_AFTER) {
-            self.crashes = 0;
-        }
+        self.look_at(served);
         self.crashes = self.crashes.saturating_add(1);
         match PAUSES.get(self.crashes as usize - 1) {
             Some(&delay) => Verdict::Restart {
@@ -47,6 +58,35 @@ impl Restarts {
             None => Verdict::GiveUp,
         }
     }
+
+    /// Takes note of an engine that lost a node of its split after it had answered requests for `served`; says
+    /// how long to wait before the next start. At first not at all: most nodes are back at once.
+    pub fn lost(&mut self, served: Option<Duration>) -> Duration {
+        self.look_at(served);
+        self.unreached = 0;
+        self.losses = self.losses.saturating_add(1);
+        self.losses.checked_sub(2).map_or(Duration::ZERO, wait)
+    }
+
+    /// Takes note of an engine that did not reach a worker of its split; says how long to wait before the next
+    /// start.
+    pub fn unreached(&mut self) -> Duration {
+        let delay = wait(self.unreached);
+        self.unreached = self.unreached.saturating_add(1);
+        delay
+    }
+
+    fn look_at(&mut self, served: Option<Duration>) {
+        if served.is_some_and(|served| served >= PROVEN_AFTER) {
+            (self.crashes, self.losses) = (0, 0);
+        }
+    }
+}
+
+/// The pause after so many others.
+fn wait(before: u32) -> Duration {
+    let factor = 1_u32.checked_shl(before).unwrap_or(u32::MAX);
+    FIRST_WAIT.saturating_mul(factor).min(LONGEST_WAIT)
 }
 
 #[cfg(test)]
@@ -64,6 +104,41 @@ mod tests {
         assert_eq!(restarts.crashed(None), restart(1, 100));
         assert_eq!(restarts.crashed(Some(Duration::from_secs(59))), restart(2, 500));
         assert_eq!(restarts.crashed(None), Verdict::GiveUp);
+    }
+
+    #[test]
+    fn a_worker_is_waited_for_ever_but_less_and_less_often() {
+        let mut restarts = Restarts::default();
+        let waits: Vec<_> = (0..8).map(|_| restarts.unreached().as_millis()).collect();
+        assert_eq!(waits, [250, 500, 1000, 2000, 4000, 5000, 5000, 5000]);
+        for _ in 0..100 {
+            assert_eq!(restarts.unreached(), LONGEST_WAIT);
+        }
+        // Whatever was waited for: this is no crash.
+        assert!(matches!(
+            restarts.crashed(None),
+            Verdict::Restart { crashes: 1, .. }
+        ));
+    }
+
+    #[test]
+    fn a_lost_node_is_looked_for_at_once_unless_it_is_lost_again_and_again() {
+        let mut restarts = Restarts::default();
+        let soon = Some(Duration::from_secs(1));
+        assert_eq!(restarts.lost(soon), Duration::ZERO);
+        restarts.unreached();
+        restarts.unreached();
+        assert_eq!(restarts.lost(soon), FIRST_WAIT);
+        assert_eq!(restarts.unreached(), FIRST_WAIT, "it was there meanwhile");
+        assert_eq!(restarts.lost(None), FIRST_WAIT * 2);
+        assert_eq!(restarts.lost(Some(PROVEN_AFTER)), Duration::ZERO);
+        for _ in 0..100 {
+            assert!(restarts.lost(soon) <= LONGEST_WAIT);
+        }
+        assert!(matches!(
+            restarts.crashed(None),
+            Verdict::Restart { crashes: 1, .. }
+        ));
     }
 
     proptest! {

@@ -8,12 +8,12 @@ use super::{Serving, State};
 use crate::exit::Exit;
 use hyper::header::HeaderValue;
 use llama_engine::server::options::Listen;
-use llama_engine::status::Status;
+use llama_engine::status::{LOST_EXIT_CODE, Refusal, Status};
 use std::io;
 use std::process::ExitStatus;
 use std::time::Duration;
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout};
-use tokio::sync::oneshot;
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 
 /// How long a child that should end may take before it is killed.
@@ -29,6 +29,26 @@ const LAST_LINES_WITHIN: Duration = Duration::from_millis(500);
 /// The exit code of a child that did not understand its arguments.
 const BAD_ARGUMENTS: i32 = 2;
 
+/// What the child is to do; each goes further than the one before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Wish {
+    Serve,
+    /// Finish what runs, save what is to be saved, and end.
+    Finish,
+    /// End at once.
+    Die,
+}
+
+/// The next wish that goes further. If nobody is left who could wish, the child is to finish.
+pub(super) async fn beyond(heard: Wish, wishes: &mut watch::Receiver<Wish>) -> Wish {
+    let further = wishes.wait_for(|wish| *wish > heard).await.map(|wish| *wish);
+    match further {
+        Ok(wish) => wish,
+        Err(_) if heard < Wish::Finish => Wish::Finish,
+        Err(_) => std::future::pending().await,
+    }
+}
+
 /// How a run ended.
 #[derive(Debug)]
 pub(super) enum End {
@@ -40,6 +60,13 @@ pub(super) enum End {
         last_lines: Vec<String>,
         exit: Exit,
     },
+    /// It lost a node of its split.
+    Lost {
+        message: String,
+        served: Option<Duration>,
+    },
+    /// It cannot use a worker of its split.
+    Unreached { message: String },
     /// By itself; "the engine …".
     Crashed {
         cause: String,
@@ -59,8 +86,20 @@ pub(super) trait Reports {
 /// Why a child that still runs is on its way out.
 enum Leaving {
     Stopped,
-    Refused { message: String, exit: Exit },
-    Confused { cause: String },
+    Refused {
+        message: String,
+        exit: Exit,
+    },
+    /// It ends by itself, once it has answered what was asked.
+    Lost {
+        message: String,
+    },
+    Unreached {
+        message: String,
+    },
+    Confused {
+        cause: String,
+    },
 }
 
 /// A running child.
@@ -107,15 +146,15 @@ impl Run {
         })
     }
 
-    /// Follows the child to its end, which `stop` brings about.
+    /// Follows the child to its end, which a wish brings about.
     pub(super) async fn follow(
         mut self,
         launch: &Launch,
-        stop: &mut oneshot::Receiver<()>,
+        wishes: &mut watch::Receiver<Wish>,
         reports: &mut impl Reports,
     ) -> io::Result<End> {
+        let mut heard = Wish::Serve;
         let status = loop {
-            let stopped = matches!(self.leaving, Some((Leaving::Stopped, _)));
             let deadline = self.leaving.as_ref().map(|(_, deadline)| *deadline);
             tokio::select! {
                 line = self.stdout.next(), if !self.stdout.ended() => {
@@ -129,10 +168,13 @@ impl Run {
                     }
                 }
                 status = self.child.wait() => break status?,
-                // Told to, or nobody is left who could tell.
-                _ = &mut *stop, if !stopped => {
+                wish = beyond(heard, wishes) => {
+                    heard = wish;
                     reports.state(State::Stopping);
                     self.leave(Leaving::Stopped);
+                    if wish == Wish::Die {
+                        self.child.start_kill()?;
+                    }
                 }
                 () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
                     tracing::warn!("the engine did not end within {:?} and is killed", self.end_within);
@@ -186,6 +228,17 @@ impl Run {
                 }
                 Err(cause) => self.leave(Leaving::Confused { cause }),
             },
+            Status::Lost { message } => {
+                // Requests from now on are for its successor.
+                reports.state(State::Lost {
+                    message: message.clone(),
+                });
+                self.leaving = Some((Leaving::Lost { message }, Instant::now() + END_WITHIN));
+            }
+            Status::Refused {
+                reason: Refusal::Worker,
+                message,
+            } => self.leave(Leaving::Unreached { message }),
             Status::Refused { reason, message } => {
                 self.leave(Leaving::Refused {
                     message,
@@ -211,12 +264,24 @@ impl Run {
             Some((Leaving::Refused { message, exit }, _)) => {
                 End::Refused { message, last_lines: Vec::new(), exit }
             }
+            Some((Leaving::Lost { message }, _)) => {
+                // It should have ended in order; what made it crash is the node all the same.
+                if status.code() != Some(LOST_EXIT_CODE.into()) {
+                    tracing::warn!(%status, "an engine that lost a node did not end as it should");
+                }
+                End::Lost { message, served }
+            }
+            Some((Leaving::Unreached { message }, _)) => End::Unreached { message },
             Some((Leaving::Confused { cause }, _)) => End::Crashed { cause, served, last_lines },
             None if served.is_none() && status.code() == Some(BAD_ARGUMENTS) => End::Refused {
                 message: "the engine does not understand its arguments: is the llama-server of --bin-dir another version?".to_owned(),
                 last_lines,
                 exit: Exit::CONFIGURATION,
             },
+            // Its last words may have been lost.
+            None if status.code() == Some(LOST_EXIT_CODE.into()) => {
+                End::Lost { message: "a node of the split was lost".to_owned(), served }
+            }
             None => End::Crashed { cause: cause::words(status), served, last_lines },
         }
     }

@@ -89,9 +89,18 @@ impl Error {
     }
 }
 
-/// The files to download, and what is known of their sizes.
+/// A file to download.
+struct Wanted {
+    source: Source,
+    file_name: String,
+    /// Its length, where that is known beforehand.
+    bytes: Option<u64>,
+}
+
+/// The files to download.
 struct Plan {
-    files: Vec<(Source, String)>,
+    files: Vec<Wanted>,
+    /// Of all files, about; 0 where that is not known.
     bytes: u64,
     /// A repository or an address.
     origin: String,
@@ -112,13 +121,18 @@ pub async fn fetch(
     let memory = library.memory();
     // Before the first of them is downloaded, for hours perhaps.
     let origins = memory.origins();
-    for (_, file_name) in &plan.files {
-        refuse_namesake(&store.join(file_name), &plan.origin, &origins)?;
+    for file in &plan.files {
+        refuse_namesake(&store.join(&file.file_name), &plan.origin, &origins)?;
     }
+    let known = plan.files.iter();
+    let lengths: Vec<_> = known
+        .filter_map(|file| Some((file.file_name.as_str(), file.bytes?)))
+        .collect();
+    download::check_room(&store, &lengths)?;
     let mut first = None;
     let mut before = 0;
-    for (source, file_name) in &plan.files {
-        let fetched = one(settings, source, &store, file_name, |file| {
+    for wanted in &plan.files {
+        let fetched = one(settings, wanted, &store, |file| {
             // Of files of a catalog the size is known about, until all have been asked for.
             let total = plan.bytes.max(before + file.total_bytes);
             progress.send_replace(Progress {
@@ -172,13 +186,12 @@ fn refuse_namesake(path: &Path, wanted: &str, origins: &BTreeMap<PathBuf, String
 /// Downloads one file, telling of its progress.
 async fn one(
     settings: &Settings,
-    source: &Source,
+    wanted: &Wanted,
     store: &Path,
-    file_name: &str,
     mut tell: impl FnMut(FileProgress),
 ) -> Result<Fetched, Error> {
     let (sender, mut receiver) = watch::channel(FileProgress::default());
-    let fetched = download::fetch(settings, source, store, file_name, sender);
+    let fetched = download::fetch(settings, &wanted.source, store, &wanted.file_name, sender);
     tokio::pin!(fetched);
     loop {
         tokio::select! {
@@ -194,7 +207,11 @@ async fn one(
 async fn plan(missing: &Missing, settings: &Settings) -> Result<Plan, Error> {
     match missing {
         Missing::Url { url, file_name } => Ok(Plan {
-            files: vec![(Source::Url(url.clone()), file_name.clone())],
+            files: vec![Wanted {
+                source: Source::Url(url.clone()),
+                file_name: file_name.clone(),
+                bytes: None,
+            }],
             bytes: 0,
             origin: url.clone(),
         }),
@@ -208,28 +225,56 @@ async fn plan(missing: &Missing, settings: &Settings) -> Result<Plan, Error> {
                 revision: MAIN.to_owned(),
                 pick: Pick::Usual,
             };
+            let lengths = match files {
+                // Of a single file the length is known as soon as it is asked for.
+                [] | [_] => BTreeMap::new(),
+                _ => lengths(&repository, settings).await,
+            };
+            let files = files
+                .iter()
+                .map(|path| (path.clone(), lengths.get(path).copied()));
             Ok(of_repository(&repository, files, entry.bytes))
         }
         Missing::Repository(repository) => {
             let variant = variant(repository, settings).await?;
-            let files: Vec<String> = variant.files.iter().map(|file| file.path.clone()).collect();
-            Ok(of_repository(repository, &files, variant.bytes()))
+            let files = variant.files.iter();
+            let files = files.map(|file| (file.path.clone(), Some(file.bytes)));
+            Ok(of_repository(repository, files, variant.bytes()))
         }
     }
 }
 
-fn of_repository(repository: &Repository, files: &[String], bytes: u64) -> Plan {
-    let source = |file: &String| Source::HuggingFace {
-        repo: repository.name.clone(),
-        revision: repository.revision.clone(),
-        file: file.clone(),
+/// A plan for these paths in a repository, with their lengths where they are known.
+fn of_repository(
+    repository: &Repository,
+    files: impl Iterator<Item = (String, Option<u64>)>,
+    bytes: u64,
+) -> Plan {
+    let wanted = |(path, bytes): (String, Option<u64>)| Wanted {
+        // The store is flat.
+        file_name: path.rsplit('/').next().unwrap_or(&path).to_owned(),
+        source: Source::HuggingFace {
+            repo: repository.name.clone(),
+            revision: repository.revision.clone(),
+            file: path,
+        },
+        bytes,
     };
-    // The store is flat.
-    let name = |file: &String| file.rsplit('/').next().unwrap_or(file).to_owned();
     Plan {
-        files: files.iter().map(|file| (source(file), name(file))).collect(),
+        files: files.map(wanted).collect(),
         bytes,
         origin: repository.origin(),
+    }
+}
+
+/// The lengths of a repository's files; none where they cannot be had, as only a warning depends on them.
+async fn lengths(repository: &Repository, settings: &Settings) -> BTreeMap<String, u64> {
+    match download::list(settings, &repository.name, &repository.revision).await {
+        Ok(files) => files.into_iter().map(|file| (file.name, file.bytes)).collect(),
+        Err(error) => {
+            tracing::debug!(%error, "the files' lengths are not known beforehand");
+            BTreeMap::new()
+        }
     }
 }
 

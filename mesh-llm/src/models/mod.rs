@@ -19,6 +19,7 @@ pub mod memory;
 pub mod places;
 pub mod quantization;
 pub mod reference;
+pub mod removal;
 pub mod scan;
 mod spelling;
 mod tiny;
@@ -26,6 +27,14 @@ mod tiny;
 pub use choice::{Choice, TINY};
 pub use error::{Error, Names};
 pub use library::{Library, Missing, Model, Resolved};
+
+/// The embedded model, its file in the folder `own`.
+///
+/// # Errors
+/// Where it is not there and cannot be written.
+pub fn embedded(own: &std::path::Path) -> Result<Model, Error> {
+    tiny::model(own, Choice::Named)
+}
 
 #[cfg(test)]
 mod tests;

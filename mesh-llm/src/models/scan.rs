@@ -3,8 +3,10 @@
 use super::file;
 use super::places::{Keeper, Places};
 use serde::Deserialize;
+use std::cmp::Reverse;
 use std::collections::HashSet;
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -13,6 +15,9 @@ const MAX_ENTRIES: usize = 100_000;
 
 /// The longest manifest of Ollama that is read.
 const MAX_MANIFEST_BYTES: u64 = 1 << 20;
+
+/// More is no commit's name.
+const MAX_COMMIT_BYTES: u64 = 100;
 
 /// A model's file, of a split model the first part.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,7 +62,8 @@ pub fn scan(places: &Places) -> Vec<Found> {
     }
     let mut seen = HashSet::new();
     found.retain(|model| seen.insert(model.path.canonicalize().unwrap_or_else(|_| model.path.clone())));
-    found.sort_by(|a, b| (&a.name, a.keeper, &a.path).cmp(&(&b.name, b.keeper, &b.path)));
+    // Of one name and keeper, the order is that of preference, in which they were found.
+    found.sort_by(|a, b| (&a.name, a.keeper).cmp(&(&b.name, b.keeper)));
     found
 }
 
@@ -68,16 +74,7 @@ struct Walk {
 impl Walk {
     /// Calls `each` for all files in a folder, down to so many levels of folders, in order.
     fn files(&mut self, folder: &Path, levels: u32, each: &mut dyn FnMut(&Path)) {
-        let Ok(entries) = fs::read_dir(folder) else {
-            return;
-        };
-        let mut paths: Vec<PathBuf> = entries
-            .take(self.left)
-            .filter_map(|entry| Some(entry.ok()?.path()))
-            .collect();
-        self.left -= paths.len();
-        paths.sort();
-        for path in paths {
+        for path in self.entries(folder) {
             let is_hidden = path
                 .file_name()
                 .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
@@ -96,10 +93,7 @@ impl Walk {
 
     /// `models--org--repo/snapshots/commit/…`, where files are links to the cache's blobs.
     fn hub(&mut self, folder: &Path, found: &mut Vec<Found>) {
-        let Ok(repositories) = fs::read_dir(folder) else {
-            return;
-        };
-        for path in repositories.filter_map(|entry| Some(entry.ok()?.path())) {
+        for path in self.entries(folder) {
             let name = path
                 .file_name()
                 .unwrap_or_default()
@@ -108,14 +102,49 @@ impl Walk {
             let Some(repository) = name.strip_prefix("models--").map(|name| name.replace("--", "/")) else {
                 continue;
             };
-            self.files(&path.join("snapshots"), 4, &mut |path| {
-                found.extend(gguf(path, Keeper::HuggingFace).map(|found| Found {
-                    repository: Some(repository.clone()),
-                    ..found
-                }));
-            });
+            let mut snapshots = self.entries(&path.join("snapshots"));
+            prefer_current(&mut snapshots, &main_commit(&path));
+            for snapshot in snapshots {
+                self.files(&snapshot, 3, &mut |path| {
+                    found.extend(gguf(path, Keeper::HuggingFace).map(|found| Found {
+                        repository: Some(repository.clone()),
+                        ..found
+                    }));
+                });
+            }
         }
     }
+
+    /// What is in a folder, in order.
+    fn entries(&mut self, folder: &Path) -> Vec<PathBuf> {
+        let entries = fs::read_dir(folder).into_iter().flatten();
+        let mut paths: Vec<PathBuf> = entries
+            .take(self.left)
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .collect();
+        self.left -= paths.len();
+        paths.sort();
+        paths
+    }
+}
+
+/// The commit that a repository's main branch was at when it was downloaded last; empty if that is not
+/// known.
+fn main_commit(repository: &Path) -> String {
+    let mut commit = String::new();
+    let file = File::open(repository.join("refs/main"));
+    // What cannot be read names no commit.
+    let _ = file.and_then(|file| file.take(MAX_COMMIT_BYTES).read_to_string(&mut commit));
+    commit.trim().to_owned()
+}
+
+/// Puts the snapshot of that commit first, then the newest: names of commits have no order.
+fn prefer_current(snapshots: &mut [PathBuf], commit: &str) {
+    snapshots.sort_by_cached_key(|snapshot| {
+        let is_current = snapshot.file_name().is_some_and(|name| name == commit);
+        let modified = snapshot.metadata().and_then(|metadata| metadata.modified());
+        Reverse((is_current, modified.unwrap_or(SystemTime::UNIX_EPOCH)))
+    });
 }
 
 /// The model that a file is, if it is one that can be served.
@@ -281,6 +310,27 @@ mod tests {
                 named("qwen3:8b", Keeper::Ollama),
             ]
         );
+    }
+
+    #[test]
+    fn of_a_repository_s_snapshots_the_current_one_comes_first() {
+        let disk = Disk::new();
+        let snapshots = "hub/models--org--repo/snapshots";
+        for (commit, age) in [("aa", 20), ("bb", 30), ("cc", 10)] {
+            let path = disk.write(&format!("{snapshots}/{commit}/d.gguf"), "GGUF");
+            let folder = File::open(path.parent().unwrap()).unwrap();
+            let time = SystemTime::now() - std::time::Duration::from_secs(age);
+            folder.set_modified(time).unwrap();
+        }
+        let order = |disk: &Disk| {
+            let others = vec![(Keeper::HuggingFace, disk.0.path().join("hub"))];
+            let found = scan(&Places { store: None, others });
+            let commit = |found: Found| found.path.parent()?.file_name()?.to_str().map(str::to_owned);
+            found.into_iter().filter_map(commit).collect::<Vec<_>>()
+        };
+        assert_eq!(order(&disk), ["cc", "aa", "bb"], "the newest");
+        disk.write("hub/models--org--repo/refs/main", "bb\n");
+        assert_eq!(order(&disk), ["bb", "cc", "aa"], "what the branch is at");
     }
 
     #[test]

@@ -166,6 +166,31 @@ fn what_is_wrong_with_a_request_is_named() {
 }
 
 #[test]
+fn each_answer_has_an_id_and_each_wrong_method_is_told_the_right_ones() {
+    let daemon = Start::model("tiny").ready();
+    for (path, header, allowed) in [
+        ("/v1/chat/completions", Some("x-request-id"), "POST"),
+        ("/v1/responses", Some("x-request-id"), "POST"),
+        ("/v1/messages", Some("request-id"), "POST"),
+        ("/api/chat", None, "POST"),
+    ] {
+        let refused = daemon.get(path);
+        assert_eq!(
+            (refused.status, refused.header("allow")),
+            (405, Some(allowed)),
+            "{path}"
+        );
+        for answer in [refused, daemon.post(path, &json!({}))] {
+            for name in ["request-id", "x-request-id"] {
+                let id = answer.header(name);
+                assert_eq!(id.is_some(), header == Some(name), "{path}: {name}: {id:?}");
+                assert!(id.is_none_or(|id| id.starts_with("req_")), "{id:?}");
+            }
+        }
+    }
+}
+
+#[test]
 fn a_request_is_one_line_of_the_log_with_its_timings_and_without_its_text() {
     let daemon = Start::model("tiny").word("-vv").ready();
     let body = json!({"messages": [{"role": "user", "content": "My word is Xylograph."}], "stop": ["Quux"]});

@@ -159,6 +159,36 @@ fn a_daemon_that_is_told_to_end_while_it_downloads_ends_and_goes_on_later() {
 }
 
 #[test]
+fn an_interrupted_download_is_listed_and_removed_but_not_under_a_process() {
+    let user = User::new();
+    let rate = user.publish().len() as u64 / 8;
+    user.hub
+        .behave(|behaviour| behaviour.bytes_per_second = Some(rate));
+    let mut process = user.start.clone().word("download").word(NAME).process();
+    eventually("bytes are there for certain", DEADLINE, || {
+        let rows = user.rows(&["models"]);
+        let done = rows.first()?["download"]["done_bytes"].as_u64()?;
+        (done > 0 && rows[0]["download"]["running"] == true).then_some(())
+    });
+    let ended = user.run(&["models", "rm", NAME, "--yes"]);
+    assert_eq!(ended.code, Some(66), "{}", told(&ended));
+    assert!(told(&ended).contains("by another process"), "{}", told(&ended));
+    process.signal(Signal::KILL);
+    process.end(DEADLINE);
+    let row = &user.rows(&["models"])[0];
+    assert_eq!(
+        (&row["name"], &row["download"]["running"]),
+        (&NAME.into(), &false.into())
+    );
+    let listed = user.run(&["models"]).out.join("\n");
+    assert!(listed.contains("interrupted"), "{listed}");
+    let ended = user.run(&["models", "rm", "qwen3", "--yes"]);
+    assert_eq!(ended.code, Some(0), "{}", told(&ended));
+    assert_eq!(fs::read_dir(&user.store).unwrap().count(), 0);
+    assert_eq!(user.rows(&["models"]), Vec::<Value>::new());
+}
+
+#[test]
 fn a_repository_s_quantizations_are_told_where_the_wanted_one_is_missing() {
     let user = User::new();
     for file in ["m-Q4_K_M.gguf", "m-Q8_0.gguf", "README.md"] {
@@ -181,6 +211,21 @@ fn a_repository_s_quantizations_are_told_where_the_wanted_one_is_missing() {
         .ready();
     assert_eq!(daemon.get("/v1/models").ok()["data"][0]["id"], "m-Q4_K_M");
     assert!(user.hub.log().is_empty());
+}
+
+#[test]
+fn parts_that_do_not_fit_together_are_refused_before_the_first_is_asked_for() {
+    let user = User::new();
+    for part in ["m-Q4_K_M-00001-of-00002.gguf", "m-Q4_K_M-00002-of-00002.gguf"] {
+        user.hub
+            .add("org/m-GGUF", part, fs::read(model(Kind::Least)).unwrap());
+    }
+    user.hub.behave(|behaviour| behaviour.false_size = Some(1 << 50));
+    let ended = user.run(&["download", "org/m-GGUF"]);
+    assert_eq!(ended.code, Some(73), "{}", told(&ended));
+    let both = (2u64 << 50).to_string();
+    assert!(told(&ended).contains(&both), "{}", told(&ended));
+    assert_eq!(user.hub.log().len(), 1, "only the list was asked for");
 }
 
 #[test]

@@ -84,3 +84,27 @@ fn nothing_is_saved_unless_it_was_asked_for() {
     end(daemon);
     assert_eq!(saved(&start), Vec::<PathBuf>::new());
 }
+
+#[test]
+fn a_second_signal_ends_the_saving_at_once_and_says_what_is_lost() {
+    for second in [Signal::TERM, Signal::INT] {
+        let start = start();
+        let mut daemon = start.ready();
+        ask(&daemon);
+        let engine = daemon.engine();
+        // A disk that takes for ever.
+        engine.signal(Signal::STOP);
+        daemon.process.signal(Signal::TERM);
+        daemon.process.err.line("a second Ctrl-C ends at once", DEADLINE);
+        daemon.process.signal(second);
+        assert_eq!(daemon.process.end(DEADLINE).code(), Some(0));
+        assert!(!engine.runs());
+        let lines = daemon.process.err.all(DEADLINE).join("\n");
+        assert!(lines.contains("are lost"), "{lines}");
+        assert!(
+            !lines.contains("did not end within"),
+            "it was waited for: {lines}"
+        );
+        assert_eq!(saved(&start), Vec::<PathBuf>::new());
+    }
+}

@@ -193,6 +193,7 @@ def test_what_is_no_request_is_refused(tiny: Server, path: str) -> None:
         assert response.json()["error"]["type"] == "invalid_request_error"
     response = tiny.get(path)
     assert (response.status_code, response.json()["type"]) == (405, "error")
+    assert response.headers["allow"] == "POST" and response.headers["request-id"].startswith("req_")
     response = tiny.post(path, content=b" " * (33 << 20))
     assert (response.status_code, response.json()["error"]["type"]) == (413, "request_too_large")
 

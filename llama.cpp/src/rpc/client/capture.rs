@@ -10,12 +10,7 @@ use crate::rpc::graph::{Graph, Place, Tensor, View};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Location {
     /// In a buffer of the device.
-    Own {
-        /// Where.
-        place: Place,
-        /// In a buffer of weights.
-        weight: bool,
-    },
+    Own(Place),
     /// Nowhere.
     None,
     /// In memory that the device does not have.
@@ -51,10 +46,28 @@ pub(super) unsafe fn capture(
     };
     for node in nodes {
         // SAFETY: the caller says that the node lives, and what it refers to.
-        let index = unsafe { capture.node(&**node)? };
+        let node = unsafe { &**node };
+        // ggml leaves views of other devices' tensors between the nodes; they compute nothing.
+        if only_looks(node.op) && (capture.locate)(node) == Location::Foreign {
+            continue;
+        }
+        // SAFETY: as above.
+        let index = unsafe { capture.node(node)? };
         capture.graph.nodes.push(index);
     }
     Ok(capture.graph)
+}
+
+/// Whether an operation makes nothing.
+fn only_looks(op: sys::ggml_op) -> bool {
+    [
+        sys::GGML_OP_NONE,
+        sys::GGML_OP_VIEW,
+        sys::GGML_OP_RESHAPE,
+        sys::GGML_OP_PERMUTE,
+        sys::GGML_OP_TRANSPOSE,
+    ]
+    .contains(&op)
 }
 
 impl<L: Fn(&sys::ggml_tensor) -> Location> Capture<L> {
@@ -96,21 +109,18 @@ impl<L: Fn(&sys::ggml_tensor) -> Location> Capture<L> {
 
     /// What a tensor is, without what makes it.
     unsafe fn tensor(&mut self, tensor: &sys::ggml_tensor) -> Result<Tensor, CaptureFault> {
-        let location = (self.locate)(tensor);
-        let (place, view) = match location {
+        let view = if tensor.view_src.is_null() {
+            None
+        } else {
+            // SAFETY: the owner of a view outlives it.
+            let of = unsafe { self.source(&*tensor.view_src)? };
+            let offset = tensor.view_offs as u64;
+            Some(View { of, offset })
+        };
+        let place = match (self.locate)(tensor) {
             Location::Foreign => return Err(CaptureFault::Foreign),
-            Location::None => (None, None),
-            Location::Own { place, weight } if weight && !tensor.view_src.is_null() => {
-                // SAFETY: the owner of a view outlives it.
-                let of = unsafe { self.source(&*tensor.view_src)? };
-                let offset = tensor.view_offs as u64;
-                let owner = Place {
-                    offset: place.offset.wrapping_sub(offset),
-                    ..place
-                };
-                (Some(owner), Some(View { of, offset }))
-            }
-            Location::Own { place, .. } => (Some(place), None),
+            Location::None => None,
+            Location::Own(place) => Some(place),
         };
         Ok(Tensor {
             element: tensor.type_,

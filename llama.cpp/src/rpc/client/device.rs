@@ -50,6 +50,7 @@ struct State {
     ways: HashMap<NodeId, Way>,
     /// The worker has the model's file.
     has_file: bool,
+    has_weights: bool,
 }
 
 /// A remote device, or one of this machine that is driven like one.
@@ -194,6 +195,11 @@ impl Device {
         self.flush();
     }
 
+    /// Whether llama.cpp put weights on it.
+    pub(super) fn computes(&self) -> bool {
+        lock(&self.state).has_weights
+    }
+
     fn append(&self, command: Command, payload: &[u8]) {
         if self.shared.has_failed() {
             return;
@@ -206,18 +212,31 @@ impl Device {
     }
 
     /// Where a tensor lies for this device.
-    fn locate(&self, tensor: &sys::ggml_tensor) -> Location {
-        if tensor.data.is_null() {
+    ///
+    /// # Safety
+    /// The tensor, and what it is a view of, are live.
+    unsafe fn locate(&self, tensor: &sys::ggml_tensor) -> Location {
+        // A view that nobody allocated is where its owner is.
+        // SAFETY: the caller says that the owner is live.
+        let owner = unsafe { tensor.view_src.as_ref() };
+        let buffer = match owner {
+            Some(owner) if tensor.buffer.is_null() => owner.buffer,
+            _ => tensor.buffer,
+        };
+        let data = match owner {
+            Some(owner) if tensor.data.is_null() && !owner.data.is_null() => {
+                owner.data.wrapping_byte_add(tensor.view_offs)
+            }
+            _ => tensor.data,
+        };
+        if data.is_null() {
             return Location::None;
         }
         // SAFETY: a tensor's buffer is live as long as the tensor.
-        match unsafe { own_buffer(tensor.buffer) } {
+        match unsafe { own_buffer(buffer) } {
             Some((buffer, weight)) if ptr::eq(buffer.device, self) => {
                 buffer.announce(weight);
-                Location::Own {
-                    place: buffer.place(tensor.data),
-                    weight,
-                }
+                Location::Own(buffer.place(data))
             }
             _ => Location::Foreign,
         }
@@ -319,6 +338,7 @@ impl Device {
             .into_owned();
         let place = buffer.place(tensor.data);
         let mut state = lock(&self.state);
+        state.has_weights = true;
         let load = Load {
             op: state.uses.get(&name).copied().unwrap_or(0),
             name,

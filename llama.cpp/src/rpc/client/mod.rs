@@ -371,6 +371,17 @@ impl Split {
         self.shared.barrier(&nodes, number, progress)
     }
 
+    /// Queues that compute.
+    pub fn queues(&self) -> usize {
+        let devices = self.devices.iter().filter(|device| device.computes());
+        devices.count()
+    }
+
+    /// Calls `tell` when a node is lost.
+    pub fn when_lost(&self, tell: impl FnOnce(&Lost) + Send + 'static) {
+        self.shared.when_lost(tell);
+    }
+
     /// What all its devices share.
     pub fn shared(&self) -> &Arc<Shared> {
         &self.shared
@@ -415,7 +426,9 @@ fn new_session() -> io::Result<SessionId> {
 
 fn describe(error: &io::Error) -> String {
     match error.kind() {
-        io::ErrorKind::UnexpectedEof => "it closed the connection".into(),
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {
+            "it closed the connection".into()
+        }
         io::ErrorKind::TimedOut => format!("it was silent for {:.1} s", SILENCE.as_secs_f64()),
         _ => error.to_string(),
     }

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use super::device::Device;
 use super::shared::{Lost, Shared};
+use crate::llama::Target;
 use crate::rpc::link::lock;
 use crate::rpc::wire::ReadId;
 
@@ -13,9 +14,8 @@ use crate::rpc::wire::ReadId;
 pub struct Post {
     reads: Vec<ReadId>,
     /// Where llama.cpp would look for them.
-    pub into: *mut u8,
-    /// How many bytes.
-    pub size: usize,
+    into: *mut u8,
+    size: usize,
     shared: Arc<Shared>,
 }
 
@@ -23,6 +23,14 @@ pub struct Post {
 unsafe impl Send for Post {}
 
 impl Post {
+    /// Where llama.cpp expects them.
+    pub fn target(&self) -> Target {
+        Target {
+            address: self.into,
+            bytes: self.size,
+        }
+    }
+
     /// Waits for the bytes.
     ///
     /// # Errors

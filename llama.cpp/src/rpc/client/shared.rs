@@ -66,12 +66,22 @@ struct State {
     timeline: Timeline,
 }
 
+/// Who wants to know of a loss.
+struct Watcher(Box<dyn FnOnce(&Lost) + Send>);
+
+impl std::fmt::Debug for Watcher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Watcher")
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Shared {
     nodes: Vec<Node>,
     state: Mutex<State>,
     changed: Condvar,
+    watcher: Mutex<Option<Watcher>>,
     /// The same as `state.lost.is_some()`, for those that must not wait.
     failed: AtomicBool,
     step: AtomicU64,
@@ -85,6 +95,7 @@ impl Shared {
             nodes,
             state: Mutex::default(),
             changed: Condvar::new(),
+            watcher: Mutex::default(),
             failed: AtomicBool::new(false),
             step: AtomicU64::new(0),
             numbers: AtomicU64::new(1),
@@ -165,11 +176,24 @@ impl Shared {
             cause: cause.into(),
         };
         tracing::error!(node = lost.node, cause = lost.cause, "the split has lost a node");
-        state.lost = Some(lost);
+        state.lost = Some(lost.clone());
         self.failed.store(true, Ordering::Release);
         drop(state);
         self.close();
         self.changed.notify_all();
+        if let Some(Watcher(tell)) = lock(&self.watcher).take() {
+            tell(&lost);
+        }
+    }
+
+    /// Calls `tell` when a node is lost, or at once if one is. One call is remembered.
+    pub(super) fn when_lost(&self, tell: impl FnOnce(&Lost) + Send + 'static) {
+        *lock(&self.watcher) = Some(Watcher(Box::new(tell)));
+        if let Some(lost) = self.lost()
+            && let Some(Watcher(tell)) = lock(&self.watcher).take()
+        {
+            tell(&lost);
+        }
     }
 
     /// Ends all links.

@@ -97,10 +97,11 @@ impl Library {
         let mut unknown = Vec::new();
         for path in listing.files.keys() {
             match self.recall(&listing, path) {
+                Some(known) if known.outline != wanted.outline => {}
                 Some(known) if known.fingerprint == Some(wanted.fingerprint) => {
                     search.look_at(path, wanted, &listing, &self.memory);
                 }
-                Some(known) if known.fingerprint.is_some() || known.outline != wanted.outline => {}
+                Some(known) if known.fingerprint.is_some() => {}
                 _ if fits(&listing, path, &wanted.outline) => unknown.push(path),
                 _ => {}
             }

@@ -71,7 +71,8 @@ impl Memory {
         Self::new(None, SETTLING)
     }
 
-    pub(super) fn new(file: Option<PathBuf>, settling: Duration) -> Self {
+    /// Like those two, for files that have been left alone for so long; tests have no 2 s to wait.
+    pub(in crate::rpc) fn new(file: Option<PathBuf>, settling: Duration) -> Self {
         let by_path = file.as_deref().map(load).unwrap_or_default();
         Self {
             file,

@@ -168,10 +168,10 @@ fn plain_tensor(tensor: &Tensor, memory: &Memory) -> sys::ggml_tensor {
             out.data = allocation.at(place.offset);
         }
         Some(Buffer::Weights { weights, .. }) => {
-            if let Some(weight) = weights.get(&place.offset) {
-                let offset = tensor.view.map_or(0, |view| view.offset as usize);
+            let offset = tensor.view.map_or(0, |view| view.offset);
+            if let Some(weight) = weights.get(&place.offset.wrapping_sub(offset)) {
                 out.buffer = weight.tensor.buffer;
-                out.data = weight.tensor.data.wrapping_byte_add(offset);
+                out.data = weight.tensor.data.wrapping_byte_add(offset as usize);
                 out.extra = weight.tensor.extra;
             }
         }

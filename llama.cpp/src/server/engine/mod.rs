@@ -5,8 +5,9 @@
 //! holds. It knows nothing of HTTP or JSON.
 
 mod embedder;
+mod flow;
 mod logprobs;
-mod pipeline;
+pub(crate) mod pipeline;
 mod placement;
 mod policy;
 mod request;
@@ -17,7 +18,7 @@ mod state;
 pub mod task;
 mod text;
 
-use std::sync::{Arc, mpsc as thread_channel};
+use std::sync::{Arc, OnceLock, mpsc as thread_channel};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -28,7 +29,9 @@ pub use state::EngineState;
 use crate::gguf::Value;
 use crate::llama::{ChatTemplates, Context, ContextParams, Error, Model, Token};
 use crate::priority;
+use crate::rpc::client::Split;
 use embedder::Embedder;
+use pipeline::Pipeline;
 use placement::CacheKind;
 use request::{Chooser, Request};
 pub use runner::PROMPT_ROWS;
@@ -48,6 +51,8 @@ enum Command {
     Embed(Embed),
     /// Saves the slots; answered when that is done.
     Save(oneshot::Sender<()>),
+    /// A node of the split is lost.
+    Lost(String),
 }
 
 /// What is known of a model's file.
@@ -72,6 +77,8 @@ pub struct EngineParams {
     pub queue: u32,
     /// Where slots' caches are kept from one start to the next.
     pub saved: Option<SlotFiles>,
+    /// Where the model's devices are, if it is split.
+    pub split: Option<Arc<Split>>,
 }
 
 /// The handle of a running engine. It ends when all handles are gone.
@@ -92,6 +99,7 @@ struct About {
     context: u32,
     slots: u32,
     embed_limit: u32,
+    lost: Arc<OnceLock<String>>,
 }
 
 impl Engine {
@@ -127,13 +135,24 @@ impl Engine {
 
         let (commands, received) = thread_channel::channel();
         let (published, state) = watch::channel(EngineState::default());
+        let lost = Arc::new(OnceLock::new());
+        if let Some(split) = &params.split {
+            let commands = commands.clone();
+            // A loop that is gone needs no telling.
+            split.when_lost(move |lost| drop(commands.send(Command::Lost(lost.to_string()))));
+        }
+        let pipeline = context.map(|context| match params.split {
+            Some(split) => Pipeline::over(context, split),
+            None => Pipeline::new(context),
+        });
         let runner = Runner::new(
-            context,
+            pipeline,
             slots,
             limits,
             Box::new(make_embedder),
             published,
             params.saved,
+            lost.clone(),
         );
         thread::Builder::new()
             .name("engine".into())
@@ -150,6 +169,7 @@ impl Engine {
             context: size,
             slots,
             embed_limit,
+            lost,
         };
         let places = Arc::new(Semaphore::new((slots + params.queue) as usize));
         Ok(Self {
@@ -204,8 +224,14 @@ impl Engine {
         };
         self.commands
             .send(Command::Generate(Box::new(request)))
-            .map_err(|_| Failure::ShuttingDown)?;
+            .map_err(|_| self.gone())?;
         Ok(answer)
+    }
+
+    /// Why the loop takes nothing more.
+    fn gone(&self) -> Failure {
+        let lost = self.about.lost.get();
+        lost.map_or(Failure::ShuttingDown, |lost| Failure::Lost(lost.clone()))
     }
 
     fn busy(&self) -> Failure {
@@ -237,7 +263,7 @@ impl Engine {
         let (reply, answer) = oneshot::channel();
         self.commands
             .send(Command::Embed(Embed { tokens, reply }))
-            .map_err(|_| Failure::ShuttingDown)?;
+            .map_err(|_| self.gone())?;
         Ok(answer)
     }
 
@@ -255,7 +281,13 @@ impl Engine {
         *self.state.borrow()
     }
 
-    /// Returns when the loop has ended, which it does by itself only if it panicked.
+    /// Which node of the split is lost, and why, if one is: the loop has ended then.
+    pub fn lost(&self) -> Option<&str> {
+        self.about.lost.get().map(String::as_str)
+    }
+
+    /// Returns when the loop has ended, which it does by itself only if it panicked, or a node of the
+    /// split is lost.
     pub async fn ended(&self) {
         let mut state = self.state.clone();
         while state.changed().await.is_ok() {}

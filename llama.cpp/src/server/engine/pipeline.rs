@@ -4,23 +4,36 @@
 //! submitted and one is in flight at most; where devices queue, as those of a split do, more are.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::llama::{Batch, Context, Decoded, Error};
+use crate::llama::{Batch, Context, Decoded, Error, Rows, Target};
+use crate::rpc::client::{Post, Split};
 
 /// Computes steps in order; `T` is what the caller wants back with a step's results.
 #[derive(Debug)]
 pub struct Pipeline<T> {
     context: Context,
+    split: Option<Arc<Split>>,
     depth: usize,
-    in_flight: VecDeque<(Instant, T)>,
+    in_flight: VecDeque<Flight<T>>,
+}
+
+/// A step on its way.
+#[derive(Debug)]
+struct Flight<T> {
+    since: Instant,
+    number: u64,
+    step: T,
+    /// What the devices of a split will answer; nothing where the context has it.
+    answer: Option<(Rows, Vec<Post>)>,
 }
 
 /// What became of a step.
 #[derive(Debug)]
 pub enum Submitted<T> {
-    /// It is on its way.
-    InFlight,
+    /// It is on its way, under this number.
+    InFlight(u64),
     /// The cache has no room for it; nothing changed.
     NoRoom(T),
     /// llama.cpp could not compute it.
@@ -30,6 +43,8 @@ pub enum Submitted<T> {
 /// A step whose results are in the context.
 #[derive(Debug)]
 pub struct Finished<T> {
+    /// Its number.
+    pub number: u64,
     /// What was submitted with it.
     pub step: T,
     /// From submission to results.
@@ -39,13 +54,37 @@ pub struct Finished<T> {
 }
 
 impl<T> Pipeline<T> {
-    /// A pipeline over `context` with up to `depth` steps in flight.
-    pub fn new(context: Context, depth: usize) -> Self {
+    /// A pipeline over `context`, whose steps are computed while they are submitted.
+    pub fn new(context: Context) -> Self {
         Self {
             context,
-            depth,
+            split: None,
+            depth: 1,
             in_flight: VecDeque::new(),
         }
+    }
+
+    /// A pipeline over `context`, whose devices are those of `split`.
+    pub fn over(context: Context, split: Arc<Split>) -> Self {
+        Self {
+            split: Some(split),
+            ..Self::new(context)
+        }
+    }
+
+    /// Up to so many steps may be in flight.
+    pub fn set_depth(&mut self, depth: usize) {
+        self.depth = depth.max(1);
+    }
+
+    /// The devices' side, if the model is split.
+    pub fn split(&self) -> Option<&Arc<Split>> {
+        self.split.as_ref()
+    }
+
+    /// Steps in flight.
+    pub fn in_flight(&self) -> impl Iterator<Item = &T> {
+        self.in_flight.iter().map(|flight| &flight.step)
     }
 
     /// The context: its cache, and the logits of the step that was taken last.
@@ -66,24 +105,75 @@ impl<T> Pipeline<T> {
     /// Sends a step on its way.
     pub fn submit(&mut self, batch: &mut Batch, step: T) -> Submitted<T> {
         let since = Instant::now();
-        match self.context.decode(batch) {
+        let (number, decoded, answer) = match &self.split {
+            Some(split) => queue(split, &mut self.context, batch),
+            None => (0, self.context.decode(batch), None),
+        };
+        match decoded {
             Ok(Decoded::Done) => {
-                self.in_flight.push_back((since, step));
-                Submitted::InFlight
+                self.in_flight.push_back(Flight {
+                    since,
+                    number,
+                    step,
+                    answer,
+                });
+                Submitted::InFlight(number)
             }
             Ok(Decoded::NoRoom) => Submitted::NoRoom(step),
-            Err(error) => Submitted::Failed(step, error),
+            Err(error) => Submitted::Failed(step, self.lost().unwrap_or(error)),
         }
+    }
+
+    /// Why nothing will ever be computed again.
+    pub fn lost(&self) -> Option<Error> {
+        let lost = self.split.as_ref()?.shared().lost()?;
+        Some(Error::Lost(lost.to_string()))
     }
 
     /// Waits for the oldest step. `None` if none is in flight.
     pub fn take(&mut self) -> Option<Finished<T>> {
-        let (since, step) = self.in_flight.pop_front()?;
-        let outcome = self.context.synchronize();
+        let Flight {
+            since,
+            number,
+            step,
+            answer,
+        } = self.in_flight.pop_front()?;
+        let outcome = match answer {
+            None => self.context.synchronize(),
+            Some((rows, posts)) => collect(rows, posts).map(|rows| self.context.adopt(rows)),
+        };
         Some(Finished {
+            number,
             step,
             time: since.elapsed(),
             outcome,
         })
     }
+}
+
+/// Queues a step on the devices of a split.
+fn queue(
+    split: &Split,
+    context: &mut Context,
+    batch: &mut Batch,
+) -> (u64, Result<Decoded, Error>, Option<(Rows, Vec<Post>)>) {
+    let number = split.begin_step().0;
+    let decoded = context.decode_queued(batch);
+    let posts = split.end_step();
+    if !matches!(decoded, Ok(Decoded::Done)) {
+        return (number, decoded, None);
+    }
+    let targets: Vec<Target> = posts.iter().map(Post::target).collect();
+    // SAFETY: the posts are the reads of logits of this step, and their answers go elsewhere.
+    let rows = unsafe { context.expect_rows(&targets) };
+    (number, decoded, Some((rows, posts)))
+}
+
+/// Waits for a step's logits.
+fn collect(mut rows: Rows, posts: Vec<Post>) -> Result<Rows, Error> {
+    for post in posts {
+        let bytes = post.wait().map_err(|lost| Error::Lost(lost.to_string()))?;
+        rows.append(&bytes);
+    }
+    Ok(rows)
 }

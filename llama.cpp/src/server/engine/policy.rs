@@ -36,12 +36,13 @@ pub struct Share {
 }
 
 /// Composes a step: `wants` are the slots that are not in flight, longest waiting first; `batch` is
-/// the most tokens of a step. Answers come first, prefill in the order given.
-pub fn compose(wants: &[(SlotId, Want)], batch: usize, costs: &StepCosts) -> Vec<Share> {
+/// the most tokens of a step, `most_answers` the most answers of it. Answers come first, prefill in the
+/// order given.
+pub fn compose(wants: &[(SlotId, Want)], batch: usize, most_answers: usize, costs: &StepCosts) -> Vec<Share> {
     let mut shares: Vec<Share> = wants
         .iter()
         .filter(|(_, want)| *want == Want::Decode)
-        .take(batch)
+        .take(batch.min(most_answers.max(1)))
         .map(|(slot, _)| Share {
             slot: *slot,
             tokens: 1,
@@ -125,7 +126,7 @@ fn blend(average: &mut Option<f64>, value: f64) {
 
 /// A straight line through recent points, by least squares.
 #[derive(Debug, Clone, Default)]
-struct Line {
+pub(super) struct Line {
     weight: f64,
     x: f64,
     y: f64,
@@ -134,7 +135,7 @@ struct Line {
 }
 
 impl Line {
-    fn record(&mut self, x: f64, y: f64) {
+    pub(super) fn record(&mut self, x: f64, y: f64) {
         let y = if self.weight > 0.0 {
             y.min(4.0 * (self.intercept() + self.slope() * x))
         } else {
@@ -165,6 +166,11 @@ impl Line {
         slope.max(1e-9)
     }
 
+    /// The line's value.
+    pub(super) fn at(&self, x: f64) -> f64 {
+        self.intercept() + self.slope() * x
+    }
+
     fn intercept(&self) -> f64 {
         if self.weight == 0.0 {
             return 0.0;
@@ -188,7 +194,7 @@ mod tests {
 
     #[test]
     fn a_prompt_alone_fills_the_batch() {
-        let shares = compose(&slots(&[Want::Prefill(1000)]), 512, &StepCosts::default());
+        let shares = compose(&slots(&[Want::Prefill(1000)]), 512, 8, &StepCosts::default());
         assert_eq!(
             shares,
             [Share {
@@ -219,7 +225,7 @@ mod tests {
         fn prefill(&self, costs: &mut StepCosts, length: usize) -> (usize, f64) {
             let (mut left, mut steps, mut total) = (length, 0, 0.0);
             while left > 0 {
-                let shares = compose(&slots(&[Want::Decode, Want::Prefill(left)]), 512, costs);
+                let shares = compose(&slots(&[Want::Decode, Want::Prefill(left)]), 512, 8, costs);
                 let prefill = shares.iter().skip(1).map(|share| share.tokens).sum();
                 let time = self.time(prefill);
                 costs.record(1, prefill, Duration::from_secs_f64(time));
@@ -315,7 +321,7 @@ mod tests {
                 costs.record(answers, prefill, Duration::from_micros(time_us));
             }
             let wants = slots(&wants);
-            let shares = compose(&wants, batch, &costs);
+            let shares = compose(&wants, batch, usize::MAX, &costs);
             prop_assert!(shares.iter().map(|share| share.tokens).sum::<usize>() <= batch);
             for (slot, want) in &wants {
                 let tokens: Vec<usize> =

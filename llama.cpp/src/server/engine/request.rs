@@ -78,12 +78,13 @@ pub struct Request {
     pub task: Generate,
     /// How tokens are chosen.
     pub chooser: Chooser,
+    /// One of the places that slots and queue have together; given back when the request ends, before
+    /// the client can see that by the end of `events`.
+    pub _place: OwnedSemaphorePermit,
     /// The way back.
     pub events: mpsc::UnboundedSender<Event>,
     /// When it was asked.
     pub since: Instant,
-    /// One of the places that slots and queue have together; given back when the request ends.
-    pub _place: OwnedSemaphorePermit,
 }
 
 impl Request {

@@ -2,12 +2,14 @@
 
 use std::collections::VecDeque;
 use std::sync::mpsc::{Receiver, TryRecvError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::watch;
 
 use super::Command;
 use super::embedder::Embedder;
+use super::flow::{Flow, Stage};
 use super::pipeline::{Finished, Pipeline, Submitted};
 use super::placement::{CacheKind, SlotView, place};
 use super::policy::{Share, StepCosts, compose};
@@ -16,7 +18,7 @@ use super::saved::SlotFiles;
 use super::slot::{Sequence, SlotId, Want};
 use super::state::EngineState;
 use super::task::{Embed, Failure, FinishReason};
-use crate::llama::{Batch, Context, Error, Token};
+use crate::llama::{Batch, Error, Token};
 
 /// Rows of logits that a step can have beyond one for each slot: prompts whose own log
 /// probabilities are wanted are computed in pieces of this many tokens.
@@ -43,6 +45,14 @@ struct Slot {
     since: u64,
 }
 
+impl Slot {
+    /// Whether its answer gets a token in every step.
+    fn is_answering(&self) -> bool {
+        let want = self.sequence.want();
+        self.running.is_some() && !self.parked && !matches!(want, Want::Prefill(_))
+    }
+}
+
 /// The part of a step that belongs to a slot.
 #[derive(Debug)]
 struct Part {
@@ -57,7 +67,7 @@ struct Part {
 }
 
 #[derive(Debug)]
-struct Step {
+pub struct Step {
     parts: Vec<Part>,
     answers: usize,
     prefill: usize,
@@ -73,26 +83,32 @@ pub struct Runner {
     ready_embedder: Option<Embedder>,
     limits: Limits,
     costs: StepCosts,
+    /// Where the model is split.
+    flow: Option<Flow>,
     batch: Batch,
     clock: u64,
     state: EngineState,
     published: watch::Sender<EngineState>,
     files: Option<SlotFiles>,
+    lost: Arc<OnceLock<String>>,
 }
 
 impl Runner {
-    /// A loop over `context`, if the model makes text, with `slots` slots, and an embedder that is
+    /// A loop over `pipeline`, if the model makes text, with `slots` slots, and an embedder that is
     /// made when it is first needed. With `files`, slots begin with what was saved there.
     pub fn new(
-        context: Option<Context>,
+        pipeline: Option<Pipeline<Step>>,
         slots: u32,
         limits: Limits,
         embedder: Box<dyn FnMut() -> Result<Embedder, Failure> + Send>,
         published: watch::Sender<EngineState>,
         files: Option<SlotFiles>,
+        lost: Arc<OnceLock<String>>,
     ) -> Self {
+        let split = pipeline.as_ref().and_then(Pipeline::split);
         Self {
-            pipeline: context.map(|context| Pipeline::new(context, 1)),
+            flow: split.map(|split| Flow::new(split.queues())),
+            pipeline,
             slots: (0..slots).map(|_| Slot::default()).collect(),
             queue: VecDeque::new(),
             embeds: VecDeque::new(),
@@ -105,6 +121,7 @@ impl Runner {
             state: EngineState::default(),
             published,
             files,
+            lost,
         }
     }
 
@@ -124,6 +141,10 @@ impl Runner {
 
     /// Takes in what came; waits for it if there is nothing else to do. `false` at the end.
     fn receive(&mut self, commands: &Receiver<Command>) -> bool {
+        if self.lost.get().is_some() {
+            commands.try_iter().for_each(|command| self.accept(command));
+            return false;
+        }
         if self.is_idle() {
             match commands.recv() {
                 Ok(command) => self.accept(command),
@@ -158,6 +179,7 @@ impl Runner {
                 // Whoever asked may be gone.
                 let _ = saved.send(());
             }
+            Command::Lost(cause) => self.lose(cause),
         }
     }
 
@@ -223,6 +245,12 @@ impl Runner {
                 tracing::warn!(error, slot = index, "a slot's cache was not saved");
             }
         }
+    }
+
+    /// A node of the split is lost: nothing more can be computed.
+    fn lose(&mut self, cause: String) {
+        // The first cause is the one that counts.
+        let _ = self.lost.set(cause);
     }
 
     fn drop_abandoned(&mut self) {
@@ -399,18 +427,65 @@ impl Runner {
         wants
     }
 
+    /// What goes into the next step.
+    fn compose(&mut self) -> Vec<Share> {
+        let wants = self.wants();
+        let (Some(flow), Some(pipeline)) = (&self.flow, &mut self.pipeline) else {
+            return compose(&wants, self.limits.batch, wants.len(), &self.costs);
+        };
+        let answers_wait = wants.iter().any(|(_, want)| *want == Want::Decode);
+        let answers_on_their_way = pipeline.in_flight().any(|step| step.answers > 0);
+        if answers_on_their_way && !answers_wait {
+            // Prefill goes beside answers, or they would wait for it.
+            return Vec::new();
+        }
+        let answers = self.slots.iter().filter(|slot| slot.is_answering()).count();
+        let groups = flow.groups(answers);
+        let pending = |want: &Want| match want {
+            Want::Prefill(pending) => *pending,
+            _ => 0,
+        };
+        let longest = wants.iter().map(|(_, want)| pending(want)).max().unwrap_or(0);
+        let piece = flow.piece(longest).min(self.limits.batch).max(self.slots.len());
+        let depth = if longest > 0 { flow.depth(piece) } else { 1 };
+        pipeline.set_depth(depth.max(groups));
+        compose(&wants, piece, answers.div_ceil(groups), &self.costs)
+    }
+
+    /// Takes note of what was computed when.
+    fn measure(&mut self, finished: &Finished<Step>) {
+        let split = self.pipeline.as_ref().and_then(Pipeline::split);
+        let (Some(flow), Some(split)) = (&mut self.flow, split) else {
+            return;
+        };
+        flow.returned(finished.number, finished.time);
+        for span in split.shared().take_timeline() {
+            let stage = Stage {
+                node: span.node.0,
+                queue: span.queue,
+            };
+            flow.computed(stage, span.step.0, span.time);
+        }
+    }
+
     fn submit(&mut self) -> bool {
         loop {
-            let shares = compose(&self.wants(), self.limits.batch, &self.costs);
+            let shares = self.compose();
             if shares.is_empty() {
                 return false;
             }
+            let tokens = shares.iter().map(|share| share.tokens).sum();
             let step = self.fill(&shares);
             let Some(pipeline) = &mut self.pipeline else {
                 return false;
             };
             match pipeline.submit(&mut self.batch, step) {
-                Submitted::InFlight => return true,
+                Submitted::InFlight(number) => {
+                    if let Some(flow) = &mut self.flow {
+                        flow.sent(number, tokens);
+                    }
+                    return true;
+                }
                 Submitted::NoRoom(step) => {
                     for part in &step.parts {
                         self.slots[part.slot.0 as usize].sequence.take_back(part.tokens);
@@ -512,7 +587,10 @@ impl Runner {
     }
 
     fn apply(&mut self, finished: Finished<Step>) {
-        let Finished { step, time, outcome } = finished;
+        self.measure(&finished);
+        let Finished {
+            step, time, outcome, ..
+        } = finished;
         self.state.steps_total += 1;
         self.costs.record(step.answers, step.prefill, time);
         let seconds = if step.prefill > 0 {
@@ -596,13 +674,19 @@ impl Runner {
     fn fail_slot(&mut self, index: usize, error: &Error) {
         self.state.failures_total += 1;
         if let Some(running) = self.release(index) {
-            running.fail(Failure::Engine(error.to_string()));
+            running.fail(match error {
+                Error::Lost(cause) => Failure::Lost(cause.clone()),
+                _ => Failure::Engine(error.to_string()),
+            });
         }
     }
 
     /// Ends the requests of a step that failed: what the cache has of them is unknown.
     fn fail_step(&mut self, step: &Step, error: &Error) {
         tracing::error!(%error, "a step failed");
+        if let Error::Lost(cause) = error {
+            self.lose(cause.clone());
+        }
         for part in &step.parts {
             let index = part.slot.0 as usize;
             if self.slots[index].since == part.since {
@@ -627,12 +711,18 @@ impl Runner {
     }
 
     fn shut_down(mut self) {
+        let lost = self.lost.get().cloned();
+        let failure = || lost.clone().map_or(Failure::ShuttingDown, Failure::Lost);
+        for embed in self.embeds.drain(..) {
+            // Whoever asked may be gone.
+            let _ = embed.reply.send(Err(failure()));
+        }
         for request in self.queue.drain(..) {
-            request.fail(Failure::ShuttingDown);
+            request.fail(failure());
         }
         for index in 0..self.slots.len() {
             if let Some(running) = self.release(index) {
-                running.fail(Failure::ShuttingDown);
+                running.fail(failure());
             }
         }
     }

@@ -227,6 +227,9 @@ pub enum Failure {
     /// The server ends.
     #[error("the server is shutting down; try again in a moment")]
     ShuttingDown,
+    /// A node of the split is lost, and with it what was computed.
+    #[error("{0}; try again in a moment")]
+    Lost(String),
     /// llama.cpp failed in the middle of it.
     #[error("the engine failed: {0}; try again")]
     Engine(String),

@@ -54,7 +54,7 @@ impl Blame {
                 ApiError::new(Status::TooManyRequests, ErrorCode::RateLimitExceeded, message)
                     .with_retry_after(retry_after)
             }
-            Failure::ShuttingDown => {
+            Failure::ShuttingDown | Failure::Lost(_) => {
                 ApiError::new(Status::Unavailable, ErrorCode::ShuttingDown, message).with_retry_after(RESTART)
             }
             Failure::Engine(_) => {

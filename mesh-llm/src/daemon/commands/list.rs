@@ -4,8 +4,11 @@ use super::super::available_memory;
 use super::{Error, Out, size};
 use crate::exit::Exit;
 use crate::models::choice::fits;
+use crate::models::download::Unfinished;
 use crate::models::inventory::OnDisk;
 use crate::models::library::{Library, find_entry};
+use crate::models::places::Keeper;
+use crate::models::removal::name_of;
 use serde::Serialize;
 
 #[derive(Serialize)]
@@ -65,6 +68,17 @@ struct Row<'a> {
     keeper: String,
     path: String,
     error: Option<&'a str>,
+    /// Of a download that has not come to its end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    download: Option<Download>,
+}
+
+/// How far a download is.
+#[derive(Serialize)]
+struct Download {
+    done_bytes: u64,
+    /// Whether a process works on it; else it was interrupted.
+    running: bool,
 }
 
 impl<'a> Row<'a> {
@@ -80,14 +94,56 @@ impl<'a> Row<'a> {
             keeper: model.found.keeper.to_string(),
             path: model.found.path.display().to_string(),
             error: model.about.as_ref().err().map(String::as_str),
+            download: None,
+        }
+    }
+
+    fn of_download(name: &'a str, download: &Unfinished) -> Self {
+        Self {
+            name,
+            architecture: None,
+            parameters: None,
+            quantization: None,
+            context: None,
+            bytes: download.total_bytes.unwrap_or(download.taken_bytes),
+            keeper: Keeper::Store.to_string(),
+            path: download.part.display().to_string(),
+            error: None,
+            download: Some(Download {
+                done_bytes: download.done_bytes,
+                running: download.is_running,
+            }),
+        }
+    }
+
+    /// What stands in the place of the architecture where there is none.
+    fn state(&self) -> &'static str {
+        match &self.download {
+            Some(Download { running: true, .. }) => "downloading",
+            Some(_) => "interrupted",
+            None => "damaged",
+        }
+    }
+
+    fn size(&self) -> String {
+        match &self.download {
+            Some(download) => format!("{} of {}", size(download.done_bytes), size(self.bytes)),
+            None => size(self.bytes),
         }
     }
 }
 
-/// Everything on disk.
+/// Everything on disk, and what there is of downloads that have not come to their end.
 pub(super) fn on_disk(library: &Library, out: Out) -> Result<Exit, Error> {
     let models = library.inventory();
-    let rows: Vec<Row<'_>> = models.iter().map(Row::new).collect();
+    let downloads = library.unfinished();
+    let names: Vec<String> = downloads.iter().map(name_of).collect();
+    let unfinished = names.iter().zip(&downloads);
+    let rows: Vec<Row<'_>> = models
+        .iter()
+        .map(Row::new)
+        .chain(unfinished.map(|(name, download)| Row::of_download(name, download)))
+        .collect();
     let headings = [
         "NAME",
         "ARCHITECTURE",
@@ -101,11 +157,11 @@ pub(super) fn on_disk(library: &Library, out: Out) -> Result<Exit, Error> {
     out.rows(&headings, &rows, |row| {
         vec![
             row.name.to_owned(),
-            row.architecture.unwrap_or("damaged").to_owned(),
+            row.architecture.unwrap_or(row.state()).to_owned(),
             row.parameters.map(count).unwrap_or_default(),
             row.quantization.unwrap_or_default().to_owned(),
             row.context.map(|context| context.to_string()).unwrap_or_default(),
-            size(row.bytes),
+            row.size(),
             row.keeper.clone(),
             row.path.clone(),
         ]

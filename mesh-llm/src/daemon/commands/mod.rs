@@ -131,6 +131,8 @@ enum Error {
         keeper: String,
         path: String,
     },
+    #[error("{name} is being downloaded by another process: end that first")]
+    Running { name: String },
     #[error("{path} cannot be removed: {cause}; check its permissions")]
     NotRemoved { path: String, cause: io::Error },
     #[error("there is nobody to ask whether {name} may be removed: add --yes")]
@@ -152,9 +154,11 @@ impl Error {
             Error::State(_) => Exit::STATE,
             Error::Model(error) => error.exit(),
             Error::Fetch(error) => error.exit(),
-            Error::NothingFits | Error::NotOurs { .. } | Error::NotRemoved { .. } | Error::NoDraft { .. } => {
-                Exit::FILE
-            }
+            Error::NothingFits
+            | Error::NotOurs { .. }
+            | Error::Running { .. }
+            | Error::NotRemoved { .. }
+            | Error::NoDraft { .. } => Exit::FILE,
             Error::NobodyToAsk { .. } => Exit::CONFIGURATION,
             Error::Output(_) | Error::Unexpected { .. } => Exit::UNEXPECTED,
         }

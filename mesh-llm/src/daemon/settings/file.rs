@@ -1,6 +1,6 @@
 //! The layer of the configuration file.
 
-use super::{Error, Layer};
+use super::{Error, Layer, SecretSource};
 use crate::models::reference::Reference;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -16,6 +16,10 @@ pub(super) fn layer(path: &Path, user_home: Option<&Path>) -> Result<Layer, Erro
     let folder = path.parent().unwrap_or(Path::new(""));
     layer.bin_dir = layer.bin_dir.map(|path| anchored(path, folder, user_home));
     layer.api_key_file = layer.api_key_file.map(|path| anchored(path, folder, user_home));
+    layer.rpc_secret = layer.rpc_secret.map(|source| match source {
+        SecretSource::File(path) => SecretSource::File(anchored(path, folder, user_home)),
+        source => source,
+    });
     layer.model = layer.model.map(|model| match Reference::read(&model, |_| false) {
         Reference::Path(path) => anchored(path, folder, user_home).to_string_lossy().into_owned(),
         _ => model,
@@ -124,5 +128,9 @@ mod tests {
         assert_eq!(read("model = '/m/x.gguf'").model, Some("/m/x.gguf".into()));
         assert_eq!(read("model = 'tiny'").model, Some("tiny".into()));
         assert_eq!(read("bin-dir = 'bin'").bin_dir, Some(folder.path().join("bin")));
+        assert_eq!(
+            read("rpc-secret-file = 's'").rpc_secret,
+            Some(SecretSource::File(folder.path().join("s")))
+        );
     }
 }

@@ -3,7 +3,12 @@
 //! Each source is read into a [`Layer`]; [`Layer::over`] is the whole of the precedence.
 
 mod file;
+mod split;
+mod values;
 mod variables;
+
+pub use split::{SecretSource, SplitSettings, TensorSplit, Worker, Workers};
+pub use values::{ApiKey, Devices, Hidden};
 
 use crate::exit::Exit;
 use crate::models::places::Places;
@@ -56,6 +61,13 @@ pub struct Layer {
     pub flash_attn: Option<FlashAttention>,
     /// Gigabytes of slots' caches that are kept on disk.
     pub slot_save: Option<NonZeroU32>,
+    /// Workers to split the model over.
+    pub rpc: Option<Workers>,
+    /// The secret that the machines of a split share.
+    #[serde(rename = "rpc-secret-file")]
+    pub rpc_secret: Option<SecretSource>,
+    /// Layers of this machine and of each worker.
+    pub tensor_split: Option<TensorSplit>,
     /// Where to find `llama-server`.
     pub bin_dir: Option<PathBuf>,
     /// How the log looks.
@@ -83,62 +95,13 @@ impl Layer {
             cache_type_v: self.cache_type_v.or(below.cache_type_v),
             flash_attn: self.flash_attn.or(below.flash_attn),
             slot_save: self.slot_save.or(below.slot_save),
+            rpc: self.rpc.or(below.rpc),
+            rpc_secret: self.rpc_secret.or(below.rpc_secret),
+            tensor_split: self.tensor_split.or(below.tensor_split),
             bin_dir: self.bin_dir.or(below.bin_dir),
             log_format: self.log_format.or(below.log_format),
             verbose: self.verbose.or(below.verbose),
         }
-    }
-}
-
-/// Names of devices: in a file a list or, as everywhere, words with commas between them.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(from = "DevicesInFile")]
-pub struct Devices(pub Vec<String>);
-
-#[derive(Deserialize)]
-#[serde(
-    untagged,
-    expecting = "a name, names with commas between them, or a list of names"
-)]
-enum DevicesInFile {
-    Words(String),
-    List(Vec<String>),
-}
-
-impl From<DevicesInFile> for Devices {
-    fn from(devices: DevicesInFile) -> Self {
-        match devices {
-            DevicesInFile::Words(words) => Devices::from_words(&words),
-            DevicesInFile::List(list) => Devices(list),
-        }
-    }
-}
-
-impl Devices {
-    /// The names in `CUDA0,CUDA1`.
-    pub fn from_words(words: &str) -> Devices {
-        let names = words.split(',').map(str::trim).filter(|name| !name.is_empty());
-        Devices(names.map(str::to_owned).collect())
-    }
-}
-
-/// A key of the API.
-#[derive(Clone, PartialEq, Eq, Deserialize)]
-#[serde(transparent)]
-pub struct ApiKey(pub String);
-
-impl FromStr for ApiKey {
-    type Err = std::convert::Infallible;
-
-    fn from_str(key: &str) -> Result<Self, Self::Err> {
-        Ok(Self(key.to_owned()))
-    }
-}
-
-/// Not what it is: it must not get into logs.
-impl std::fmt::Debug for ApiKey {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("ApiKey(…)")
     }
 }
 
@@ -163,6 +126,8 @@ pub struct Settings {
     pub bin_dir: Option<PathBuf>,
     /// What is passed on to the engine.
     pub engine: EngineSettings,
+    /// How the model is split over machines.
+    pub split: SplitSettings,
     /// How the log looks.
     pub log: LogFormat,
     /// How much is logged.
@@ -266,6 +231,11 @@ impl Settings {
                 cache_type_k: layer.cache_type_k.unwrap_or_default(),
                 cache_type_v: layer.cache_type_v.unwrap_or_default(),
                 flash_attention: layer.flash_attn.unwrap_or_default(),
+            },
+            split: SplitSettings {
+                workers: layer.rpc.unwrap_or_default().0,
+                secret: layer.rpc_secret,
+                shares: layer.tensor_split.unwrap_or_default().0,
             },
             log: layer.log_format.unwrap_or_default(),
             verbose: layer.verbose.unwrap_or(0),
@@ -403,12 +373,6 @@ mod tests {
         let error = load(Layer::default(), Some("/no/such/file.toml".into()), &[]).unwrap_err();
         assert_eq!(error.exit(), Exit::FILE);
         assert!(error.to_string().contains("/no/such/file.toml"), "{error}");
-    }
-
-    #[test]
-    fn device_names_are_split_at_commas() {
-        assert_eq!(Devices::from_words("CUDA0, CUDA1,").0, ["CUDA0", "CUDA1"]);
-        assert_eq!(Devices::from_words("").0, Vec::<String>::new());
     }
 
     fn layers() -> impl Strategy<Value = Layer> {

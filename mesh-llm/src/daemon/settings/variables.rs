@@ -1,6 +1,7 @@
 //! The layer of `MESH_LLM_*` variables: each flag's name in capitals.
 
-use super::{Devices, Error, Layer, read};
+use super::{Devices, Error, Hidden, Layer, SecretSource, read};
+use llama_engine::server::options::RPC_SECRET_VARIABLE;
 use std::ffi::OsString;
 use std::fmt::Display;
 use std::num::NonZeroU32;
@@ -26,10 +27,20 @@ pub(super) fn layer(variable: &dyn Fn(&str) -> Option<OsString>) -> Result<Layer
         cache_type_v: parsed(variable, "MESH_LLM_CACHE_TYPE_V")?,
         flash_attn: parsed(variable, "MESH_LLM_FLASH_ATTN")?,
         slot_save: parsed::<NonZeroU32>(variable, "MESH_LLM_SLOT_SAVE")?,
+        rpc: parsed(variable, "MESH_LLM_RPC")?,
+        rpc_secret: rpc_secret(variable),
+        tensor_split: parsed(variable, "MESH_LLM_TENSOR_SPLIT")?,
         bin_dir: path("MESH_LLM_BIN_DIR"),
         log_format: parsed(variable, "MESH_LLM_LOG_FORMAT")?,
         verbose: parsed(variable, "MESH_LLM_VERBOSE")?,
     })
+}
+
+/// The secret of a split, itself or its file. Whatever it is like, no error may show it.
+fn rpc_secret(variable: &dyn Fn(&str) -> Option<OsString>) -> Option<SecretSource> {
+    let itself = variable(RPC_SECRET_VARIABLE)
+        .map(|secret| SecretSource::Variable(Hidden(secret.to_string_lossy().into_owned())));
+    itself.or_else(|| variable("MESH_LLM_RPC_SECRET_FILE").map(|path| SecretSource::File(path.into())))
 }
 
 fn parsed<T: FromStr<Err: Display>>(
@@ -54,6 +65,20 @@ fn parsed<T: FromStr<Err: Display>>(
 mod tests {
     use super::*;
     use crate::exit::Exit;
+
+    #[test]
+    fn the_secret_of_a_split_is_one_variable_or_the_other() {
+        let both = |name: &str| match name {
+            "MESH_LLM_RPC_SECRET" => Some("itself".into()),
+            "MESH_LLM_RPC_SECRET_FILE" => Some("/file".into()),
+            _ => None,
+        };
+        let itself = SecretSource::Variable(Hidden("itself".to_owned()));
+        assert_eq!(layer(&both).unwrap().rpc_secret, Some(itself));
+        let file = |name: &str| both(name).filter(|_| name.ends_with("FILE"));
+        let source = SecretSource::File("/file".into());
+        assert_eq!(layer(&file).unwrap().rpc_secret, Some(source));
+    }
 
     #[test]
     fn a_variable_without_a_meaning_is_named() {

@@ -54,32 +54,36 @@ pub enum Endpoint {
     Embeddings,
     /// What would change the models, such as `POST /api/pull`.
     Manage,
-    /// A path of the API with a method that it does not take.
-    WrongMethod,
+    /// A path of the API with a method that it does not take; it takes these.
+    WrongMethod(&'static str),
 }
 
 /// Finds the endpoint of a path, if it is Ollama's.
 pub fn route(method: &Method, path: &str) -> Option<Endpoint> {
+    const READ: &str = "GET, HEAD";
     let reads = matches!(*method, Method::GET | Method::HEAD);
-    let (endpoint, takes) = match path {
+    let (endpoint, allowed) = match path {
         // Other methods are not a question whether anybody is there.
-        "/" if reads => (Endpoint::Alive, true),
-        "/api/version" => (Endpoint::Version, reads),
-        "/api/tags" => (Endpoint::Tags, reads),
-        "/api/ps" => (Endpoint::Running, reads),
-        "/api/show" => (Endpoint::Show, method == Method::POST),
-        "/api/chat" => (Endpoint::Chat, method == Method::POST),
-        "/api/generate" => (Endpoint::Generate, method == Method::POST),
-        "/api/embed" => (Endpoint::Embed, method == Method::POST),
-        "/api/embeddings" => (Endpoint::Embeddings, method == Method::POST),
-        "/api/pull" | "/api/push" | "/api/create" | "/api/copy" => (Endpoint::Manage, method == Method::POST),
-        "/api/delete" => (Endpoint::Manage, method == Method::DELETE),
-        _ if path.starts_with("/api/blobs/") => {
-            (Endpoint::Manage, matches!(*method, Method::HEAD | Method::POST))
-        }
+        "/" if reads => (Endpoint::Alive, READ),
+        "/api/version" => (Endpoint::Version, READ),
+        "/api/tags" => (Endpoint::Tags, READ),
+        "/api/ps" => (Endpoint::Running, READ),
+        "/api/show" => (Endpoint::Show, "POST"),
+        "/api/chat" => (Endpoint::Chat, "POST"),
+        "/api/generate" => (Endpoint::Generate, "POST"),
+        "/api/embed" => (Endpoint::Embed, "POST"),
+        "/api/embeddings" => (Endpoint::Embeddings, "POST"),
+        "/api/pull" | "/api/push" | "/api/create" | "/api/copy" => (Endpoint::Manage, "POST"),
+        "/api/delete" => (Endpoint::Manage, "DELETE"),
+        _ if path.starts_with("/api/blobs/") => (Endpoint::Manage, "HEAD, POST"),
         _ => return None,
     };
-    Some(if takes { endpoint } else { Endpoint::WrongMethod })
+    let takes = allowed.split(", ").any(|allowed| allowed == method.as_str());
+    Some(if takes {
+        endpoint
+    } else {
+        Endpoint::WrongMethod(allowed)
+    })
 }
 
 /// What a request for text wants.
@@ -98,14 +102,6 @@ pub fn managed() -> Problem {
         "this server does not pull, push, create, copy or delete models: it serves the one that it was \
          started with, which /api/tags names; start `mesh-llm --model FILE.gguf` to serve another",
     )
-}
-
-/// What a path says that does not take the method.
-pub fn wrong_method(method: &Method, path: &str) -> Problem {
-    Problem {
-        status: 405,
-        ..Problem::invalid(None, format!("{path} does not take {method}"))
-    }
 }
 
 /// `GET /api/version`

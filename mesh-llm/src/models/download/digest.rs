@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io::Read;
 
 /// What is read at once: written shortly before, it comes from memory.
-const BLOCK: usize = 1 << 20;
+const BLOCK: usize = 256 << 10;
 
 /// The hash of the whole file, once it is whole; None if that does not happen. Blocks.
 pub(super) fn follow(part: &Part) -> Result<Option<Sha256>, Error> {

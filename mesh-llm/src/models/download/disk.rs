@@ -34,15 +34,40 @@ impl Paths {
     }
 }
 
+/// Refuses files that do not fit together into the folder, by their names and lengths. What is there
+/// of them counts.
+pub fn check_room(folder: &Path, files: &[(&str, u64)]) -> Result<(), Error> {
+    let mut needed = 0u64;
+    for (name, bytes) in files {
+        let target = folder.join(name);
+        if !target.is_file() {
+            needed = needed.saturating_add(missing(&Paths::of(&target), *bytes)?);
+        }
+    }
+    // The store is made by its first download.
+    let there = folder.ancestors().find(|folder| folder.is_dir());
+    check(there.unwrap_or(Path::new(".")), needed)
+}
+
 /// Refuses what does not fit.
 pub(super) fn check_space(paths: &Paths, bytes: u64) -> Result<(), Error> {
-    let folder = paths.folder();
+    check(paths.folder(), missing(paths, bytes)?)
+}
+
+/// What the disk must still give to a file of this length.
+fn missing(paths: &Paths, bytes: u64) -> Result<u64, Error> {
     let taken = match File::open(&paths.part).and_then(|file| file.allocated_size()) {
         Ok(taken) => taken,
         Err(error) if error.kind() == ErrorKind::NotFound => 0,
         Err(error) => return Err(Error::disk(&paths.part)(error)),
     };
-    let needed = bytes.saturating_sub(taken);
+    Ok(bytes.saturating_sub(taken))
+}
+
+fn check(folder: &Path, needed: u64) -> Result<(), Error> {
+    if needed == 0 {
+        return Ok(());
+    }
     let free = fs4::available_space(folder).map_err(Error::disk(folder))?;
     match needed > free {
         true => Err(Error::Space {
@@ -79,4 +104,26 @@ pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
         File::open(folder)?.sync_all()?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_that_fit_alone_but_not_together_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = folder.path().join("not/yet/there");
+        let most = fs4::available_space(folder.path()).unwrap() / 10 * 6;
+        check_room(&store, &[("a", most)]).unwrap();
+        let error = check_room(&store, &[("a", most), ("b", most)]).unwrap_err();
+        assert!(
+            matches!(error, Error::Space { needed, .. } if needed == 2 * most),
+            "{error}"
+        );
+        // One that is there needs nothing more.
+        std::fs::create_dir_all(&store).unwrap();
+        std::fs::write(store.join("a"), "whole").unwrap();
+        check_room(&store, &[("a", most), ("b", most)]).unwrap();
+    }
 }

@@ -75,18 +75,7 @@ impl Client {
         // The first to install a provider wins; whoever it was, TLS works.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let endpoint = settings.address()?;
-        let http = reqwest::Client::builder()
-            .user_agent(concat!("mesh-llm/", env!("CARGO_PKG_VERSION")))
-            // Redirects are followed here: what is said on the way matters, and who sees the token.
-            .redirect(redirect::Policy::none())
-            .referer(false)
-            .http1_only()
-            .connect_timeout(patience.connect)
-            .build()
-            .map_err(|error| Error::NoConnection {
-                host: host(&endpoint),
-                cause: cause(&error),
-            })?;
+        let http = connections(&endpoint, patience)?;
         let token = match &settings.token {
             Some(token) => {
                 let value = HeaderValue::from_str(&format!("Bearer {token}"));
@@ -101,6 +90,14 @@ impl Client {
             endpoint,
             token,
             patience,
+        })
+    }
+
+    /// The same with connections of its own: each belongs to the runtime that it was made in.
+    pub(super) fn apart(&self) -> Result<Self, Error> {
+        Ok(Self {
+            http: connections(&self.endpoint, self.patience)?,
+            ..self.clone()
         })
     }
 
@@ -183,6 +180,21 @@ impl Client {
     fn silent(&self, url: &Url) -> Error {
         broken(url, format!("nothing came for {:?}", self.patience.read))
     }
+}
+
+fn connections(endpoint: &Url, patience: Patience) -> Result<reqwest::Client, Error> {
+    reqwest::Client::builder()
+        .user_agent(concat!("mesh-llm/", env!("CARGO_PKG_VERSION")))
+        // Redirects are followed here: what is said on the way matters, and who sees the token.
+        .redirect(redirect::Policy::none())
+        .referer(false)
+        .http1_only()
+        .connect_timeout(patience.connect)
+        .build()
+        .map_err(|error| Error::NoConnection {
+            host: host(endpoint),
+            cause: cause(&error),
+        })
 }
 
 /// Where the answer says to go on, if it does.

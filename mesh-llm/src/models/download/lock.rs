@@ -29,7 +29,8 @@ impl Lock {
         }
     }
 
-    fn attempt(path: &Path) -> io::Result<Option<Self>> {
+    /// Takes the lock, unless somebody has it.
+    pub(super) fn attempt(path: &Path) -> io::Result<Option<Self>> {
         let file = OpenOptions::new()
             .create(true)
             .truncate(false)

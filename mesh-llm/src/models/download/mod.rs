@@ -21,6 +21,7 @@ mod remote;
 mod settings;
 mod status;
 mod transfer;
+mod unfinished;
 
 #[cfg(test)]
 #[path = "../../../tests/support/hub/mod.rs"]
@@ -28,9 +29,11 @@ mod hub;
 #[cfg(test)]
 mod tests;
 
+pub use disk::check_room;
 pub use error::{Error, Names};
 pub use listing::{RemoteFile, list};
 pub use settings::Settings;
+pub use unfinished::{Unfinished, discard, unfinished};
 
 use disk::Paths;
 use facts::Facts;

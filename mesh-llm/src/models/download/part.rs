@@ -4,14 +4,12 @@ use super::disk::{Paths, check_space, remove, reserve, sync_folder};
 use super::facts::Facts;
 use super::lock::Lock;
 use super::{Error, record};
-use bytes::Bytes;
 use rangemap::RangeSet;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Seek, SeekFrom, Write};
+use std::io;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use tokio::sync::mpsc::Receiver;
 
 /// A request asks for no less, or the time between requests would count.
 const MIN_PIECE: u64 = 4 << 20;
@@ -43,9 +41,6 @@ struct State {
     /// Nobody wants the hash any more.
     abandoned: bool,
 }
-
-/// Bytes on their way to the disk, and where they belong.
-pub(super) type Written = (u64, Bytes);
 
 impl Part {
     /// Continues what an earlier attempt left, if it was of the same file, or begins; either way there
@@ -85,28 +80,19 @@ impl Part {
         })
     }
 
-    /// Writes what comes until nothing more does. Blocks.
-    pub(super) fn write(&self, mut incoming: Receiver<Written>) -> Result<(), Error> {
-        let mut result = Ok(());
-        while let Some((at, bytes)) = incoming.blocking_recv() {
-            result = self.write_at(at, &bytes).map_err(Error::disk(&self.paths.part));
-            if result.is_err() {
-                break;
-            }
-            let mut state = self.state();
-            state.written.insert(at..at + bytes.len() as u64);
-            self.changed.notify_all();
-        }
-        self.state().closed = true;
+    /// Writes bytes that were claimed to where they belong. Several threads may do so at once.
+    pub(super) fn write(&self, at: u64, bytes: &[u8]) -> Result<(), Error> {
+        write_at(&self.file, at, bytes).map_err(Error::disk(&self.paths.part))?;
+        let mut state = self.state();
+        state.written.insert(at..at + bytes.len() as u64);
         self.changed.notify_all();
-        result
+        Ok(())
     }
 
-    /// Only the writer moves the file's position.
-    fn write_at(&self, at: u64, bytes: &[u8]) -> io::Result<()> {
-        let mut file = &self.file;
-        file.seek(SeekFrom::Start(at))?;
-        file.write_all(bytes)
+    /// Nothing more will be written.
+    pub(super) fn close(&self) {
+        self.state().closed = true;
+        self.changed.notify_all();
     }
 
     /// Takes the next bytes to download, for one of so many connections; what is left at the end is
@@ -208,6 +194,25 @@ impl Part {
     }
 }
 
+#[cfg(unix)]
+fn write_at(file: &File, at: u64, bytes: &[u8]) -> io::Result<()> {
+    std::os::unix::fs::FileExt::write_all_at(file, bytes, at)
+}
+
+#[cfg(windows)]
+fn write_at(file: &File, mut at: u64, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match std::os::windows::fs::FileExt::seek_write(file, bytes, at)? {
+            0 => return Err(io::ErrorKind::WriteZero.into()),
+            written => {
+                at += written as u64;
+                bytes = &bytes[written..];
+            }
+        }
+    }
+    Ok(())
+}
+
 fn length_of(ranges: &RangeSet<u64>) -> u64 {
     ranges.iter().map(|range| range.end - range.start).sum()
 }
@@ -243,13 +248,9 @@ mod tests {
 
     /// Lets bytes arrive at these places, in this order.
     fn arrive(part: &Part, places: &[(u64, u64)]) {
-        let (sender, receiver) = tokio::sync::mpsc::channel(places.len().max(1));
         for (start, end) in places {
-            let bytes = vec![1; (end - start) as usize];
-            sender.try_send((*start, bytes.into())).unwrap();
+            part.write(*start, &vec![1; (end - start) as usize]).unwrap();
         }
-        drop(sender);
-        part.write(receiver).unwrap();
     }
 
     #[test]

@@ -25,15 +25,24 @@ struct Record {
 /// What is durable of the file that the facts are about: nothing, if the record is of another file,
 /// or unreadable.
 pub(super) fn read(path: &Path, facts: &Facts) -> Option<RangeSet<u64>> {
+    let record = load(path)?;
+    let same = record.bytes == facts.bytes && Some(&record.identity) == facts.identity.as_ref();
+    same.then(|| record.durable.iter().map(|(start, end)| *start..*end).collect())
+}
+
+/// How many bytes are durable, and of how many, whatever file it is.
+pub(super) fn progress(path: &Path) -> Option<(u64, u64)> {
+    let record = load(path)?;
+    let durable = record.durable.iter().map(|(start, end)| end - start).sum();
+    Some((durable, record.bytes))
+}
+
+fn load(path: &Path) -> Option<Record> {
     let length = path.metadata().ok()?.len();
     let text = (length <= MAX_BYTES).then(|| std::fs::read(path).ok())??;
     let record: Record = serde_json::from_slice(&text).ok()?;
-    let same = record.version == VERSION
-        && record.bytes == facts.bytes
-        && Some(&record.identity) == facts.identity.as_ref();
     let sound = |(start, end): &(u64, u64)| start < end && *end <= record.bytes;
-    (same && record.durable.iter().all(sound))
-        .then(|| record.durable.iter().map(|(start, end)| *start..*end).collect())
+    (record.version == VERSION && record.durable.iter().all(sound)).then_some(record)
 }
 
 /// Puts the record where the old one was, in one step. The bytes that it speaks of must have been

@@ -45,6 +45,14 @@ impl Remote {
         })
     }
 
+    /// The same file over connections of its own.
+    pub(super) fn apart(&self) -> Result<Self, Error> {
+        Ok(Self {
+            client: self.client.apart()?,
+            ..self.clone()
+        })
+    }
+
     /// Where the file is asked for, as it may be shown.
     pub(super) fn start(&self) -> String {
         shown(&self.start)

@@ -2,18 +2,16 @@
 
 use super::facts::{Facts, Same, Sha256};
 use super::http::Failure;
-use super::part::{Part, Written};
+use super::part::Part;
 use super::remote::Remote;
 use super::{Error, Phase, Progress, blocking, digest};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, watch};
+use tokio::runtime;
+use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior};
-
-/// Pieces that wait for the disk; what a connection reads at once has at most some hundred kB.
-const QUEUE: usize = 64;
 
 /// How often progress is told.
 const TICK: Duration = Duration::from_millis(100);
@@ -38,8 +36,8 @@ enum End {
     /// The attempts were used up; others may do better.
     GaveUp(Error),
     Failed(Error),
-    /// The disk takes nothing more; the writer says why.
-    Closed,
+    /// Nobody wants the rest.
+    Stopped,
 }
 
 /// One attempt at a file.
@@ -78,19 +76,14 @@ impl Transfer {
         progress: &watch::Sender<Progress>,
     ) -> Result<(Outcome, Option<Sha256>), Error> {
         let _abandon = Abandon(self.part.clone());
-        let (sender, receiver) = mpsc::channel(QUEUE);
-        let part = self.part.clone();
-        let writer = tokio::spawn(blocking(move || part.write(receiver)));
         let digest = self.facts.sha256.map(|_| {
             let part = self.part.clone();
             tokio::spawn(blocking(move || digest::follow(&part)))
         });
-        let outcome = self.watched(self.bring_all(sender), progress).await;
-        let written = joined(writer).await;
+        let outcome = self.watched(self.bring_all(), progress).await;
+        self.part.close();
         let part = self.part.clone();
         let recorded = blocking(move || part.checkpoint()).await;
-        // The disk's own words come first: connections end when it does.
-        written?;
         let outcome = outcome?;
         recorded?;
         if outcome == Outcome::Changed {
@@ -158,24 +151,16 @@ impl Transfer {
 
     /// Connections work until nothing is left. One that gives up leaves its piece to the others; when
     /// all have, there is another round if the last one brought anything.
-    async fn bring_all(&self, sender: mpsc::Sender<Written>) -> Result<Outcome, Error> {
+    async fn bring_all(&self) -> Result<Outcome, Error> {
         loop {
             let before = self.part.claimed_bytes();
-            let mut connections = JoinSet::new();
-            for _ in 0..self.connections {
-                let (transfer, sender) = (self.clone(), sender.clone());
-                connections.spawn(async move { transfer.connection(sender).await });
-            }
             let mut last = None;
-            while let Some(end) = connections.join_next().await {
-                match end.map_err(|error| Error::Interrupted {
-                    cause: error.to_string(),
-                })? {
-                    End::Done => {}
+            for end in self.round().await? {
+                match end {
+                    End::Done | End::Stopped => {}
                     End::Changed => return Ok(Outcome::Changed),
                     End::GaveUp(error) => last = Some(error),
                     End::Failed(error) => return Err(error),
-                    End::Closed => return Ok(Outcome::Complete),
                 }
             }
             let now = self.part.claimed_bytes();
@@ -187,11 +172,60 @@ impl Transfer {
         }
     }
 
+    /// Lets all connections work and says how they ended. The first that ends the download ends the
+    /// others; afterwards none of them writes any more.
+    async fn round(&self) -> Result<Vec<End>, Error> {
+        // Dropped, whether here or with the whole download, it ends them.
+        let (stop, stopped) = watch::channel(());
+        let mut stop = Some(stop);
+        let mut connections = JoinSet::new();
+        for _ in 0..self.connections {
+            let (transfer, stopped) = (self.apart()?, stopped.clone());
+            connections.spawn_blocking(move || transfer.connection_here(stopped));
+        }
+        let mut ends = Vec::new();
+        while let Some(end) = connections.join_next().await {
+            let end = end.unwrap_or_else(|error| End::Failed(interrupted(&error)));
+            if matches!(end, End::Changed | End::Failed(_)) {
+                stop = None;
+            }
+            ends.push(end);
+        }
+        drop(stop);
+        Ok(ends)
+    }
+
+    /// The same, over connections of its own.
+    fn apart(&self) -> Result<Self, Error> {
+        Ok(Self {
+            remote: self.remote.apart()?,
+            ..self.clone()
+        })
+    }
+
+    /// Works as one connection on the calling thread: what is read there is written there, while the
+    /// processor still has it at hand. Handing each piece from thread to thread halved the rate.
+    fn connection_here(&self, mut stopped: watch::Receiver<()>) -> End {
+        let runtime = match runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => return End::Failed(interrupted(&error)),
+        };
+        let end = runtime.block_on(async {
+            tokio::select! {
+                end = self.connection() => end,
+                _ = stopped.changed() => End::Stopped,
+            }
+        });
+        // Whoever still looks up a name is not waited for.
+        runtime.shutdown_background();
+        end
+    }
+
     /// Brings one piece after another.
-    async fn connection(&self, sender: mpsc::Sender<Written>) -> End {
+    async fn connection(&self) -> End {
         while let Some(piece) = self.part.claim(self.connections as u64) {
             let mut at = piece.start;
-            let end = self.piece(&piece, &mut at, &sender).await;
+            let end = self.piece(&piece, &mut at).await;
             self.part.give_back(at..piece.end);
             if let Some(end) = end {
                 return end;
@@ -201,7 +235,7 @@ impl Transfer {
     }
 
     /// Brings one piece, in as many attempts as it takes while each brings something.
-    async fn piece(&self, piece: &Range<u64>, at: &mut u64, sender: &mpsc::Sender<Written>) -> Option<End> {
+    async fn piece(&self, piece: &Range<u64>, at: &mut u64) -> Option<End> {
         let patience = self.remote.client().patience;
         let mut delays = patience.delays();
         let mut furthest = *at;
@@ -210,7 +244,7 @@ impl Transfer {
                 // It all comes again, and nothing says that it is what came before.
                 *at = piece.start;
             }
-            let failure = match self.bring(at, piece.end, sender).await {
+            let failure = match self.bring(at, piece.end).await {
                 Ok(end @ Some(_)) => return end,
                 Ok(None) => return None,
                 Err(failure) => failure,
@@ -232,12 +266,7 @@ impl Transfer {
     }
 
     /// Brings bytes over one request.
-    async fn bring(
-        &self,
-        at: &mut u64,
-        end: u64,
-        sender: &mpsc::Sender<Written>,
-    ) -> Result<Option<End>, Failure> {
+    async fn bring(&self, at: &mut u64, end: u64) -> Result<Option<End>, Failure> {
         let range = self.facts.ranges.then_some(*at..end);
         let mut answer = self.remote.open(range.clone(), self.facts.condition()).await?;
         let mut offset = match self.facts.same(&answer, range.as_ref())? {
@@ -257,11 +286,8 @@ impl Transfer {
             if bytes.is_empty() {
                 continue;
             }
-            let length = bytes.len() as u64;
-            if sender.send((*at, bytes)).await.is_err() {
-                return Ok(Some(End::Closed));
-            }
-            *at += length;
+            self.part.write(*at, &bytes).map_err(Failure::Final)?;
+            *at += bytes.len() as u64;
         }
         Ok(None)
     }
@@ -272,9 +298,11 @@ async fn joined<T>(task: JoinHandle<Result<T, Error>>) -> Result<T, Error> {
 }
 
 fn flattened<T>(ended: Result<Result<T, Error>, tokio::task::JoinError>) -> Result<T, Error> {
-    ended.unwrap_or_else(|error| {
-        Err(Error::Interrupted {
-            cause: error.to_string(),
-        })
-    })
+    ended.unwrap_or_else(|error| Err(interrupted(&error)))
+}
+
+fn interrupted(error: &impl ToString) -> Error {
+    Error::Interrupted {
+        cause: error.to_string(),
+    }
 }

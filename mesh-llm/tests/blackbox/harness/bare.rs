@@ -47,6 +47,7 @@ pub fn engine(model: &Arc<Model>, params: ContextParams, queue: u32) -> Engine {
         context: params,
         queue,
         saved: None,
+        split: None,
     };
     Engine::start(model.clone(), templates, params).unwrap()
 }

@@ -2,6 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -146,14 +147,21 @@ impl Start {
 
     /// Starts it and waits until it answers requests.
     pub fn ready(&self) -> Daemon {
-        let process = self.process();
-        let url = process.err.wait_for("URL", DEADLINE, |lines| {
+        self.daemon(self.process(), |port| {
+            SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+        })
+    }
+
+    /// Waits until a process that was started like this answers requests. `reach` says where its port on
+    /// its own localhost is reached from here.
+    pub fn daemon(&self, process: Process, reach: impl FnOnce(u16) -> SocketAddr) -> Daemon {
+        let port = process.err.wait_for("URL", DEADLINE, |lines| {
             let line = lines.iter().find(|line| line.contains(" answers at http://"))?;
-            Some(line.rsplit_once(' ')?.1.to_owned())
+            let (_, port) = line.trim_end_matches("/v1").rsplit_once(':')?;
+            Some(port.parse().unwrap())
         });
-        let base = url.trim_end_matches("/v1").replace("localhost", "127.0.0.1");
         Daemon {
-            client: Client::new(&base),
+            client: Client::new(&format!("http://{}", reach(port))),
             process,
             start: self.clone(),
         }

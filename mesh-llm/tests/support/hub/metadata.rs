@@ -107,12 +107,13 @@ fn tree(shared: &Shared, request: &Request<Incoming>, repository: &Repository) -
     let from: usize = cursor.map_or(0, |cursor| cursor.parse().unwrap());
     let folder = |name: &String| Some(name.rsplit_once('/')?.0.to_owned());
     let folders: std::collections::BTreeSet<_> = repository.files.keys().filter_map(folder).collect();
+    let false_size = lock(&shared.behaviour).false_size;
     let mut entries: Vec<_> = folders
         .into_iter()
         .map(|path| json!({ "type": "directory", "oid": COMMIT, "size": 0, "path": path }))
         .collect();
     entries.extend(repository.files.iter().map(|(name, file)| {
-        let size = file.bytes.len();
+        let size = false_size.unwrap_or(file.bytes.len() as u64);
         let entry = json!({ "type": "file", "oid": COMMIT, "size": size, "path": name });
         match (file.lfs, entry) {
             (true, serde_json::Value::Object(mut entry)) => {

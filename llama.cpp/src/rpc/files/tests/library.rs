@@ -172,6 +172,13 @@ fn an_identity_from_a_stranger_does_no_harm() {
     assert!(library.find(&wanted).found.is_none());
     wanted.outline.tensor_bytes = 0;
     assert!(library.find(&wanted).found.is_none());
+    // Nor does it make the library forget what it knows.
+    let good = identity(disk.at("a.gguf"));
+    assert_eq!(library.find(&good).tally.sampled, 1);
+    wanted.outline.table = [0; 32];
+    assert!(library.find(&wanted).found.is_none());
+    let search = library.find(&good);
+    assert_eq!((search.tally.sampled, search.found.is_some()), (0, true));
 }
 
 #[test]

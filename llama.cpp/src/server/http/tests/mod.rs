@@ -51,6 +51,9 @@ fn start(slots: u32, queue: u32) -> Engine {
         batch_size: None,
         queue: Some(queue),
         slot_save: None,
+        rpc: Vec::new(),
+        rpc_secret: None,
+        tensor_split: Vec::new(),
         log: LogFormat::Text,
         verbose: 0,
     };

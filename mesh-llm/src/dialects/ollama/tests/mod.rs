@@ -61,9 +61,21 @@ fn the_paths_are_found_with_their_methods() {
             "/api/blobs/sha256:00",
             super::Endpoint::Manage,
         ),
-        (hyper::Method::GET, "/api/chat", super::Endpoint::WrongMethod),
-        (hyper::Method::POST, "/api/tags", super::Endpoint::WrongMethod),
-        (hyper::Method::POST, "/api/delete", super::Endpoint::WrongMethod),
+        (
+            hyper::Method::GET,
+            "/api/chat",
+            super::Endpoint::WrongMethod("POST"),
+        ),
+        (
+            hyper::Method::POST,
+            "/api/tags",
+            super::Endpoint::WrongMethod("GET, HEAD"),
+        ),
+        (
+            hyper::Method::POST,
+            "/api/delete",
+            super::Endpoint::WrongMethod("DELETE"),
+        ),
     ] {
         assert_eq!(super::route(&method, path), Some(endpoint), "{method} {path}");
     }

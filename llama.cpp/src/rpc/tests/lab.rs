@@ -1,0 +1,135 @@
+//! Workers and splits for tests.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+
+use crate::gguf::random::{self, Architecture};
+use crate::llama::{self, Batch, Context, ContextParams, Model, ModelParams};
+use crate::rpc::client::{Role, Split};
+use crate::rpc::dial::Secret;
+use crate::rpc::files::{Library, Memory, WeightFile};
+use crate::rpc::worker::{Device, Worker, WorkerParams};
+use crate::server::engine::pipeline::{Pipeline, Submitted};
+use crate::server::options::{CacheType, FlashAttention};
+
+/// A device of this machine with so many bytes to offer.
+pub fn cpu(bytes: u64) -> Arc<Device> {
+    llama::initialize();
+    let cpu = llama::devices()
+        .into_iter()
+        .find(|device| device.kind == llama::DeviceKind::Cpu)
+        .unwrap();
+    Arc::new(Device::new(cpu, 1, bytes).unwrap())
+}
+
+pub fn secret() -> Secret {
+    Secret::new(b"a secret for tests").unwrap()
+}
+
+/// Starts a worker that knows the models in `folder`; its address.
+pub fn worker(folder: &Path) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let params = WorkerParams {
+        devices: vec![cpu(1 << 30)],
+        library: Library::new([folder], Memory::in_process()).unwrap(),
+        secret: secret(),
+    };
+    let worker = Worker::new(listener, params);
+    thread::spawn(move || worker.serve());
+    address
+}
+
+/// A model of random weights.
+pub struct Sample {
+    pub folder: tempfile::TempDir,
+    pub path: PathBuf,
+}
+
+impl Sample {
+    pub fn new(architecture: Architecture) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.gguf");
+        random::small(architecture, 7).write(&path).unwrap();
+        Self { folder, path }
+    }
+}
+
+pub fn context_params(cache: CacheType) -> ContextParams {
+    ContextParams {
+        context: 512,
+        batch: 64,
+        micro_batch: 64,
+        sequences: 4,
+        outputs: 64,
+        threads: 1,
+        cache_type_k: cache,
+        cache_type_v: cache,
+        flash_attention: FlashAttention::Auto,
+        embeddings: None,
+    }
+}
+
+pub fn solo(path: &Path, params: ContextParams) -> Pipeline<()> {
+    let model_params = ModelParams {
+        devices: Some(Vec::new()),
+        gpu_layers: Some(0),
+        tensor_split: Vec::new(),
+    };
+    let model = Arc::new(Model::load(path, &model_params, |_| {}).unwrap());
+    Pipeline::new(Context::new(model, params).unwrap())
+}
+
+/// A split over the host and workers; `layers` is the host's first layers and each worker's.
+pub fn split(path: &Path, params: ContextParams, workers: &[String], layers: &[u32]) -> Pipeline<()> {
+    let file = WeightFile::open(path).unwrap();
+    let identity = file.identify(&Memory::in_process()).unwrap();
+    let split = Split::dial(workers, &secret(), cpu(u64::MAX / 2)).unwrap();
+    let members = split.members();
+    let mut shares: Vec<u32> = layers.to_vec();
+    shares.push(1);
+    assert_eq!(members.len(), shares.len());
+    let reserve: Vec<u64> = members
+        .iter()
+        .zip(&shares)
+        .map(|(member, share)| match member.role {
+            Role::Worker(_) if *share > 0 => 256 << 20,
+            _ => 0,
+        })
+        .collect();
+    split.open(&reserve, file, &identity).unwrap();
+    let used = || members.iter().zip(&shares).filter(|(_, share)| **share > 0);
+    let model_params = ModelParams {
+        devices: Some(used().map(|(member, _)| member.device.clone()).collect()),
+        gpu_layers: Some(shares.iter().sum()),
+        tensor_split: used().map(|(_, share)| *share as f32).collect(),
+    };
+    let model = Arc::new(Model::load(path, &model_params, |_| {}).unwrap());
+    split.load(|_| {}).unwrap();
+    let mut pipeline = Pipeline::over(Context::new(model, params).unwrap(), split);
+    pipeline.set_depth(64);
+    pipeline
+}
+
+/// Sends a step on its way: tokens, positions, sequences, whether logits are wanted.
+pub fn submit(pipeline: &mut Pipeline<()>, tokens: &[(i32, u32, i32, bool)]) {
+    let mut batch = Batch::default();
+    for (token, position, sequence, output) in tokens {
+        batch.push(*token, *position, *sequence, *output);
+    }
+    match pipeline.submit(&mut batch, ()) {
+        Submitted::InFlight(_) => {}
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The logits of the oldest step, for those of its tokens that wanted some.
+pub fn take(pipeline: &mut Pipeline<()>, tokens: usize) -> Vec<Vec<f32>> {
+    let finished = pipeline.take().unwrap();
+    finished.outcome.unwrap();
+    (0..tokens)
+        .filter_map(|index| pipeline.context().logits(index).map(<[f32]>::to_vec))
+        .collect()
+}

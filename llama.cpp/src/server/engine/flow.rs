@@ -1,0 +1,249 @@
+//! How many steps are on their way through a split at once. Pure.
+//!
+//! A step passes the nodes one after the other, and the network between them. While it is at one node
+//! the others have nothing to do, unless other steps, of other slots or of the rest of a long prompt,
+//! are on their way as well. More steps at once are smaller ones, and each reads all weights again: what
+//! pays follows from measured times.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use super::policy::Line;
+
+/// Steps whose parts are remembered until all have come in.
+const MOST_STEPS: usize = 512;
+/// More steps at once are worth it only if they are faster by this.
+const GAIN: f64 = 1.03;
+/// Most steps at once.
+const MOST_DEPTH: usize = 24;
+/// Sizes of the pieces that prompts are cut into: few, for each has graphs of its own.
+const PIECES: [usize; 3] = [512, 256, 128];
+/// Pieces of a prompt for each stage: with fewer, the first and the last leave the stages idle for too
+/// long.
+const PIECES_EACH: usize = 4;
+/// How fast a shortest time is forgotten.
+const FORGET: f64 = 1.005;
+
+/// A queue of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Stage {
+    /// The node: its queues compute one at a time.
+    pub node: u16,
+    /// The queue.
+    pub queue: u8,
+}
+
+#[derive(Debug)]
+struct Passing {
+    step: u64,
+    tokens: usize,
+    parts: usize,
+    computed: f64,
+    total: Option<f64>,
+}
+
+/// What has been measured of a split.
+#[derive(Debug)]
+pub struct Flow {
+    /// Seconds of a step by its tokens.
+    stages: BTreeMap<Stage, Line>,
+    /// Seconds that a step spends between stages.
+    between: Option<f64>,
+    passing: VecDeque<Passing>,
+    /// How many stages there are.
+    count: usize,
+}
+
+impl Flow {
+    /// For a split of so many queues.
+    pub fn new(count: usize) -> Self {
+        Self {
+            stages: BTreeMap::new(),
+            between: None,
+            passing: VecDeque::new(),
+            count: count.max(1),
+        }
+    }
+
+    /// A step with so many tokens was sent.
+    pub fn sent(&mut self, step: u64, tokens: usize) {
+        if self.passing.len() == MOST_STEPS {
+            self.passing.pop_front();
+        }
+        self.passing.push_back(Passing {
+            step,
+            tokens,
+            parts: 0,
+            computed: 0.0,
+            total: None,
+        });
+    }
+
+    /// A step's results came back so long after it was sent.
+    pub fn returned(&mut self, step: u64, time: Duration) {
+        if let Some(index) = self.find(step) {
+            self.passing[index].total = Some(time.as_secs_f64());
+            self.settle(index);
+        }
+    }
+
+    /// A stage computed a step.
+    pub fn computed(&mut self, stage: Stage, step: u64, time: Duration) {
+        let Some(index) = self.find(step) else { return };
+        let passing = &mut self.passing[index];
+        let seconds = time.as_secs_f64();
+        passing.parts += 1;
+        passing.computed += seconds;
+        let tokens = passing.tokens as f64;
+        self.stages.entry(stage).or_default().record(tokens, seconds);
+        self.settle(index);
+    }
+
+    fn find(&self, step: u64) -> Option<usize> {
+        self.passing.iter().position(|passing| passing.step == step)
+    }
+
+    /// Once all parts of a step are known, what is left of its time was spent between them: on the
+    /// network, and waiting for other steps. The least of it is the network.
+    fn settle(&mut self, index: usize) {
+        let passing = &self.passing[index];
+        let Some(total) = passing.total else { return };
+        if passing.parts < self.count {
+            return;
+        }
+        let rest = (total - passing.computed).max(0.0);
+        self.between = Some(self.between.map_or(rest, |least| rest.min(least * FORGET)));
+        self.passing.remove(index);
+    }
+
+    /// Seconds that each node takes for a step of so many tokens.
+    fn node_times(&self, tokens: usize) -> Vec<f64> {
+        let mut nodes: BTreeMap<u16, f64> = BTreeMap::new();
+        for (stage, line) in &self.stages {
+            *nodes.entry(stage.node).or_default() += line.at(tokens as f64);
+        }
+        nodes.into_values().collect()
+    }
+
+    /// Into how many steps the running answers are divided.
+    pub fn groups(&self, answers: usize) -> usize {
+        if answers < 2 {
+            return 1;
+        }
+        if self.stages.is_empty() || self.between.is_none() {
+            return 2;
+        }
+        let mut best = (1, self.cycle(answers, 1));
+        for groups in 2..=answers.min(MOST_DEPTH) {
+            let time = self.cycle(answers, groups);
+            if time * GAIN < best.1 {
+                best = (groups, time);
+            }
+        }
+        best.0
+    }
+
+    /// Seconds until every answer has its next token.
+    fn cycle(&self, answers: usize, groups: usize) -> f64 {
+        let times = self.node_times(answers.div_ceil(groups));
+        let slowest = times.iter().copied().fold(0.0, f64::max);
+        let around = times.iter().sum::<f64>() + self.between.unwrap_or(0.0);
+        (slowest * groups as f64).max(around)
+    }
+
+    /// Tokens of a prompt that go into one step, of so many that wait.
+    pub fn piece(&self, pending: usize) -> usize {
+        let wanted = pending / (PIECES_EACH * self.count);
+        let fits = PIECES.into_iter().find(|piece| *piece <= wanted);
+        fits.unwrap_or(PIECES[PIECES.len() - 1])
+    }
+
+    /// Pieces of a prompt that are on their way at once: as many as keep the slowest node at work, and
+    /// one that waits for it.
+    pub fn depth(&self, piece: usize) -> usize {
+        let times = self.node_times(piece);
+        let slowest = times.iter().copied().fold(0.0, f64::max);
+        if slowest <= 0.0 {
+            return self.count + 1;
+        }
+        let around = times.iter().sum::<f64>() + self.between.unwrap_or(0.0);
+        ((around / slowest).ceil() as usize + 1).clamp(2, MOST_DEPTH)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A split whose stages take `fixed` and so much for each token, with a network.
+    fn measured(stages: &[(f64, f64)], between: f64) -> Flow {
+        let mut flow = Flow::new(stages.len());
+        for step in 0..200_u64 {
+            let tokens = 1 + (step % 8) as usize;
+            flow.sent(step, tokens);
+            let mut total = between;
+            for (node, (fixed, each)) in (0..).zip(stages) {
+                let time = fixed + each * tokens as f64;
+                total += time;
+                flow.computed(Stage { node, queue: 0 }, step, Duration::from_secs_f64(time));
+            }
+            flow.returned(step, Duration::from_secs_f64(total));
+        }
+        flow
+    }
+
+    #[test]
+    fn one_stream_is_one_step() {
+        assert_eq!(measured(&[(0.01, 0.0), (0.01, 0.0)], 0.02).groups(1), 1);
+    }
+
+    #[test]
+    fn two_equal_nodes_without_a_network_take_two_groups() {
+        assert_eq!(measured(&[(0.01, 0.0), (0.01, 0.0)], 0.0).groups(8), 2);
+    }
+
+    #[test]
+    fn a_slow_network_is_filled_with_more_groups() {
+        let groups = measured(&[(0.01, 0.0), (0.01, 0.0)], 0.02).groups(8);
+        assert_eq!(groups, 4);
+    }
+
+    #[test]
+    fn one_node_takes_one_step_at_a_time() {
+        assert_eq!(measured(&[(0.01, 0.001)], 0.0).groups(8), 1);
+    }
+
+    #[test]
+    fn long_prompts_are_cut_and_short_ones_pass_whole() {
+        let flow = measured(&[(0.001, 0.01), (0.001, 0.01)], 0.0);
+        assert_eq!(flow.piece(64), 128);
+        assert_eq!(flow.piece(2000), 128);
+        assert_eq!(flow.piece(100_000), 512);
+        assert_eq!(flow.depth(128), 3);
+    }
+
+    #[test]
+    fn what_never_comes_back_is_forgotten() {
+        let mut flow = Flow::new(2);
+        (0..10_000).for_each(|step| flow.sent(step, 1));
+        assert!(flow.passing.len() <= MOST_STEPS);
+    }
+
+    proptest! {
+        /// By the model that it decides by, no other number is faster by more than the gain that it asks for.
+        #[test]
+        fn no_other_number_of_groups_is_much_faster(
+            stages in prop::collection::vec((0.0001..0.05_f64, 0.0..0.01_f64), 1..5),
+            between in 0.0..0.2_f64,
+            answers in 1_usize..20,
+        ) {
+            let flow = measured(&stages, between);
+            let chosen = flow.cycle(answers, flow.groups(answers));
+            for groups in 1..=answers {
+                prop_assert!(chosen <= flow.cycle(answers, groups) * GAIN.powi(4));
+            }
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! Loading a model over several nodes: who gets which layers, and whether it fits.
+
+use std::sync::Arc;
+
+use super::fit::Demand;
+use super::load::{Refused, default_threads};
+use super::options::Options;
+use crate::gguf;
+use crate::llama::{self, Device, DeviceKind, DeviceNeed, HOST, ModelParams};
+use crate::rpc::client::{Member, Role, Split, SplitError};
+use crate::rpc::dial::Secret;
+use crate::rpc::files::{Memory, WeightFile};
+use crate::rpc::plan::{self, Node, Work};
+use crate::rpc::worker;
+use crate::status::Refusal;
+
+/// What a worker takes for itself beside what llama.cpp counts: buffers are rounded up one by one.
+const SLACK: u64 = 32 << 20;
+
+/// A model's split, before it is loaded.
+#[derive(Debug)]
+pub(super) struct Arrangement {
+    split: Arc<Split>,
+    members: Vec<Member>,
+    /// Layers of each member; the output layer counts as one.
+    layers: Vec<u32>,
+}
+
+fn refused(reason: Refusal, message: impl Into<String>) -> Refused {
+    Refused {
+        reason,
+        message: message.into(),
+    }
+}
+
+fn split_refused(error: &SplitError) -> Refused {
+    let reason = match error {
+        SplitError::Own(_) => Refusal::Memory,
+        SplitError::Worker { .. } | SplitError::Lost(_) => Refusal::Worker,
+    };
+    refused(reason, error.to_string())
+}
+
+impl Arrangement {
+    /// Dials the workers and shares the model's layers out: as the user said, or so that a token takes
+    /// the least time.
+    ///
+    /// # Errors
+    /// A worker that cannot be used, or shares that make no sense.
+    pub(super) fn find(options: &Options, layers: u32) -> Result<Self, Refused> {
+        let secret = options
+            .rpc_secret
+            .as_deref()
+            .and_then(|secret| Secret::new(secret.as_bytes()))
+            .ok_or_else(|| refused(Refusal::Arguments, "--rpc needs the secret of the workers"))?;
+        let own = own_device(options)?;
+        let split = Split::dial(&options.rpc, &secret, own).map_err(|error| split_refused(&error))?;
+        let members = split.members();
+        let shares = if options.tensor_split.is_empty() {
+            best(options, &members, layers)?
+        } else {
+            plan::whole_layers(&options.tensor_split, members.len() - 1, layers)
+                .map_err(|fault| refused(Refusal::Arguments, fault.to_string()))?
+        };
+        let mut arrangement = Self {
+            split,
+            members,
+            layers: shares,
+        };
+        arrangement.layers.push(1);
+        arrangement.report();
+        Ok(arrangement)
+    }
+
+    fn report(&self) {
+        for (member, layers) in self.members.iter().zip(&self.layers) {
+            let part = match (member.role, layers) {
+                (Role::Head, _) => "the output".to_owned(),
+                (_, 0) => "nothing: it would only slow the others down".to_owned(),
+                (_, layers) => format!("{layers} layers"),
+            };
+            tracing::info!(
+                device = member.device.name,
+                round_trip_ms = member.round_trip.as_secs_f64() * 1e3,
+                part,
+                "split"
+            );
+        }
+    }
+
+    fn used(&self) -> impl Iterator<Item = (&Member, u32)> {
+        self.members
+            .iter()
+            .zip(self.layers.iter().copied())
+            .filter(|(_, layers)| *layers > 0)
+    }
+
+    /// The devices that compute, for llama.cpp.
+    pub(super) fn model_params(&self) -> ModelParams {
+        ModelParams {
+            devices: Some(self.used().map(|(member, _)| member.device.clone()).collect()),
+            gpu_layers: Some(self.layers.iter().sum()),
+            tensor_split: self.used().map(|(_, layers)| layers as f32).collect(),
+        }
+    }
+
+    /// What llama.cpp needs of each node, the host's own devices being its memory.
+    pub(super) fn demands(&self, needs: &[DeviceNeed], host_free: u64) -> Vec<Demand> {
+        let mut host = Demand {
+            device: HOST.to_owned(),
+            needed: 0,
+            cache: 0,
+            free: host_free,
+        };
+        let mut demands = Vec::new();
+        for need in needs {
+            match self.member(&need.name) {
+                Some(member) if matches!(member.role, Role::Worker(_)) => demands.push(Demand {
+                    device: need.name.clone(),
+                    needed: need.total() + SLACK,
+                    cache: need.context,
+                    free: member.offer.free,
+                }),
+                _ => {
+                    host.needed += need.total();
+                    host.cache += need.context;
+                }
+            }
+        }
+        demands.push(host);
+        demands
+    }
+
+    fn member(&self, name: &str) -> Option<&Member> {
+        self.members.iter().find(|member| member.device.name == name)
+    }
+
+    /// Begins the sessions, each with what it will need.
+    ///
+    /// # Errors
+    /// Where a worker refuses or is lost.
+    pub(super) fn open(&self, options: &Options, demands: &[Demand]) -> Result<(), Refused> {
+        let file =
+            WeightFile::open(&options.model).map_err(|error| refused(Refusal::File, error.to_string()))?;
+        let identity = file
+            .identify(&Memory::in_process())
+            .map_err(|error| refused(Refusal::File, error.to_string()))?;
+        let need = |member: &Member| {
+            let found = demands.iter().find(|demand| demand.device == member.device.name);
+            found.map_or(0, |demand| demand.needed)
+        };
+        let reserve: Vec<u64> = self
+            .members
+            .iter()
+            .zip(&self.layers)
+            .map(|(member, layers)| if *layers > 0 { need(member) } else { 0 })
+            .collect();
+        self.split
+            .open(&reserve, file, &identity)
+            .map_err(|error| split_refused(&error))
+    }
+
+    /// The devices' side.
+    pub(super) fn split(&self) -> &Arc<Split> {
+        &self.split
+    }
+}
+
+/// This machine's processor, driven like a worker's.
+fn own_device(options: &Options) -> Result<Arc<worker::Device>, Refused> {
+    let cpu = llama::devices()
+        .into_iter()
+        .find(|device: &Device| device.kind == DeviceKind::Cpu);
+    let cpu = cpu.ok_or_else(|| refused(Refusal::Model, "this build has no CPU device"))?;
+    let threads = options.threads.unwrap_or_else(default_threads);
+    // What fits is decided before, for the host's memory as a whole.
+    let device = worker::Device::new(cpu, threads, u64::MAX / 2);
+    device
+        .map(Arc::new)
+        .map_err(|error| refused(Refusal::Memory, error.to_string()))
+}
+
+/// The shares with the least time a token.
+fn best(options: &Options, members: &[Member], layers: u32) -> Result<Vec<u32>, Refused> {
+    let model =
+        gguf::Model::open(&options.model).map_err(|error| refused(Refusal::File, error.to_string()))?;
+    let mut work = Work {
+        layers: vec![0; layers as usize],
+        output: 0,
+    };
+    for tensor in model.tensors() {
+        let (name, bytes) = (tensor.tensor.name.as_str(), tensor.tensor.bytes);
+        let block = name.strip_prefix("blk.").and_then(|rest| rest.split('.').next());
+        match block
+            .and_then(|number| number.parse::<usize>().ok())
+            .and_then(|number| work.layers.get_mut(number))
+        {
+            Some(layer) => *layer += bytes,
+            None => work.output += bytes,
+        }
+    }
+    let host_free = super::load::free_host_memory();
+    let nodes: Vec<Node> = members
+        .iter()
+        .filter(|member| member.role != Role::Head)
+        .map(|member| Node {
+            bytes: match member.role {
+                Role::Worker(_) => member.offer.free,
+                _ => host_free.saturating_sub(work.output),
+            },
+            bandwidth: member.offer.bandwidth,
+            hop: member.round_trip / 2,
+        })
+        .collect();
+    plan::best_shares(&work, &nodes).map_err(|shortage| {
+        refused(
+            Refusal::Memory,
+            format!(
+                "{} needs {:.1} GB, and this machine and its workers together offer {:.1} GB; add a worker to \
+                 --rpc, or take a smaller model or quantization",
+                options.model_name,
+                shortage.needed as f64 / 1e9,
+                shortage.offered as f64 / 1e9
+            ),
+        )
+    })
+}

@@ -1,0 +1,94 @@
+//! From the start of a host to its first answer, with a file that the machine's memory has already.
+
+use std::path::Path;
+
+use super::CaseOf;
+use super::contenders::{OURS, SOLO, layers, stock};
+use super::nodes::{HOST, Nodes};
+use super::served::{Served, Workers};
+use super::stock::Spread;
+use crate::support::arguments::Arguments;
+use crate::support::report::{Goal, Metric, Report};
+
+const TIME: Metric = Metric::new("load", "ms");
+const BYTES: Metric = Metric::new("load", "bytes");
+
+/// Ours against solo, in milliseconds.
+const GOAL_TIME: Goal = Goal::AtMost(400.0);
+
+/// Over the network.
+const GOAL_BYTES: Goal = Goal::AtMost(1e6);
+
+/// Milliseconds, and bytes that crossed the network.
+struct Load {
+    time: f64,
+    bytes: f64,
+}
+
+/// Measures hosts of each kind, started in turn; workers stay.
+///
+/// # Errors
+/// Where what is compared with does not start.
+pub fn measure(
+    arguments: &Arguments,
+    report: &mut Report,
+    program: &Path,
+    model: &Path,
+    case: &CaseOf,
+) -> anyhow::Result<()> {
+    let nodes = Nodes::start(case.nodes)?;
+    nodes.set_rtt(case.rtt);
+    let (mut solo, mut stocks, mut split) = (Vec::new(), Vec::new(), Vec::new());
+    let mut workers = Workers::start(&nodes, model).map_err(|error| format!("{error:#}"));
+    for _ in 0..arguments.amount(1, 3) {
+        solo.push(one(&nodes, || {
+            let served = Served::solo(&nodes, model)?;
+            let time = served.started();
+            served.stop()?;
+            Ok(time)
+        })?);
+        stocks.push(one(&nodes, || {
+            Ok(stock(program, &nodes, model, Spread::HostAndServers)?.loaded())
+        })?);
+        if let Ok(started) = &workers {
+            let load = one(&nodes, || {
+                let served = Served::split(&nodes, model, started, &layers(case.nodes, HOST))?;
+                let time = served.started();
+                served.stop()?;
+                Ok(time)
+            });
+            match load {
+                Ok(load) => split.push(load),
+                Err(error) => workers = Err(format!("{error:#}")),
+            }
+        }
+    }
+    let mut rows = report.case(&case.name);
+    let times = |loads: &[Load]| loads.iter().map(|load| load.time).collect::<Vec<f64>>();
+    let bytes = |loads: &[Load]| loads.iter().map(|load| load.bytes).collect::<Vec<f64>>();
+    rows.row(SOLO, TIME, &times(&solo));
+    rows.row(Spread::HostAndServers.name(), TIME, &times(&stocks));
+    rows.row(Spread::HostAndServers.name(), BYTES, &bytes(&stocks));
+    if let Err(reason) = workers {
+        report.failed(&case.name, OURS, &reason);
+    } else {
+        let added: Vec<f64> = split
+            .iter()
+            .zip(&solo)
+            .map(|(ours, solo)| ours.time - solo.time)
+            .collect();
+        rows.row(OURS, TIME, &times(&split));
+        rows.row_with_goal("ours - solo", TIME, &added, GOAL_TIME);
+        rows.row_with_goal(OURS, BYTES, &bytes(&split), GOAL_BYTES);
+    }
+    Ok(())
+}
+
+fn one(nodes: &Nodes, load: impl FnOnce() -> anyhow::Result<std::time::Duration>) -> anyhow::Result<Load> {
+    let before = nodes.traffic();
+    let time = load()?;
+    Ok(Load {
+        time: time.as_secs_f64() * 1e3,
+        bytes: (nodes.traffic() - before).payload as f64,
+    })
+}

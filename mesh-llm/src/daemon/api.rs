@@ -1,0 +1,57 @@
+//! The API as a part of the daemon: served until it is told to end.
+
+use crate::api::{Keys, Server, Shutdown};
+use crate::engine::State;
+use std::time::Duration;
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+/// Exchanges that finish within this time are not worth a word.
+const DRAIN_QUIETLY: Duration = Duration::from_millis(200);
+
+/// The API, served by a task of its own.
+pub(super) struct Api {
+    drain: oneshot::Sender<()>,
+    cut: oneshot::Sender<()>,
+    served: JoinHandle<()>,
+}
+
+impl Api {
+    /// Begins to serve.
+    pub(super) fn start(
+        server: Server,
+        engine: watch::Receiver<State>,
+        keys: Keys,
+        max_connections: usize,
+    ) -> Api {
+        let (drain, drained) = oneshot::channel();
+        let (cut, was_cut) = oneshot::channel();
+        let shutdown = Shutdown {
+            drain: drained,
+            cut: was_cut,
+        };
+        Api {
+            drain,
+            cut,
+            served: tokio::spawn(server.serve(engine, keys, max_connections, shutdown)),
+        }
+    }
+
+    /// Takes no new connections, and lets exchanges finish until `limit` is over.
+    pub(super) async fn finish(mut self, limit: impl Future<Output = ()>, slow: impl FnOnce()) {
+        // The server listens for both as long as it runs.
+        let _ = self.drain.send(());
+        if timeout(DRAIN_QUIETLY, &mut self.served).await.is_ok() {
+            return;
+        }
+        slow();
+        tokio::select! {
+            _ = &mut self.served => {}
+            () = limit => {
+                let _ = self.cut.send(());
+                let _ = self.served.await;
+            }
+        }
+    }
+}

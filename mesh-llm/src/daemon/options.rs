@@ -1,0 +1,61 @@
+//! What the engine is told.
+
+use super::secret;
+use super::settings::{EngineSettings, Settings};
+use super::split::Split;
+use super::state::RunFolder;
+use crate::models::Model;
+use llama_engine::server::options::{Listen, Options, SlotSave};
+use std::io;
+
+/// The folder in the state directory for slots' caches.
+const SLOTS: &str = "slots";
+
+/// Everything that the engine is told, so that it serves `model`.
+pub(super) fn options(
+    settings: &Settings,
+    model: Model,
+    split: Split,
+    folder: &RunFolder,
+) -> io::Result<Options> {
+    let (listen, secret) = if cfg!(unix) {
+        (Listen::Unix(folder.path().join("llama-server.sock")), None)
+    } else {
+        // A port is open to every user of the machine, so the daemon must show who it is.
+        (Listen::Tcp(([127, 0, 0, 1], 0).into()), Some(secret::random()?))
+    };
+    let EngineSettings {
+        context,
+        slots,
+        queue,
+        devices,
+        threads,
+        slot_save,
+        gpu_layers,
+        cache_type_k,
+        cache_type_v,
+        flash_attention,
+    } = settings.engine.clone();
+    Ok(Options {
+        secret,
+        context: context.map(Into::into),
+        slots: slots.map(Into::into),
+        devices,
+        threads: threads.map(Into::into),
+        gpu_layers,
+        cache_type_k,
+        cache_type_v,
+        flash_attention,
+        queue,
+        slot_save: slot_save.map(|gigabytes| SlotSave {
+            folder: settings.home.join(SLOTS),
+            most_bytes: u64::from(gigabytes.get()) * 1_000_000_000,
+        }),
+        rpc: split.workers,
+        rpc_secret: split.secret,
+        tensor_split: split.shares,
+        log: settings.log,
+        verbose: settings.verbose,
+        ..Options::new(listen, model.path, model.id)
+    })
+}
