@@ -49,6 +49,13 @@ bench *ARGS: (bench-solo ARGS) (bench-split ARGS)
 fuzz TARGET SECONDS="60":
     cargo +nightly fuzz run {{TARGET}} -- -max_total_time={{SECONDS}} -rss_limit_mb=1024 -malloc_limit_mb=256
 
+# Fuzz the check of graphs: what it accepts, ggml computes, compiled with AddressSanitizer by clang.
+fuzz-graphs SECONDS="600":
+    mkdir -p fuzz/target/graphs
+    CC=clang CXX=clang++ CFLAGS=-fsanitize=address CXXFLAGS=-fsanitize=address ASAN_OPTIONS=detect_leaks=0 \
+        cargo +nightly fuzz run --features native graph_check fuzz/target/graphs fuzz/corpus/graph_check -- \
+        -max_total_time={{SECONDS}} -max_len=20000 -timeout=30 -rss_limit_mb=4096
+
 # Build what a release ships: for every x86-64 machine since 2013, optimised further.
 dist:
     RUSTFLAGS="-C target-cpu=x86-64-v3" cargo build --profile dist --package mesh-llm --target-dir target/dist

@@ -3,7 +3,7 @@
 use super::element::Element;
 use super::operand::{Home, Operand};
 use super::{Buffers, Layout, Placement, Refused};
-use crate::rpc::graph::{DIMENSIONS, Graph, Tensor};
+use crate::rpc::graph::{Graph, Tensor};
 
 /// Most elements of one dimension, and most rows: ggml's kernels count them in an `int`.
 const MOST: u64 = i32::MAX as u64;
@@ -93,12 +93,11 @@ fn extent(tensor: &Tensor, element: Element) -> Result<u64, &'static str> {
         tensor.shape[3] - 1,
     ];
     let mut extent = element.bytes;
-    for dimension in 0..DIMENSIONS {
-        let stride = tensor.strides[dimension];
-        if steps[dimension] > 0 && !stride.is_multiple_of(element.alignment()) {
+    for (steps, stride) in steps.into_iter().zip(tensor.strides) {
+        if steps > 0 && !stride.is_multiple_of(element.alignment()) {
             return Err("a stride is not aligned");
         }
-        extent = steps[dimension]
+        extent = steps
             .checked_mul(stride)
             .and_then(|bytes| extent.checked_add(bytes))
             .ok_or("it is too large")?;

@@ -16,7 +16,7 @@ use llama_cpp_sys_2 as sys;
 
 use super::graph::{BufferId, Graph, Place};
 use super::mutate::{Dice, extent};
-use super::{Block, Buffers, Checked, Placement, check};
+use super::{Block, Buffers, Checked, MAY_OVERLAP, Placement, check};
 
 /// Buffers of more bytes, all together, are not worth their time.
 const MOST_BYTES: u64 = 1 << 22;
@@ -32,7 +32,7 @@ pub(super) fn execute(graph: &Graph, seed: u64) -> bool {
     let Ok(checked) = check(graph, &sizes) else {
         return false;
     };
-    if !is_cheap(graph) {
+    if !is_cheap(graph) || !MAY_OVERLAP && overlaps(graph) {
         return false;
     }
     let memory = Memory::new(&sizes, seed);
@@ -65,6 +65,23 @@ impl Buffers for Sizes {
         let bytes = self.0.get(&place.buffer)?.checked_sub(place.offset)?;
         Some(Placement::Memory { bytes })
     }
+}
+
+/// Whether a node's result shares bytes with a source otherwise than by being the same. Such a graph
+/// computes nonsense, but in its own memory.
+fn overlaps(graph: &Graph) -> bool {
+    graph.nodes.iter().any(|node| {
+        let result = &graph.tensors[*node as usize];
+        result.sources.iter().flatten().any(|source| {
+            let source = &graph.tensors[*source as usize];
+            let same = source.place == result.place && source.strides == result.strides;
+            let (Some(a), Some(b)) = (source.place, result.place) else {
+                return false;
+            };
+            let end = |place: Place, tensor| place.offset + extent(tensor).unwrap_or(0);
+            !same && a.buffer == b.buffer && a.offset < end(b, result) && b.offset < end(a, source)
+        })
+    })
 }
 
 /// Strides of zero make a large tensor of a small buffer.

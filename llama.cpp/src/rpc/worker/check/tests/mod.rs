@@ -32,6 +32,9 @@ impl Buffers for Shelf {
     }
 }
 
+/// Whether results may share some of their sources' bytes.
+const MAY_OVERLAP: bool = true;
+
 /// Memory that ends where a page begins that nobody may touch.
 struct Block {
     mapping: *mut u8,

@@ -90,7 +90,7 @@ fn change(graph: &mut Graph, dice: &mut Dice) {
         }
         11 => tensor.place = other.place,
         12 => {
-            let flat = tensor.shape.iter().product();
+            let flat = tensor.shape.iter().fold(1, |all: u64, n| all.wrapping_mul(*n));
             tensor.shape = [1; 4];
             tensor.shape[dimension] = flat;
             pack(tensor);
