@@ -8,6 +8,7 @@ pub mod frame;
 pub mod handshake;
 #[cfg(test)]
 mod tests;
+pub mod uploads;
 
 use serde::{Deserialize, Serialize};
 

@@ -17,9 +17,9 @@ use super::weights::{Form, Weight};
 use crate::priority;
 use crate::rpc::graph::{BufferId, Graph, Place};
 use crate::rpc::wire::frame::LONGEST_PAYLOAD;
+use crate::rpc::wire::uploads::Uploads;
 use crate::rpc::wire::{
-    Coding, Command, LONGEST_KEPT, Load, MOST_GRAPHS, MOST_KEPT, MOST_KEPT_BYTES, MOST_KEPT_TENSORS,
-    MOST_LOADED, Ran, Step, ToHost, Transfer, difference,
+    Coding, Command, Load, MOST_GRAPHS, MOST_KEPT_TENSORS, MOST_LOADED, Ran, Step, ToHost, Transfer,
 };
 
 /// Bytes of weights between two words about progress.
@@ -51,7 +51,7 @@ pub(super) struct Queue {
     memory: Memory,
     backend: Backend,
     graphs: Vec<Option<Prepared>>,
-    kept: Vec<Option<Vec<u8>>>,
+    uploads: Uploads,
     spare: Vec<u8>,
     /// The weight that the host is sending.
     arriving: Option<Place>,
@@ -72,7 +72,7 @@ impl Queue {
             source,
             memory: Memory::new(device, reservation),
             graphs: (0..MOST_GRAPHS).map(|_| None).collect(),
-            kept: vec![None; MOST_KEPT],
+            uploads: Uploads::default(),
             spare: Vec::new(),
             arriving: None,
         })
@@ -212,42 +212,14 @@ impl Queue {
             }
             return self.put(place, payload);
         }
-        let length = usize::try_from(bytes)
-            .ok()
-            .filter(|length| *length <= LONGEST_KEPT)
-            .ok_or_else(wrong)?;
-        let mut value = match coding {
-            Coding::Changed(number) => self
-                .kept
-                .get_mut(usize::from(number))
-                .and_then(Option::take)
-                .filter(|kept| kept.len() == length)
-                .ok_or_else(wrong)?,
-            Coding::Lz4 => {
-                let mut value = vec![0; length];
-                let count = lz4_flex::block::decompress_into(payload, &mut value).map_err(|_| wrong())?;
-                value.truncate(count);
-                value
-            }
-            Coding::Plain => payload.to_vec(),
-        };
-        if let Coding::Changed(_) = coding
-            && !difference::apply(&mut value, payload)
-        {
-            return Err(wrong());
-        }
-        if value.len() != length {
-            return Err(wrong());
-        }
+        let value = self.uploads.decode(bytes, coding, payload).ok_or_else(wrong)?;
         self.put(place, &value)?;
-        if let Some(number) = keep {
-            *self.kept.get_mut(usize::from(number)).ok_or_else(wrong)? = Some(value);
-            let bytes: usize = self.kept.iter().flatten().map(Vec::len).sum();
-            if bytes > MOST_KEPT_BYTES {
-                return Err(Fault::protocol("more uploads to keep than are kept"));
+        match keep {
+            Some(number) if !self.uploads.keep(number, value) => {
+                Err(Fault::protocol("more uploads to keep than are kept"))
             }
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// Writes into memory, or into a weight that the host sends.

@@ -212,7 +212,7 @@ impl Session {
     }
 
     /// A hidden state has come, from the host or from another worker.
-    pub(super) fn arrive(&self, transfer: Transfer, payload: Bytes) {
+    pub(in crate::rpc) fn arrive(&self, transfer: Transfer, payload: Bytes) {
         let mut state = lock(&self.state);
         if state.over {
             return;
