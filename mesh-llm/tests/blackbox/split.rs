@@ -296,10 +296,7 @@ fn an_engine_that_says_that_it_lost_a_node_is_started_again_until_it_serves() {
     };
     let lost = at("10.0.0.2:9338 is lost: reset; loading tiny again");
     let waiting = at("Waiting for worker 10.0.0.2:9338: refused");
-    assert!(
-        lost < waiting && waiting < at("answers at http"),
-        "{told:#?}"
-    );
+    assert!(lost < waiting && waiting < at("answers at http"), "{told:#?}");
     process.signal(Signal::TERM);
     assert_eq!(process.end(DEADLINE).code(), Some(0));
 }

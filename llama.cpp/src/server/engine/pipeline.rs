@@ -23,6 +23,8 @@ pub struct Pipeline<T> {
 #[derive(Debug)]
 struct Flight<T> {
     since: Instant,
+    /// How long it took to queue.
+    queued: Duration,
     number: u64,
     step: T,
     /// What the devices of a split will answer; nothing where the context has it.
@@ -43,6 +45,10 @@ pub enum Submitted<T> {
 /// A step whose results are in the context.
 #[derive(Debug)]
 pub struct Finished<T> {
+    /// When it was submitted.
+    pub since: Instant,
+    /// How long submitting took.
+    pub queued: Duration,
     /// Its number.
     pub number: u64,
     /// What was submitted with it.
@@ -113,6 +119,7 @@ impl<T> Pipeline<T> {
             Ok(Decoded::Done) => {
                 self.in_flight.push_back(Flight {
                     since,
+                    queued: since.elapsed(),
                     number,
                     step,
                     answer,
@@ -134,6 +141,7 @@ impl<T> Pipeline<T> {
     pub fn take(&mut self) -> Option<Finished<T>> {
         let Flight {
             since,
+            queued,
             number,
             step,
             answer,
@@ -143,6 +151,8 @@ impl<T> Pipeline<T> {
             Some((rows, posts)) => collect(rows, posts).map(|rows| self.context.adopt(rows)),
         };
         Some(Finished {
+            since,
+            queued,
             number,
             step,
             time: since.elapsed(),
