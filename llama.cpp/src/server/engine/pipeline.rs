@@ -111,9 +111,17 @@ impl<T> Pipeline<T> {
     /// Sends a step on its way.
     pub fn submit(&mut self, batch: &mut Batch, step: T) -> Submitted<T> {
         let since = Instant::now();
-        let (number, decoded, answer) = match &self.split {
+        let Queued {
+            number,
+            decoded,
+            answer,
+        } = match &self.split {
             Some(split) => queue(split, &mut self.context, batch),
-            None => (0, self.context.decode(batch), None),
+            None => Queued {
+                number: 0,
+                decoded: self.context.decode(batch),
+                answer: None,
+            },
         };
         match decoded {
             Ok(Decoded::Done) => {
@@ -161,22 +169,34 @@ impl<T> Pipeline<T> {
     }
 }
 
+/// What became of a batch that was given to llama.cpp.
+struct Queued {
+    number: u64,
+    decoded: Result<Decoded, Error>,
+    /// What devices will answer.
+    answer: Option<(Rows, Vec<Post>)>,
+}
+
 /// Queues a step on the devices of a split.
-fn queue(
-    split: &Split,
-    context: &mut Context,
-    batch: &mut Batch,
-) -> (u64, Result<Decoded, Error>, Option<(Rows, Vec<Post>)>) {
+fn queue(split: &Split, context: &mut Context, batch: &mut Batch) -> Queued {
     let number = split.begin_step().0;
     let decoded = context.decode_queued(batch);
     let posts = split.end_step();
     if !matches!(decoded, Ok(Decoded::Done)) {
-        return (number, decoded, None);
+        return Queued {
+            number,
+            decoded,
+            answer: None,
+        };
     }
     let targets: Vec<Target> = posts.iter().map(Post::target).collect();
     // SAFETY: the posts are the reads of logits of this step, and their answers go elsewhere.
     let rows = unsafe { context.expect_rows(&targets) };
-    (number, decoded, Some((rows, posts)))
+    Queued {
+        number,
+        decoded,
+        answer: Some((rows, posts)),
+    }
 }
 
 /// Waits for a step's logits.

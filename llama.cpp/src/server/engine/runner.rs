@@ -464,7 +464,6 @@ impl Runner {
         // What `just trace-split` makes a picture of.
         let moment = |at: Instant| at.saturating_duration_since(self.begun).as_micros() as u64;
         tracing::trace!(
-            target: "split",
             step = finished.number,
             tokens = finished.step.answers + finished.step.prefill,
             begin_us = moment(finished.since),
@@ -474,7 +473,6 @@ impl Runner {
         );
         for span in split.shared().take_timeline() {
             tracing::trace!(
-                target: "split",
                 step = span.step.0,
                 node = span.node.0,
                 queue = span.queue,
