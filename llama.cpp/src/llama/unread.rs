@@ -44,10 +44,7 @@ impl Unread {
         unsafe {
             let cpu = sys::ggml_backend_dev_by_type(sys::GGML_BACKEND_DEVICE_TYPE_CPU);
             let registry: *mut ggml::ggml_backend_reg = sys::ggml_backend_dev_backend_reg(cpu).cast();
-            USUAL.get_or_init(|| {
-                let usual = (*registry).iface.get_proc_address;
-                usual.map(|usual| std::mem::transmute::<_, GetAddress>(usual))
-            });
+            USUAL.get_or_init(|| (*registry).iface.get_proc_address);
             (*registry).iface.get_proc_address = Some(answer);
             Self { registry }
         }

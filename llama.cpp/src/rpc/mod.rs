@@ -14,7 +14,8 @@ pub mod graph;
 pub mod link;
 pub mod plan;
 pub mod sandbox;
-#[cfg(all(test, feature = "native"))]
+#[cfg(test)]
+#[cfg(feature = "native")]
 mod tests;
 pub mod wire;
 #[cfg(feature = "native")]

@@ -5,7 +5,9 @@ use super::state::{Home, StateError};
 use crate::exit::Exit;
 use llama_engine::server::options::RPC_SECRET_VARIABLE;
 use std::fs::File;
-use std::io::{self, Read, Write};
+#[cfg(feature = "engine")]
+use std::io::Write;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 /// Fewer characters could be guessed by whoever listens to a handshake and has time.
@@ -51,6 +53,7 @@ pub(super) enum SecretError {
     #[error(transparent)]
     State(#[from] StateError),
     /// The system has no random numbers.
+    #[cfg(feature = "engine")]
     #[error("choosing a secret failed: {0}")]
     Random(io::Error),
 }
@@ -62,6 +65,7 @@ impl SecretError {
             Self::None { .. } | Self::Unfit { .. } => Exit::CONFIGURATION,
             Self::Unreadable { .. } => Exit::FILE,
             Self::State(_) => Exit::STATE,
+            #[cfg(feature = "engine")]
             Self::Random(_) => Exit::UNEXPECTED,
         }
     }

@@ -25,5 +25,4 @@ mod refusals;
 mod rpc_server;
 mod shutdown;
 mod slot_save;
-mod split;
 mod starting;

@@ -66,7 +66,7 @@ fn a_secret_that_can_be_guessed_is_refused_on_both_sides() {
     let file = start.folder().join("secret");
     fs::write(&file, "  fifteen chars..\n").unwrap();
     for start in [
-        start.flag("--secret-file", &file),
+        start.clone().flag("--secret-file", &file),
         Worker::plain().variable("MESH_LLM_RPC_SECRET", "fifteen chars.."),
         Start::model("tiny")
             .flag("--rpc", "127.0.0.1:1")

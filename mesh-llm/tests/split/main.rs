@@ -8,6 +8,7 @@
 mod harness;
 #[path = "../support/netlab/mod.rs"]
 mod netlab;
+mod serving;
 #[path = "../support/split/mod.rs"]
 mod split;
 
@@ -37,7 +38,6 @@ fn a_daemon_within_a_network_is_reached_from_outside() {
 }
 
 #[test]
-#[ignore = "there is no rpc-server yet"]
 fn a_split_over_loopback_answers_as_one_node_does() {
     let model = model(Kind::Endless);
     let alone = completion(&Start::model(&model).ready());
@@ -46,7 +46,6 @@ fn a_split_over_loopback_answers_as_one_node_does() {
 }
 
 #[test]
-#[ignore = "there is no rpc-server yet"]
 fn a_split_over_a_network_answers_as_one_node_does() {
     let model = model(Kind::Endless);
     let test = "a_split_over_a_network_answers_as_one_node_does";

@@ -96,6 +96,7 @@ struct Dialled {
 pub struct Split {
     shared: Arc<Shared>,
     posts: Arc<Posts>,
+    #[expect(clippy::vec_box, reason = "ggml points to where they lie")]
     devices: Vec<Box<device::Device>>,
     roles: Vec<(Role, DeviceOffer, Duration)>,
     own: Arc<worker::Device>,

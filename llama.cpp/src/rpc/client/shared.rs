@@ -196,8 +196,9 @@ impl Shared {
         if state.lost.is_some() {
             return;
         }
+        let worker = if node == HOST { "" } else { "worker " };
         let lost = Lost {
-            node: name.to_owned(),
+            node: format!("{worker}{name}"),
             cause: cause.into(),
         };
         tracing::error!(node = lost.node, cause = lost.cause, "the split has lost a node");

@@ -7,9 +7,10 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 use super::{Worker, WorkerParams, open_devices};
-use crate::llama;
+use crate::llama::{self, DeviceKind};
 use crate::rpc::dial::Secret;
 use crate::rpc::files::{Library, Memory};
+use crate::rpc::sandbox::Sandbox;
 use crate::server::default_threads;
 
 /// Everything that an rpc-server is told when it starts.
@@ -64,6 +65,7 @@ pub fn serve(options: &ServeOptions) -> Result<(), ServeError> {
     };
     let listener = TcpListener::bind(options.listen).map_err(listen)?;
     let address = listener.local_addr().map_err(listen)?;
+    give_up(options, &library);
     let devices = open_devices(&options.devices, threads, options.max_memory)?;
     for device in &devices {
         let offer = device.offer();
@@ -85,4 +87,28 @@ pub fn serve(options: &ServeOptions) -> Result<(), ServeError> {
     tracing::info!(%address, "listening");
     worker.serve();
     Ok(())
+}
+
+/// Gives up what a worker does not need, before it starts a thread. ggml has to know its devices by then.
+fn give_up(options: &ServeOptions, library: &Library) {
+    llama::initialize();
+    let gpus = llama::devices()
+        .iter()
+        .any(|device| device.kind == DeviceKind::Gpu);
+    let mut sandbox = Sandbox::new();
+    for folder in library.folders() {
+        sandbox = sandbox.read(folder);
+    }
+    if let Some(folder) = options.memory_file.parent() {
+        sandbox = sandbox.write(folder);
+    }
+    if gpus {
+        sandbox = sandbox.gpus();
+    }
+    let report = sandbox.enforce();
+    if report.is_whole() {
+        tracing::info!(%report, "this process has given up what it does not need");
+    } else {
+        tracing::warn!(%report, "this process could not give up all that it does not need");
+    }
 }

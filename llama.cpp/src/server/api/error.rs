@@ -105,6 +105,8 @@ pub enum ErrorCode {
     RateLimitExceeded,
     /// The server is about to end.
     ShuttingDown,
+    /// A node of the split is lost.
+    NodeLost,
     /// The engine failed.
     EngineError,
 }
@@ -246,6 +248,7 @@ mod tests {
             (ErrorCode::InvalidApiKey, "invalid_api_key"),
             (ErrorCode::RateLimitExceeded, "rate_limit_exceeded"),
             (ErrorCode::ShuttingDown, "shutting_down"),
+            (ErrorCode::NodeLost, "node_lost"),
             (ErrorCode::EngineError, "engine_error"),
         ];
         for (code, wire) in all {

@@ -24,6 +24,55 @@ const PIECES_EACH: usize = 4;
 /// How fast a shortest time is forgotten.
 const FORGET: f64 = 1.005;
 
+/// Sizes of steps whose times are remembered one by one: small ones take odd times, for kernels are made
+/// for some sizes and not for others.
+const MOST_EXACT: usize = 64;
+/// Steps after which a size's time is forgotten where none of it came.
+const STALE: u64 = 2048;
+/// Weight of the newest measurement.
+const SMOOTHING: f64 = 0.2;
+
+/// How long a stage takes, by the tokens of a step.
+#[derive(Debug, Default)]
+struct Cost {
+    /// Seconds by tokens, and the record that it was last measured in.
+    exact: BTreeMap<usize, (f64, u64)>,
+    line: Line,
+    records: u64,
+}
+
+impl Cost {
+    fn record(&mut self, tokens: usize, seconds: f64) {
+        self.records += 1;
+        self.line.record(tokens as f64, seconds);
+        if tokens <= MOST_EXACT {
+            let (known, last) = self.exact.entry(tokens).or_insert((seconds, 0));
+            *known += SMOOTHING * (seconds.min(4.0 * *known) - *known);
+            *last = self.records;
+        }
+        let records = self.records;
+        self.exact.retain(|_, (_, last)| *last + STALE > records);
+    }
+
+    /// As measured; between two measured sizes on the line between them, beyond as all sizes say.
+    fn at(&self, tokens: usize) -> f64 {
+        let below = self.exact.range(..=tokens).next_back();
+        let above = self.exact.range(tokens..).next();
+        match (below, above) {
+            (Some((left, (low, _))), Some((right, (high, _)))) if right > left => {
+                let part = (tokens - left) as f64 / (right - left) as f64;
+                low + part * (high - low)
+            }
+            (Some((_, (exact, _))), Some(_)) => *exact,
+            (None, Some((right, (high, _)))) => high * tokens as f64 / *right as f64,
+            (Some((left, (low, _))), None) => {
+                (low * tokens as f64 / *left as f64).min(self.line.at(tokens as f64).max(*low))
+            }
+            (None, None) => self.line.at(tokens as f64),
+        }
+    }
+}
+
 /// A queue of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Stage {
@@ -45,8 +94,7 @@ struct Passing {
 /// What has been measured of a split.
 #[derive(Debug)]
 pub struct Flow {
-    /// Seconds of a step by its tokens.
-    stages: BTreeMap<Stage, Line>,
+    stages: BTreeMap<Stage, Cost>,
     /// Seconds that a step spends between stages.
     between: Option<f64>,
     passing: VecDeque<Passing>,
@@ -94,7 +142,7 @@ impl Flow {
         let seconds = time.as_secs_f64();
         passing.parts += 1;
         passing.computed += seconds;
-        let tokens = passing.tokens as f64;
+        let tokens = passing.tokens;
         self.stages.entry(stage).or_default().record(tokens, seconds);
         self.settle(index);
     }
@@ -119,8 +167,8 @@ impl Flow {
     /// Seconds that each node takes for a step of so many tokens.
     fn node_times(&self, tokens: usize) -> Vec<f64> {
         let mut nodes: BTreeMap<u16, f64> = BTreeMap::new();
-        for (stage, line) in &self.stages {
-            *nodes.entry(stage.node).or_default() += line.at(tokens as f64);
+        for (stage, cost) in &self.stages {
+            *nodes.entry(stage.node).or_default() += cost.at(tokens);
         }
         nodes.into_values().collect()
     }
@@ -213,6 +261,27 @@ mod tests {
     #[test]
     fn one_node_takes_one_step_at_a_time() {
         assert_eq!(measured(&[(0.01, 0.001)], 0.0).groups(8), 1);
+    }
+
+    #[test]
+    fn sizes_that_kernels_are_slow_at_are_avoided() {
+        let time = |tokens: usize| [0.0, 0.009, 0.018, 0.04, 0.05, 0.05, 0.05, 0.055, 0.058][tokens];
+        let mut flow = Flow::new(2);
+        for step in 0..400_u64 {
+            let tokens = 8_usize.div_ceil(flow.groups(8));
+            flow.sent(step, tokens);
+            for node in 0..2 {
+                let time = Duration::from_secs_f64(time(tokens));
+                flow.computed(Stage { node, queue: 0 }, step, time);
+            }
+            flow.returned(step, Duration::from_secs_f64(2.0 * time(tokens) + 0.02));
+        }
+        let cycle = |groups: usize| {
+            let time = time(8_usize.div_ceil(groups));
+            (groups as f64 * time).max(2.0 * time + 0.02)
+        };
+        let best = (1..=8).map(cycle).fold(f64::MAX, f64::min);
+        assert!(cycle(flow.groups(8)) <= best * 1.04, "{} groups", flow.groups(8));
     }
 
     #[test]

@@ -23,6 +23,8 @@ pub struct Pipeline<T> {
 #[derive(Debug)]
 struct Flight<T> {
     since: Instant,
+    /// How long it took to queue.
+    queued: Duration,
     number: u64,
     step: T,
     /// What the devices of a split will answer; nothing where the context has it.
@@ -43,6 +45,10 @@ pub enum Submitted<T> {
 /// A step whose results are in the context.
 #[derive(Debug)]
 pub struct Finished<T> {
+    /// When it was submitted.
+    pub since: Instant,
+    /// How long submitting took.
+    pub queued: Duration,
     /// Its number.
     pub number: u64,
     /// What was submitted with it.
@@ -105,14 +111,23 @@ impl<T> Pipeline<T> {
     /// Sends a step on its way.
     pub fn submit(&mut self, batch: &mut Batch, step: T) -> Submitted<T> {
         let since = Instant::now();
-        let (number, decoded, answer) = match &self.split {
+        let Queued {
+            number,
+            decoded,
+            answer,
+        } = match &self.split {
             Some(split) => queue(split, &mut self.context, batch),
-            None => (0, self.context.decode(batch), None),
+            None => Queued {
+                number: 0,
+                decoded: self.context.decode(batch),
+                answer: None,
+            },
         };
         match decoded {
             Ok(Decoded::Done) => {
                 self.in_flight.push_back(Flight {
                     since,
+                    queued: since.elapsed(),
                     number,
                     step,
                     answer,
@@ -143,6 +158,7 @@ impl<T> Pipeline<T> {
     pub fn take(&mut self) -> Option<Finished<T>> {
         let Flight {
             since,
+            queued,
             number,
             step,
             answer,
@@ -152,6 +168,8 @@ impl<T> Pipeline<T> {
             Some((rows, posts)) => collect(rows, posts).map(|rows| self.context.adopt(rows)),
         };
         Some(Finished {
+            since,
+            queued,
             number,
             step,
             time: since.elapsed(),
@@ -160,22 +178,34 @@ impl<T> Pipeline<T> {
     }
 }
 
+/// What became of a batch that was given to llama.cpp.
+struct Queued {
+    number: u64,
+    decoded: Result<Decoded, Error>,
+    /// What devices will answer.
+    answer: Option<(Rows, Vec<Post>)>,
+}
+
 /// Queues a step on the devices of a split.
-fn queue(
-    split: &Split,
-    context: &mut Context,
-    batch: &mut Batch,
-) -> (u64, Result<Decoded, Error>, Option<(Rows, Vec<Post>)>) {
+fn queue(split: &Split, context: &mut Context, batch: &mut Batch) -> Queued {
     let number = split.begin_step().0;
     let decoded = context.decode_queued(batch);
     let posts = split.end_step();
     if !matches!(decoded, Ok(Decoded::Done)) {
-        return (number, decoded, None);
+        return Queued {
+            number,
+            decoded,
+            answer: None,
+        };
     }
     let targets: Vec<Target> = posts.iter().map(Post::target).collect();
     // SAFETY: the posts are the reads of logits of this step, and their answers go elsewhere.
     let rows = unsafe { context.expect_rows(&targets) };
-    (number, decoded, Some((rows, posts)))
+    Queued {
+        number,
+        decoded,
+        answer: Some((rows, posts)),
+    }
 }
 
 /// Waits for a step's logits.

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
@@ -85,6 +85,7 @@ pub struct Runner {
     costs: StepCosts,
     /// Where the model is split.
     flow: Option<Flow>,
+    begun: Instant,
     batch: Batch,
     clock: u64,
     state: EngineState,
@@ -108,6 +109,7 @@ impl Runner {
         let split = pipeline.as_ref().and_then(Pipeline::split);
         Self {
             flow: split.map(|split| Flow::new(split.queues())),
+            begun: Instant::now(),
             pipeline,
             slots: (0..slots).map(|_| Slot::default()).collect(),
             queue: VecDeque::new(),
@@ -458,7 +460,25 @@ impl Runner {
             return;
         };
         flow.returned(finished.number, finished.time);
+        // What `just trace-split` makes a picture of.
+        let moment = |at: Instant| at.saturating_duration_since(self.begun).as_micros() as u64;
+        tracing::trace!(
+            step = finished.number,
+            tokens = finished.step.answers + finished.step.prefill,
+            begin_us = moment(finished.since),
+            queued_us = finished.queued.as_micros() as u64,
+            time_us = finished.time.as_micros() as u64,
+            "step"
+        );
         for span in split.shared().take_timeline() {
+            tracing::trace!(
+                step = span.step.0,
+                node = span.node.0,
+                queue = span.queue,
+                begin_us = moment(span.begin),
+                time_us = span.time.as_micros() as u64,
+                "computed"
+            );
             let stage = Stage {
                 node: span.node.0,
                 queue: span.queue,

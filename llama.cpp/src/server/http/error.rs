@@ -54,8 +54,11 @@ impl Blame {
                 ApiError::new(Status::TooManyRequests, ErrorCode::RateLimitExceeded, message)
                     .with_retry_after(retry_after)
             }
-            Failure::ShuttingDown | Failure::Lost(_) => {
+            Failure::ShuttingDown => {
                 ApiError::new(Status::Unavailable, ErrorCode::ShuttingDown, message).with_retry_after(RESTART)
+            }
+            Failure::Lost(_) => {
+                ApiError::new(Status::Unavailable, ErrorCode::NodeLost, message).with_retry_after(RESTART)
             }
             Failure::Engine(_) => {
                 tracing::error!(%message, "a request failed");

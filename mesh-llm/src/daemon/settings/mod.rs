@@ -4,10 +4,12 @@
 
 mod file;
 mod split;
+mod user;
 mod values;
 mod variables;
 
 pub use split::{SecretSource, SplitSettings, TensorSplit, Worker, Workers};
+pub use user::UserFolders;
 pub use values::{ApiKey, Devices, Hidden};
 
 use crate::exit::Exit;
@@ -157,29 +159,6 @@ pub struct EngineSettings {
     pub cache_type_v: CacheType,
     /// Whether attention is computed in one fused step.
     pub flash_attention: FlashAttention,
-}
-
-/// Directories of the user who runs the daemon.
-#[derive(Debug, Clone, Default)]
-pub struct UserFolders {
-    /// The home directory.
-    pub home: Option<PathBuf>,
-    /// Where the platform keeps the state of this program.
-    pub state: Option<PathBuf>,
-}
-
-impl UserFolders {
-    /// Those of the current user, by XDG where that applies.
-    pub fn current() -> Self {
-        Self {
-            home: directories::BaseDirs::new().map(|dirs| dirs.home_dir().to_owned()),
-            state: directories::ProjectDirs::from("", "", "mesh-llm").map(|dirs| {
-                dirs.state_dir()
-                    .unwrap_or_else(|| dirs.data_local_dir())
-                    .to_owned()
-            }),
-        }
-    }
 }
 
 impl Settings {

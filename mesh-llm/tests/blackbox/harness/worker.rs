@@ -9,7 +9,6 @@ pub struct Worker {
     pub address: String,
     /// It.
     pub process: Process,
-    start: Start,
 }
 
 impl Worker {
@@ -28,12 +27,6 @@ impl Worker {
         Self {
             address: line.trim_start_matches("listening at ").to_owned(),
             process,
-            start: start.clone(),
         }
-    }
-
-    /// Starts another one like it at the same address.
-    pub fn again(&self) -> Self {
-        Self::start(&self.start.clone().flag("--listen", &self.address))
     }
 }

@@ -2,42 +2,38 @@
 
 use std::fs;
 use std::net::TcpListener;
-use std::path::Path;
+use std::thread;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Client, DEADLINE, Daemon, Kind, Signal, Start, Worker, eventually, model};
-use crate::starting::chat;
+use crate::harness::{
+    Answer, Client, DEADLINE, Daemon, Kind, Known, Process, Signal, Start, Worker, eventually, model,
+};
+use crate::split::SplitLab;
 
-/// What all machines of a split share.
-const SECRET: &str = "sixteen characters at least";
-
-/// A worker that finds the models of these tests.
-fn worker() -> Worker {
-    let models = model(Kind::Endless);
-    let start = Worker::plain().variable("MESH_LLM_RPC_SECRET", SECRET);
-    Worker::start(&start.flag("--model-dir", models.parent().unwrap()))
+/// Workers that find the models of these tests.
+fn lab(workers: usize) -> SplitLab {
+    SplitLab::on_loopback(workers, model(Kind::Endless).parent().unwrap())
 }
 
-/// A daemon that serves the endless model from a small cache.
-fn endless() -> Start {
-    Start::model(model(Kind::Endless))
-        .flag("--ctx-size", "2048")
-        .flag("--parallel", "2")
+/// Serves from a small cache.
+fn small(start: Start) -> Start {
+    start.flag("--ctx-size", "2048").flag("--parallel", "2")
 }
 
-fn split(workers: &[&Worker], shares: &str) -> Start {
-    let addresses: Vec<_> = workers.iter().map(|worker| worker.address.as_str()).collect();
-    endless()
-        .flag("--rpc", addresses.join(","))
-        .flag("--tensor-split", shares)
-        .variable("MESH_LLM_RPC_SECRET", SECRET)
+/// A daemon over all workers of a lab.
+fn over(lab: &SplitLab, shares: &str) -> Start {
+    small(lab.host(model(Kind::Endless))).flag("--tensor-split", shares)
 }
 
-/// A port where nobody listens.
-fn free_port() -> u16 {
+/// Where nobody listens.
+fn nobody() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
+    listener.local_addr().unwrap().to_string()
+}
+
+fn chat(text: &str) -> Value {
+    json!({"messages": [{"role": "user", "content": text}]})
 }
 
 /// Greedy answers, the later ones with a cache.
@@ -68,22 +64,17 @@ fn until_health(client: &Client, status: &str) -> Value {
 
 #[test]
 fn greedy_answers_over_one_and_two_workers_are_those_of_one_machine() {
-    let expected = answers(&endless().ready());
-    let workers = [worker(), worker()];
-    let [first, second] = &workers;
-    for (used, shares) in [
-        (&[first][..], "2,2"),
-        (&[first], "0,4"),
-        (&[first, second], "1,2,1"),
-        (&[second, first], "0,1,3"),
+    let expected = answers(&small(Start::model(model(Kind::Endless))).ready());
+    let lab = lab(2);
+    let address = |worker| lab.address(worker).to_string();
+    for (workers, shares) in [
+        (address(0), "2,2"),
+        (address(0), "0,4"),
+        (format!("{},{}", address(0), address(1)), "1,2,1"),
+        (format!("{},{}", address(1), address(0)), "0,1,3"),
     ] {
-        let daemon = split(used, shares).ready();
-        assert_eq!(
-            answers(&daemon),
-            expected,
-            "{} workers, layers {shares}",
-            used.len()
-        );
+        let daemon = lab.ready(&over(&lab, shares).flag("--rpc", &workers));
+        assert_eq!(answers(&daemon), expected, "{workers}, layers {shares}");
     }
 }
 
@@ -113,23 +104,20 @@ fn two_processes_of_one_user_need_nothing_said_and_the_embedded_model_is_there()
 
 #[test]
 fn a_worker_that_is_killed_ends_requests_with_its_name_and_is_used_again_when_it_is_back() {
-    let mut killed = worker();
-    let daemon = split(&[&killed], "2,2").ready();
+    let mut lab = lab(1);
+    let address = lab.address(0).to_string();
+    let daemon = lab.ready(&over(&lab, "2,2"));
     let expected = answers(&daemon);
     let pid = daemon.process.id();
     let first = daemon.engine();
 
-    let endless = json!({"prompt": "Once", "max_tokens": 1900, "temperature": 0, "ignore_eos": true});
+    let endless = json!({"prompt": "Once", "max_tokens": 1900, "temperature": 0});
     let mut stream = daemon.stream("/v1/completions", &endless);
     stream.next_text();
-    killed.process.signal(Signal::KILL);
-    killed.process.end(DEADLINE);
+    lab.kill_worker(0);
     let outcome = stream.outcome();
     let error = outcome.error.expect("an event with the error");
-    assert!(
-        error["message"].as_str().unwrap().contains(&killed.address),
-        "{error}"
-    );
+    assert!(error["message"].as_str().unwrap().contains(&address), "{error}");
     assert!(!outcome.done && outcome.finish_reason.is_none());
     assert_eq!(outcome.broken, None);
 
@@ -137,14 +125,14 @@ fn a_worker_that_is_killed_ends_requests_with_its_name_and_is_used_again_when_it
     assert_eq!(health["error"]["code"], "worker_unreachable");
     let message = health["error"]["message"].as_str().unwrap();
     assert!(
-        message.starts_with(&format!("Waiting for worker {}: ", killed.address)),
+        message.starts_with(&format!("Waiting for worker {address}: ")),
         "{message}"
     );
     let refused = daemon.post("/v1/completions", &json!({"prompt": "Once"}));
     assert_eq!(refused.error(503)["message"], message);
     assert!(refused.header("retry-after").is_some());
 
-    let _back = killed.again();
+    lab.start_worker(0, &[]);
     until_health(&daemon, "ok");
     assert_eq!(answers(&daemon), expected);
     assert_eq!(daemon.process.id(), pid);
@@ -156,16 +144,47 @@ fn a_worker_that_is_killed_ends_requests_with_its_name_and_is_used_again_when_it
 }
 
 #[test]
+fn an_answer_that_is_no_stream_names_the_lost_worker_too() {
+    let mut lab = lab(1);
+    let address = lab.address(0).to_string();
+    let daemon = lab.ready(&over(&lab, "2,2"));
+    let long = json!({"prompt": "Once", "max_tokens": 1900, "temperature": 0});
+    let answer = thread::scope(|scope| {
+        let client = &daemon.client;
+        let answer = scope.spawn(move || client.post("/v1/completions", &long));
+        daemon.until_metric("slots_busy", 1.0);
+        lab.kill_worker(0);
+        answer.join().unwrap()
+    });
+    let error = answer.error(503);
+    assert!(error["message"].as_str().unwrap().contains(&address), "{error}");
+    assert!(answer.header("retry-after").is_some());
+}
+
+#[test]
+fn a_worker_that_is_told_to_end_does_so_although_a_host_uses_it() {
+    let lab = lab(1);
+    let daemon = lab.ready(&over(&lab, "2,2"));
+    let worker = Known::new(lab.worker(0).id()).unwrap();
+    let mut stream = daemon.stream(
+        "/v1/completions",
+        &json!({"prompt": "Once", "max_tokens": 1900, "temperature": 0}),
+    );
+    stream.next_text();
+    worker.signal(Signal::TERM);
+    eventually("the worker ends", DEADLINE, || (!worker.runs()).then_some(()));
+    assert!(stream.outcome().error.is_some());
+}
+
+#[test]
 fn a_worker_that_is_restarted_again_and_again_is_no_crash() {
-    let mut worker = worker();
-    let daemon = split(&[&worker], "2,2").ready();
+    let mut lab = lab(1);
+    let daemon = lab.ready(&over(&lab, "2,2"));
     let expected = answers(&daemon);
     // Crashes are given up at the third.
     for _ in 0..4 {
         let engine = daemon.engine();
-        worker.process.signal(Signal::KILL);
-        worker.process.end(DEADLINE);
-        worker = worker.again();
+        lab.start_worker(0, &[]);
         eventually("another engine is ready", DEADLINE, || {
             let other = daemon
                 .process
@@ -178,21 +197,25 @@ fn a_worker_that_is_restarted_again_and_again_is_no_crash() {
     assert_eq!(answers(&daemon), expected);
 }
 
-/// A daemon that is not ready, with a client for its port.
-fn unready(start: Start) -> (crate::harness::Process, Client) {
-    let port = free_port();
-    let process = start.flag("--port", port.to_string()).process();
-    (process, Client::new(&format!("http://127.0.0.1:{port}")))
+/// What both sides share where the lab does not say so.
+const SECRET: &str = "sixteen characters at least";
+
+/// A daemon that is not ready, with a client for its port. Its files live as long as `start`.
+fn unready(start: &Start) -> (Process, Client) {
+    let address = nobody();
+    let (_, port) = address.rsplit_once(':').unwrap();
+    let process = start.clone().flag("--port", port).process();
+    (process, Client::new(&format!("http://{address}")))
 }
 
 #[test]
 fn a_worker_may_be_started_after_the_daemon() {
-    let away = format!("127.0.0.1:{}", free_port());
+    let away = nobody();
     let start = Start::model("tiny")
         .flag("--rpc", &away)
         .flag("--tensor-split", "3,3")
         .variable("MESH_LLM_RPC_SECRET", SECRET);
-    let (mut process, client) = unready(start);
+    let (mut process, client) = unready(&start);
     process
         .err
         .line(&format!("Waiting for worker {away}: "), DEADLINE);
@@ -215,11 +238,11 @@ fn a_worker_may_be_started_after_the_daemon() {
 
 #[test]
 fn a_daemon_that_waits_for_a_worker_ends_when_it_is_told_to() {
-    let away = format!("127.0.0.1:{}", free_port());
+    let away = nobody();
     let start = Start::model("tiny")
         .flag("--rpc", &away)
         .variable("MESH_LLM_RPC_SECRET", SECRET);
-    let (mut process, client) = unready(start);
+    let (mut process, client) = unready(&start);
     until_health(&client, "waiting");
     process.signal(Signal::TERM);
     assert_eq!(process.end(DEADLINE).code(), Some(0));
@@ -227,24 +250,21 @@ fn a_daemon_that_waits_for_a_worker_ends_when_it_is_told_to() {
 
 #[test]
 fn another_secret_is_told_by_both_sides() {
-    let worker = worker();
-    let start = split(&[&worker], "2,2").variable("MESH_LLM_RPC_SECRET", "another one, as long as that");
-    let (process, client) = unready(start);
+    let lab = lab(1);
+    let other = lab.secret().with_extension("other");
+    fs::write(&other, "another one, as long as that").unwrap();
+    let start = over(&lab, "2,2").flag("--rpc-secret-file", other);
+    let (process, client) = unready(&start);
     let told = process
         .err
-        .line(&format!("Waiting for worker {}: ", worker.address), DEADLINE);
+        .line(&format!("Waiting for worker {}: ", lab.address(0)), DEADLINE);
     assert!(told.contains("the secret is another one"), "{told}");
     let health = until_health(&client, "waiting");
     assert!(
         health.to_string().contains("the secret is another one"),
         "{health}"
     );
-    worker.process.err.line("the secret is another one", DEADLINE);
-    assert!(
-        Path::new("/proc")
-            .join(process.id().as_raw_nonzero().to_string())
-            .exists()
-    );
+    lab.worker(0).err.line("the secret is another one", DEADLINE);
 }
 
 #[test]
