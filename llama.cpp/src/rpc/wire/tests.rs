@@ -47,7 +47,7 @@ fn the_bytes_are_what_they_were() {
     };
     let pinned = [
         (hex(&ToWorker::Ping(5), b""), "02000000000000000505"),
-        (hex(&queued(Command::Run(9)), b""), "05000000000000000201ac020a09"),
+        (hex(&queued(Command::Run(9)), b""), "06000000000000000201ac020a09"),
         (
             hex(
                 &queued(Command::Write {
