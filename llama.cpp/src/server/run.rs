@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use axum::serve::ListenerExt;
 use tokio::net::{TcpListener, UnixListener};
@@ -44,6 +45,9 @@ fn cannot_listen(listen: &Listen, error: &io::Error) -> Refused {
         message: format!("llama-server cannot listen at {listen}: {error}"),
     }
 }
+
+/// How long answers may still take once a node of the split is lost: they are errors, and short.
+const LAST_ANSWERS: Duration = Duration::from_secs(2);
 
 /// How serving ended.
 enum Ended {
@@ -158,6 +162,12 @@ async fn end_of(engine: Engine) {
                 // Told at once: what is still being answered takes its time.
                 report(&Status::Lost {
                     message: cause.to_owned(),
+                });
+                // A connection that neither asks nor ends must not keep the split from being made again.
+                tokio::spawn(async {
+                    tokio::time::sleep(LAST_ANSWERS).await;
+                    tracing::warn!("some connections do not end; they end now");
+                    std::process::exit(LOST_EXIT_CODE.into());
                 });
                 return;
             }
