@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use subtle::ConstantTimeEq;
 
-use super::link::{Outlet, Socket};
+use super::link::{Outlet, SILENCE, Socket};
 use super::wire::frame::Limits;
 use super::wire::handshake::{Greeting, MAGIC, Purpose, Reply, Request, Side, proof};
-use super::wire::{PROTOCOL, Peer, SessionId, ToWorker};
+use super::wire::{PROTOCOL, Peer, PeerReply, SessionId, ToWorker};
 use crate::llama;
 
 /// A handshake that takes longer is given up, on both sides.
@@ -90,8 +90,14 @@ pub fn host(address: &str, secret: &Secret) -> io::Result<(Socket, Duration)> {
 /// # Errors
 /// As [`host`].
 pub fn peer(address: &str, secret: &Secret, session: SessionId) -> io::Result<(Outlet<ToWorker>, Duration)> {
-    let (socket, round_trip) = open(address, secret, Purpose::Peer)?;
+    let (mut socket, round_trip) = open(address, secret, Purpose::Peer)?;
     socket.send(&Peer { session })?;
+    match socket.receive_by(Limits::GREETING, Instant::now() + PATIENCE)? {
+        PeerReply::Joined => {}
+        PeerReply::Refused(why) => return Err(refused(why)),
+    }
+    socket.set_send_patience(SILENCE)?;
+    socket.give_up_unanswered(SILENCE)?;
     Ok((socket.outlet()?, round_trip))
 }
 

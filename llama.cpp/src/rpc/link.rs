@@ -19,6 +19,10 @@ use super::wire::frame::{self, HEAD, Limits};
 /// A peer that is silent for so long is taken for dead; both sides see to it that a living one is not.
 pub const SILENCE: Duration = Duration::from_millis(1600);
 
+/// A frame that has begun brings at least so many bytes in the time that a silent peer is given: with a
+/// broken length, a few bytes now and then would never end it.
+const LEAST_BYTES: usize = 64 << 10;
+
 /// Bytes that may wait to be sent before the sender must.
 const MOST_WAITING: usize = 64 << 20;
 
@@ -37,9 +41,52 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[derive(Debug)]
 pub struct Socket {
     stream: OwnedFd,
+    pace: Pace,
     /// Bytes that were read and not used.
     ahead: Vec<u8>,
     used: usize,
+}
+
+/// How long reads may take.
+#[derive(Debug, Default)]
+struct Pace {
+    patience: Option<Duration>,
+    deadline: Option<Instant>,
+    /// Since when the frame has brought how many bytes.
+    window: Option<(Instant, usize)>,
+}
+
+impl Pace {
+    fn read(&mut self, stream: &impl AsFd, into: &mut [u8]) -> io::Result<usize> {
+        if let Some(deadline) = self.deadline {
+            set_patience(stream, deadline.saturating_duration_since(Instant::now()))?;
+        }
+        let count = read_some(stream, into)?;
+        let now = Instant::now();
+        let (since, bytes) = self.window.get_or_insert((now, 0));
+        *bytes += count;
+        if *bytes >= LEAST_BYTES {
+            (*since, *bytes) = (now, 0);
+        }
+        let slow = self.patience.is_some_and(|patience| now - *since > patience);
+        if slow || self.deadline.is_some_and(|deadline| now >= deadline) {
+            return Err(silent());
+        }
+        Ok(count)
+    }
+}
+
+fn set_patience(stream: &impl AsFd, patience: Duration) -> io::Result<()> {
+    let patience = Some(patience.max(Duration::from_millis(1)));
+    Ok(sockopt::set_socket_timeout(
+        stream,
+        sockopt::Timeout::Recv,
+        patience,
+    )?)
+}
+
+fn silent() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "it has been silent for too long")
 }
 
 impl Socket {
@@ -57,6 +104,7 @@ impl Socket {
     pub fn new(stream: OwnedFd) -> Self {
         Self {
             stream,
+            pace: Pace::default(),
             ahead: Vec::new(),
             used: 0,
         }
@@ -70,16 +118,39 @@ impl Socket {
         Ok(Outlet::Socket(SocketOutlet::start(self.stream.try_clone()?)?))
     }
 
-    /// Reads fail where nothing comes for so long.
+    /// Reads fail where nothing comes for so long, or next to nothing of a frame.
     ///
     /// # Errors
     /// Where the system refuses.
-    pub fn set_patience(&self, patience: Duration) -> io::Result<()> {
+    pub fn set_patience(&mut self, patience: Duration) -> io::Result<()> {
+        self.pace.patience = Some(patience);
+        set_patience(&self.stream, patience)
+    }
+
+    /// Sending fails where the peer takes nothing for so long.
+    ///
+    /// # Errors
+    /// Where the system refuses.
+    pub fn set_send_patience(&self, patience: Duration) -> io::Result<()> {
         Ok(sockopt::set_socket_timeout(
             &self.stream,
-            sockopt::Timeout::Recv,
-            Some(patience.max(Duration::from_millis(1))),
+            sockopt::Timeout::Send,
+            Some(patience),
         )?)
+    }
+
+    /// Sending fails where the peer's system has confirmed nothing for so long: for streams that nothing
+    /// comes back on.
+    ///
+    /// # Errors
+    /// Where the system refuses.
+    pub fn give_up_unanswered(&self, patience: Duration) -> io::Result<()> {
+        #[cfg(target_os = "linux")]
+        sockopt::set_tcp_user_timeout(
+            &self.stream,
+            u32::try_from(patience.as_millis()).unwrap_or(u32::MAX),
+        )?;
+        Ok(())
     }
 
     /// Reads a frame; its message must be an `M`.
@@ -88,6 +159,7 @@ impl Socket {
     /// Where the stream ends or fails, the peer is silent for too long, or the frame is none.
     pub fn receive<M: DeserializeOwned>(&mut self, limits: Limits) -> io::Result<(M, Bytes)> {
         let mut head = [0; HEAD];
+        self.pace.window = None;
         self.read_full(&mut head)?;
         let invalid = |fault| io::Error::new(io::ErrorKind::InvalidData, fault);
         let lengths = frame::lengths(head, limits).map_err(invalid)?;
@@ -102,12 +174,10 @@ impl Socket {
     /// # Errors
     /// The same.
     pub fn receive_by<M: DeserializeOwned>(&mut self, limits: Limits, deadline: Instant) -> io::Result<M> {
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-        self.set_patience(left)?;
-        Ok(self.receive(limits)?.0)
+        self.pace.deadline = Some(deadline);
+        let received = self.receive(limits);
+        self.pace.deadline = None;
+        Ok(received?.0)
     }
 
     /// Sends a frame, waiting until it is out.
@@ -136,12 +206,12 @@ impl Socket {
         while !into.is_empty() {
             if self.used == self.ahead.len() {
                 if into.len() >= READ_AT_ONCE {
-                    let count = read_some(&self.stream, into)?;
+                    let count = self.pace.read(&self.stream, into)?;
                     into = &mut into[count..];
                     continue;
                 }
                 self.ahead.resize(READ_AT_ONCE, 0);
-                let count = read_some(&self.stream, &mut self.ahead)?;
+                let count = self.pace.read(&self.stream, &mut self.ahead)?;
                 self.ahead.truncate(count);
                 self.used = 0;
             }
@@ -160,12 +230,7 @@ fn read_some(stream: &impl AsFd, into: &mut [u8]) -> io::Result<usize> {
             Ok((0, _)) => return Err(io::ErrorKind::UnexpectedEof.into()),
             Ok((count, _)) => return Ok(count.min(into.len())),
             Err(Errno::INTR) => {}
-            Err(Errno::AGAIN) => {
-                return Err(io::Error::new(
-                    io::ErrorKind::TimedOut,
-                    "it has been silent for too long",
-                ));
-            }
+            Err(Errno::AGAIN) => return Err(silent()),
             Err(error) => return Err(error.into()),
         }
     }
@@ -216,20 +281,50 @@ impl<M> std::fmt::Debug for Outlet<M> {
     }
 }
 
+/// What a sender does where too much waits already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Full {
+    Wait,
+    Skip,
+    Exceed,
+}
+
 impl<M: Serialize + DeserializeOwned> Outlet<M> {
     /// Sends a message. Where the peer is gone nothing happens: whoever receives from it knows.
     pub fn send(&self, message: M, payload: Bytes) {
+        self.send_or(Full::Wait, message, payload);
+    }
+
+    /// Sends a message, but not where much waits already: for those that must not wait themselves.
+    pub fn send_if_idle(&self, message: M) {
+        self.send_or(Full::Skip, message, Bytes::new());
+    }
+
+    /// Sends a message without waiting, however much waits already: for what is limited otherwise.
+    pub fn send_at_once(&self, message: M, payload: Bytes) {
+        self.send_or(Full::Exceed, message, payload);
+    }
+
+    /// Whether nothing can be sent any more.
+    pub fn is_closed(&self) -> bool {
+        match self {
+            Self::Socket(outlet) => lock(&outlet.waiting).closed,
+            Self::Local(_) => false,
+        }
+    }
+
+    fn send_or(&self, full: Full, message: M, payload: Bytes) {
         match self {
             Self::Local(receiver) => receiver.receive(message, payload),
             Self::Socket(outlet) => {
                 let mut bytes = Vec::with_capacity(64 + payload.len().min(SMALL));
                 if payload.len() <= SMALL {
                     frame::append(&mut bytes, &message, &payload);
-                    outlet.send(vec![bytes.into()]);
+                    outlet.send(vec![bytes.into()], full);
                 } else {
                     frame::append(&mut bytes, &message, &[]);
                     frame::announce_payload(&mut bytes, payload.len());
-                    outlet.send(vec![bytes.into(), payload]);
+                    outlet.send(vec![bytes.into(), payload], full);
                 }
             }
         }
@@ -238,7 +333,7 @@ impl<M: Serialize + DeserializeOwned> Outlet<M> {
     /// Sends frames, in one write.
     pub fn send_frames(&self, frames: Vec<u8>) {
         match self {
-            Self::Socket(outlet) => outlet.send(vec![frames.into()]),
+            Self::Socket(outlet) => outlet.send(vec![frames.into()], Full::Wait),
             Self::Local(receiver) => {
                 let mut rest: Bytes = frames.into();
                 while let Some((message, payload)) = frame::split_first(&mut rest) {
@@ -288,9 +383,12 @@ impl SocketOutlet {
         Ok(outlet)
     }
 
-    fn send(&self, pieces: Vec<Bytes>) {
+    fn send(&self, pieces: Vec<Bytes>, full: Full) {
         let mut waiting = lock(&self.waiting);
-        while waiting.bytes > MOST_WAITING && !waiting.closed {
+        while waiting.bytes > MOST_WAITING && !waiting.closed && full != Full::Exceed {
+            if full == Full::Skip {
+                return;
+            }
             waiting = self.changed.wait(waiting).unwrap_or_else(PoisonError::into_inner);
         }
         if waiting.closed {
@@ -328,7 +426,8 @@ impl SocketOutlet {
             let sent = send_all(&self.stream, &piece);
             waiting = lock(&self.waiting);
             waiting.sending = false;
-            waiting.bytes -= piece.len();
+            // Nothing waits any more where it was closed meanwhile.
+            waiting.bytes = waiting.bytes.saturating_sub(piece.len());
             if sent.is_err() {
                 self.close_locked(&mut waiting);
             }

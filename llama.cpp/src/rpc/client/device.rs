@@ -326,7 +326,7 @@ impl Device {
         for from in (0..size).step_by(LARGEST_PIECE) {
             let length = LARGEST_PIECE.min(size - from);
             let read = ReadId(self.shared.number());
-            self.shared.expect(read);
+            self.shared.expect(read, self.node, length);
             let place = Place {
                 offset: place.offset + from as u64,
                 ..place
@@ -352,12 +352,13 @@ impl Device {
         let mut reads = Vec::new();
         for from in (0..size).step_by(LARGEST_PIECE) {
             let read = ReadId(self.shared.number());
-            self.shared.expect(read);
+            let length = LARGEST_PIECE.min(size - from);
+            self.shared.expect(read, self.node, length);
             let place = Place {
                 offset: place.offset + from as u64,
                 ..place
             };
-            let bytes = LARGEST_PIECE.min(size - from) as u64;
+            let bytes = length as u64;
             self.append(Command::Read { read, place, bytes }, &[]);
             reads.push(read);
         }
@@ -433,11 +434,15 @@ impl Device {
             to: self.node,
             number: self.shared.number(),
         };
+        let through_host = way != Some(Way::Direct);
+        if through_host {
+            self.shared.expect_passing(transfer, source.node, bytes);
+        }
         let push = Command::Push {
             transfer,
             place: from,
             bytes,
-            through_host: way != Some(Way::Direct),
+            through_host,
         };
         source.append(push, &[]);
         source.flush();

@@ -3,6 +3,7 @@
 mod buffer;
 mod capture;
 mod device;
+mod inbox;
 mod interface;
 mod outgoing;
 mod posts;
@@ -19,9 +20,9 @@ use bytes::Bytes;
 use thiserror::Error;
 
 use device::{DeviceParams, Way};
+use inbox::LocalEnd;
 pub use posts::Post;
 use posts::{DeviceRef, Posts};
-use shared::LocalEnd;
 pub use shared::{Lost, Node, Reach, Shared};
 pub use timeline::Span;
 
@@ -29,10 +30,15 @@ use super::dial::{self, PING_EVERY, Secret};
 use super::files::{Identity, WeightFile};
 use super::link::{Outlet, SILENCE, Socket, lock};
 use super::wire::frame::Limits;
-use super::wire::{DeviceOffer, HOST, NodeId, Open, OpenQueue, SessionId, Step, ToHost, ToWorker};
+use super::wire::{
+    DeviceOffer, HOST, MOST_QUEUES, NodeId, Open, OpenQueue, SessionId, Step, ToHost, ToWorker,
+};
 use super::worker::{self, ModelSource, Session};
 use crate::llama;
 use crate::priority;
+
+/// No device offers more, in bytes or bytes a second.
+const MOST_BYTES: u64 = 1 << 50;
 
 /// Why there is no split.
 #[derive(Debug, Error)]
@@ -328,6 +334,7 @@ impl Split {
                     address: address.clone(),
                     session: *session,
                 };
+                self.shared.expect_reach(*from, *node);
                 outlet.send(connect, Bytes::new());
             }
         }
@@ -411,6 +418,7 @@ impl Split {
 
     /// Steps from `first` to `last` need not be computed any more.
     pub fn cancel(&self, first: Step, last: Step) {
+        self.shared.cancelled(first, last);
         for (node, _) in self.shared.nodes() {
             if let Some(outlet) = self.shared.outlet(node) {
                 outlet.send(ToWorker::Cancel { first, last }, Bytes::new());
@@ -423,8 +431,22 @@ fn reach(address: &str, secret: &Secret) -> io::Result<(Socket, Duration, Vec<De
     let (mut socket, round_trip) = dial::host(address, secret)?;
     socket.set_patience(SILENCE)?;
     match socket.receive(Limits::ADMITTED)?.0 {
-        ToHost::Offer(offers) if !offers.is_empty() => Ok((socket, round_trip, offers)),
+        ToHost::Offer(offers) if (1..=MOST_QUEUES).contains(&offers.len()) => {
+            let offers = offers.into_iter().map(sane).collect();
+            Ok((socket, round_trip, offers))
+        }
         _ => Err(io::Error::new(io::ErrorKind::InvalidData, "it offers no device")),
+    }
+}
+
+/// An offer with names that can be shown and numbers that can be added.
+fn sane(offer: DeviceOffer) -> DeviceOffer {
+    DeviceOffer {
+        name: inbox::plain(&offer.name),
+        description: inbox::plain(&offer.description),
+        free: offer.free.min(MOST_BYTES),
+        total: offer.total.min(MOST_BYTES),
+        bandwidth: offer.bandwidth.min(MOST_BYTES),
     }
 }
 

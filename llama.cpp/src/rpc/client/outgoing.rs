@@ -5,7 +5,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use crate::rpc::graph::{Graph, Place};
 use crate::rpc::wire::{
-    Coding, Command, LONGEST_KEPT, MOST_GRAPHS, MOST_KEPT, Step, ToWorker, difference, frame,
+    Coding, Command, LONGEST_KEPT, MOST_GRAPHS, MOST_KEPT, MOST_KEPT_BYTES, Step, ToWorker, difference, frame,
 };
 
 /// Shorter uploads are not worth a difference.
@@ -14,8 +14,6 @@ const SHORTEST_KEPT: usize = 16;
 const SHORTEST_COMPRESSED: usize = 256;
 /// Bytes that are tried before a whole upload is compressed.
 const SAMPLE: usize = 4096;
-/// Bytes of all uploads that are remembered.
-const MOST_KEPT_BYTES: usize = 64 << 20;
 
 #[derive(Debug)]
 struct Kept {

@@ -1,7 +1,7 @@
 //! What all devices of a split share: the links to its nodes, answers that are awaited, and whether a
 //! node was lost.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -10,8 +10,13 @@ use bytes::Bytes;
 use thiserror::Error;
 
 use super::timeline::Timeline;
-use crate::rpc::link::{Outlet, Receive, lock};
-use crate::rpc::wire::{HOST, NodeId, ReadId, Step, ToHost, ToWorker, Transfer};
+use crate::rpc::link::{Outlet, lock};
+use crate::rpc::wire::{HOST, NodeId, ReadId, Step, ToWorker, Transfer};
+
+/// Pings that may be unanswered at once.
+const MOST_PINGS: usize = 1024;
+/// Ranges of steps that are remembered as cancelled.
+const MOST_CANCELLED: usize = 64;
 
 /// A node of a split is gone, and the split with it.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -52,18 +57,38 @@ pub enum Reach {
     ThroughHost(String),
 }
 
+/// A read whose answer is awaited.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Awaited {
+    pub(super) node: NodeId,
+    pub(super) step: Step,
+    pub(super) bytes: usize,
+}
+
+/// A hidden state that passes the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Passing {
+    pub(super) from: NodeId,
+    pub(super) to: NodeId,
+    pub(super) bytes: u64,
+}
+
 #[derive(Debug, Default)]
-struct State {
-    lost: Option<Lost>,
-    awaited: HashSet<ReadId>,
-    answers: HashMap<ReadId, Bytes>,
-    opened: HashMap<NodeId, bool>,
-    reached: HashMap<NodeId, u64>,
-    loaded_bytes: u64,
-    reach: HashMap<(NodeId, NodeId), Reach>,
-    pings: HashMap<u64, Instant>,
-    round_trips: HashMap<NodeId, Duration>,
-    timeline: Timeline,
+pub(super) struct State {
+    pub(super) lost: Option<Lost>,
+    pub(super) awaited: HashMap<ReadId, Awaited>,
+    pub(super) answers: HashMap<ReadId, Bytes>,
+    pub(super) passing: HashMap<u64, Passing>,
+    pub(super) cancelled: VecDeque<(Step, Step)>,
+    pub(super) opened: HashMap<NodeId, bool>,
+    pub(super) reached: HashMap<NodeId, u64>,
+    pub(super) loaded_bytes: u64,
+    /// Which workers were told to dial which.
+    pub(super) dialling: HashSet<(NodeId, NodeId)>,
+    pub(super) reach: HashMap<(NodeId, NodeId), Reach>,
+    pub(super) pings: HashMap<u64, (NodeId, Instant)>,
+    pub(super) round_trips: HashMap<NodeId, Duration>,
+    pub(super) timeline: Timeline,
 }
 
 /// Who wants to know of a loss.
@@ -79,13 +104,13 @@ impl std::fmt::Debug for Watcher {
 #[derive(Debug)]
 pub struct Shared {
     nodes: Vec<Node>,
-    state: Mutex<State>,
-    changed: Condvar,
+    pub(super) state: Mutex<State>,
+    pub(super) changed: Condvar,
     watcher: Mutex<Option<Watcher>>,
     /// The same as `state.lost.is_some()`, for those that must not wait.
     failed: AtomicBool,
     step: AtomicU64,
-    numbers: AtomicU64,
+    pub(super) numbers: AtomicU64,
 }
 
 impl Shared {
@@ -161,7 +186,7 @@ impl Shared {
     }
 
     /// A node is lost: everything that is awaited ends, and all links are closed.
-    pub(super) fn lose(&self, node: NodeId, cause: impl Into<String>) {
+    pub(in crate::rpc) fn lose(&self, node: NodeId, cause: impl Into<String>) {
         let known = self.node(node);
         if known.is_some_and(|node| node.released.load(Ordering::Acquire)) {
             return;
@@ -206,9 +231,32 @@ impl Shared {
         }
     }
 
-    /// Takes note that the answer to a read is awaited.
-    pub(super) fn expect(&self, read: ReadId) {
-        lock(&self.state).awaited.insert(read);
+    /// Takes note that an answer of so many bytes to a read is awaited.
+    pub(super) fn expect(&self, read: ReadId, node: NodeId, bytes: usize) {
+        let step = self.step();
+        let awaited = Awaited { node, step, bytes };
+        lock(&self.state).awaited.insert(read, awaited);
+    }
+
+    /// Takes note that a hidden state will pass the host.
+    pub(super) fn expect_passing(&self, transfer: Transfer, from: NodeId, bytes: u64) {
+        let to = transfer.to;
+        let passing = Passing { from, to, bytes };
+        lock(&self.state).passing.insert(transfer.number, passing);
+    }
+
+    /// Takes note that `from` was told to dial `to`.
+    pub(super) fn expect_reach(&self, from: NodeId, to: NodeId) {
+        lock(&self.state).dialling.insert((from, to));
+    }
+
+    /// Reads of these steps may be answered with nothing.
+    pub(super) fn cancelled(&self, first: Step, last: Step) {
+        let mut state = lock(&self.state);
+        if state.cancelled.len() >= MOST_CANCELLED {
+            state.cancelled.pop_front();
+        }
+        state.cancelled.push_back((first, last));
     }
 
     /// Waits until `ready` gives something.
@@ -308,98 +356,18 @@ impl Shared {
         for (node, _) in self.nodes().filter(|(node, _)| *node != HOST) {
             if let Some(outlet) = self.outlet(node) {
                 let number = self.number();
-                lock(&self.state).pings.insert(number, Instant::now());
-                outlet.send(ToWorker::Ping(number), Bytes::new());
+                let mut state = lock(&self.state);
+                if state.pings.len() >= MOST_PINGS {
+                    state.pings.clear();
+                }
+                state.pings.insert(number, (node, Instant::now()));
+                drop(state);
+                outlet.send_if_idle(ToWorker::Ping(number));
             }
         }
         if let Some(outlet) = self.outlet(HOST) {
             // For what it computed.
             outlet.send(ToWorker::Ping(0), Bytes::new());
-        }
-    }
-
-    /// What came from a node.
-    pub(super) fn receive(&self, from: NodeId, message: ToHost, payload: Bytes) {
-        match message {
-            ToHost::Deliver(transfer) => self.deliver(from, transfer, payload),
-            ToHost::Failed(cause) => self.lose(from, cause),
-            ToHost::Offer(_) => self.lose(from, "it made a second offer"),
-            other => {
-                self.note(from, other, payload);
-                self.changed.notify_all();
-            }
-        }
-    }
-
-    fn deliver(&self, from: NodeId, transfer: Transfer, payload: Bytes) {
-        match self.outlet(transfer.to) {
-            Some(outlet) => outlet.send(ToWorker::Deliver(transfer), payload),
-            None => self.lose(from, "it sent a hidden state to a node that is not there"),
-        }
-    }
-
-    fn note(&self, from: NodeId, message: ToHost, payload: Bytes) {
-        let mut state = lock(&self.state);
-        match message {
-            ToHost::Data(read) => {
-                // An answer that nobody asked for would stay for ever.
-                if state.awaited.remove(&read) {
-                    state.answers.insert(read, payload);
-                }
-            }
-            ToHost::Opened { has_model } => {
-                state.opened.insert(from, has_model);
-            }
-            ToHost::Reached(number) => {
-                state.reached.insert(from, number);
-            }
-            ToHost::Loading(bytes) => state.loaded_bytes = state.loaded_bytes.saturating_add(bytes),
-            ToHost::Connected {
-                node,
-                fault,
-                round_trip,
-            } => {
-                let reach = fault.map_or_else(
-                    || Reach::Direct(Duration::from_micros(round_trip)),
-                    Reach::ThroughHost,
-                );
-                state.reach.insert((from, node), reach);
-            }
-            ToHost::Pong { number, now, ran } => {
-                let sent = state.pings.remove(&number);
-                if let Some(sent) = sent {
-                    let time = sent.elapsed();
-                    let smooth = state
-                        .round_trips
-                        .get(&from)
-                        .map_or(time, |old| (*old * 7 + time) / 8)
-                        .min(time * 4);
-                    state.round_trips.insert(from, smooth);
-                }
-                state.timeline.record(from, sent, now, &ran);
-            }
-            ToHost::Deliver(_) | ToHost::Failed(_) | ToHost::Offer(_) => {}
-        }
-    }
-}
-
-/// The host's end of a link to a node in its own process.
-#[derive(Debug)]
-pub(super) struct LocalEnd {
-    pub(super) shared: std::sync::Weak<Shared>,
-    pub(super) node: NodeId,
-}
-
-impl Receive<ToHost> for LocalEnd {
-    fn receive(&self, message: ToHost, payload: Bytes) {
-        if let Some(shared) = self.shared.upgrade() {
-            shared.receive(self.node, message, payload);
-        }
-    }
-
-    fn closed(&self) {
-        if let Some(shared) = self.shared.upgrade() {
-            shared.lose(self.node, "it ended");
         }
     }
 }

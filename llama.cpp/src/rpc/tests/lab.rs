@@ -4,15 +4,19 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::gguf::random::{self, Architecture};
 use crate::llama::{self, Batch, Context, ContextParams, Model, ModelParams};
-use crate::rpc::client::{Role, Split};
+use crate::rpc::client::{Role, Split, SplitError};
 use crate::rpc::dial::Secret;
 use crate::rpc::files::{Library, Memory, WeightFile};
 use crate::rpc::worker::{Device, Worker, WorkerParams};
 use crate::server::engine::pipeline::{Pipeline, Submitted};
 use crate::server::options::{CacheType, FlashAttention};
+
+/// Whatever a test waits for comes sooner.
+pub const DEADLINE: Duration = Duration::from_secs(5);
 
 /// A device of this machine with so many bytes to offer.
 pub fn cpu(bytes: u64) -> Arc<Device> {
@@ -30,16 +34,42 @@ pub fn secret() -> Secret {
 
 /// Starts a worker that knows the models in `folder`; its address.
 pub fn worker(folder: &Path) -> String {
+    worker_with(cpu(1 << 30), folder)
+}
+
+/// Starts a worker with this device.
+pub fn worker_with(device: Arc<Device>, folder: &Path) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let params = WorkerParams {
-        devices: vec![cpu(1 << 30)],
+        devices: vec![device],
         library: Library::new([folder], Memory::in_process()).unwrap(),
         secret: secret(),
     };
     let worker = Worker::new(listener, params);
     thread::spawn(move || worker.serve());
     address
+}
+
+/// Waits until `ready` gives something; how long that took.
+pub fn eventually<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> (T, Duration) {
+    let begin = Instant::now();
+    loop {
+        if let Some(value) = ready() {
+            return (value, begin.elapsed());
+        }
+        assert!(begin.elapsed() < DEADLINE, "{what}: not within {DEADLINE:?}");
+        thread::park_timeout(Duration::from_millis(2));
+    }
+}
+
+/// Waits until a device has all of its memory again.
+pub fn until_free(device: &Device) -> Duration {
+    let free = || {
+        let offer = device.offer();
+        (offer.free == offer.total).then_some(())
+    };
+    eventually("a worker's memory comes back", free).1
 }
 
 /// A model of random weights.
@@ -84,9 +114,20 @@ pub fn solo(path: &Path, params: ContextParams) -> Pipeline<()> {
 
 /// A split over the host and workers; `layers` is the host's first layers and each worker's.
 pub fn split(path: &Path, params: ContextParams, workers: &[String], layers: &[u32]) -> Pipeline<()> {
+    try_split(path, params, workers, layers, 256 << 20).unwrap()
+}
+
+/// As [`split`], with so many bytes reserved on each worker. Where a node is lost the error is that.
+pub fn try_split(
+    path: &Path,
+    params: ContextParams,
+    workers: &[String],
+    layers: &[u32],
+    reserve: u64,
+) -> Result<Pipeline<()>, SplitError> {
     let file = WeightFile::open(path).unwrap();
     let identity = file.identify(&Memory::in_process()).unwrap();
-    let split = Split::dial(workers, &secret(), cpu(u64::MAX / 2)).unwrap();
+    let split = Split::dial(workers, &secret(), cpu(u64::MAX / 2))?;
     let members = split.members();
     let mut shares: Vec<u32> = layers.to_vec();
     shares.push(1);
@@ -95,22 +136,25 @@ pub fn split(path: &Path, params: ContextParams, workers: &[String], layers: &[u
         .iter()
         .zip(&shares)
         .map(|(member, share)| match member.role {
-            Role::Worker(_) if *share > 0 => 256 << 20,
+            Role::Worker(_) if *share > 0 => reserve,
             _ => 0,
         })
         .collect();
-    split.open(&reserve, file, &identity).unwrap();
+    split.open(&reserve, file, &identity)?;
     let used = || members.iter().zip(&shares).filter(|(_, share)| **share > 0);
     let model_params = ModelParams {
         devices: Some(used().map(|(member, _)| member.device.clone()).collect()),
         gpu_layers: Some(shares.iter().sum()),
         tensor_split: used().map(|(_, share)| *share as f32).collect(),
     };
-    let model = Arc::new(Model::load(path, &model_params, |_| {}).unwrap());
-    split.load(|_| {}).unwrap();
-    let mut pipeline = Pipeline::over(Context::new(model, params).unwrap(), split);
+    // llama.cpp fails where a node was lost meanwhile, and only then.
+    let lost = || SplitError::Lost(split.shared().lost().expect("a node was lost"));
+    let model = Arc::new(Model::load(path, &model_params, |_| {}).map_err(|_| lost())?);
+    split.load(|_| {})?;
+    let context = Context::new(model, params).map_err(|_| lost())?;
+    let mut pipeline = Pipeline::over(context, split);
     pipeline.set_depth(64);
-    pipeline
+    Ok(pipeline)
 }
 
 /// Sends a step on its way: tokens, positions, sequences, whether logits are wanted.

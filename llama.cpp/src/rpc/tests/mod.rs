@@ -1,4 +1,8 @@
 //! A host and its workers, over TCP, in one process.
 
+mod admission;
+mod failures;
 mod lab;
+mod liars;
+mod proxy;
 mod same;

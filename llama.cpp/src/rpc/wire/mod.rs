@@ -8,6 +8,7 @@ pub mod frame;
 pub mod handshake;
 #[cfg(test)]
 mod tests;
+pub mod uploads;
 
 use serde::{Deserialize, Serialize};
 
@@ -15,7 +16,7 @@ use super::files::Identity;
 use super::graph::{BufferId, Graph, Place};
 
 /// The version of this protocol. Host and worker must have the same one, and the same llama.cpp.
-pub const PROTOCOL: u16 = 1;
+pub const PROTOCOL: u16 = 2;
 
 /// Most queues of a session.
 pub const MOST_QUEUES: usize = 16;
@@ -25,6 +26,10 @@ pub const MOST_KEPT: usize = 64;
 pub const LONGEST_KEPT: usize = 8 << 20;
 /// Most graphs that a worker keeps for each queue.
 pub const MOST_GRAPHS: usize = 32;
+/// Bytes of all uploads that a worker remembers for a queue.
+pub const MOST_KEPT_BYTES: usize = 64 << 20;
+/// Tensors of all graphs that a worker keeps for a queue.
+pub const MOST_KEPT_TENSORS: usize = 1 << 18;
 /// Longest name of a weight.
 pub const LONGEST_NAME: usize = 256;
 /// Most weights of one [`Command::Load`].
@@ -321,9 +326,19 @@ pub enum ToHost {
     Failed(String),
 }
 
-/// The first message of a node that dialled another: then only [`ToWorker::Deliver`] follows.
+/// The first message of a node that dialled another: then, once there is a [`PeerReply`], only
+/// [`ToWorker::Deliver`] and pings follow.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Peer {
     /// The session that it pushes into.
     pub session: SessionId,
+}
+
+/// The answer to [`Peer`]; nothing else comes from that side.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PeerReply {
+    /// The session is here and takes what comes.
+    Joined,
+    /// It is not; why.
+    Refused(String),
 }

@@ -1,8 +1,9 @@
 //! A device of this machine, and what of it hosts may take.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, c_void};
 use std::hint::black_box;
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -93,7 +94,12 @@ impl Device {
             pool,
             threads,
             total: offered,
-            bandwidth: if cpu { measure_bandwidth(threads) } else { 0 },
+            // It takes a tenth of a second, and tests have many workers.
+            bandwidth: if cpu && !cfg!(test) {
+                measure_bandwidth(threads)
+            } else {
+                0
+            },
             free: Mutex::new(offered),
             handle,
             turn: Turn::default(),
@@ -145,8 +151,9 @@ impl Device {
         }))
     }
 
-    /// A stream of work on it. Only who has the turn may use it.
-    pub(super) fn backend(&self) -> Result<Backend, Fault> {
+    /// A stream of work on it, given up in the middle of a graph where `stop` is set and it can be. Only
+    /// who has the turn may use it.
+    pub(super) fn backend(&self, stop: &Arc<AtomicBool>) -> Result<Backend, Fault> {
         // SAFETY: the device is an entry of ggml's registry.
         let backend = unsafe { sys::ggml_backend_dev_init(self.raw(), std::ptr::null()) };
         let backend = NonNull::new(backend).ok_or_else(|| Fault::Device {
@@ -155,13 +162,18 @@ impl Device {
         })?;
         if let Some(pool) = &self.pool {
             // SAFETY: the backend is the CPU's; the pool lives as long as the device, which every
-            // queue holds.
+            // queue holds, and `stop` as long as the backend.
             unsafe {
+                let stop = Arc::as_ptr(stop).cast_mut().cast();
+                sys::ggml_backend_cpu_set_abort_callback(backend.as_ptr(), Some(is_set), stop);
                 sys::ggml_backend_cpu_set_n_threads(backend.as_ptr(), self.threads as i32);
                 sys::ggml_backend_cpu_set_threadpool(backend.as_ptr(), pool.as_ptr());
             }
         }
-        Ok(Backend(backend))
+        Ok(Backend {
+            raw: backend,
+            _stop: stop.clone(),
+        })
     }
 
     /// Kinds of memory that a weight can be in, the best first: layouts of the CPU's own, for some.
@@ -271,21 +283,29 @@ pub(super) struct BufferType {
 
 /// A stream of work.
 #[derive(Debug)]
-pub(super) struct Backend(NonNull<sys::ggml_backend>);
+pub(super) struct Backend {
+    raw: NonNull<sys::ggml_backend>,
+    _stop: Arc<AtomicBool>,
+}
+
+unsafe extern "C" fn is_set(stop: *mut c_void) -> bool {
+    // SAFETY: ggml gives what it was given with this function, which lives as long as the backend.
+    unsafe { &*stop.cast_const().cast::<AtomicBool>() }.load(Ordering::Acquire)
+}
 
 // SAFETY: a backend has no ties to the thread that made it.
 unsafe impl Send for Backend {}
 
 impl Backend {
     pub(super) fn as_ptr(&self) -> sys::ggml_backend_t {
-        self.0.as_ptr()
+        self.raw.as_ptr()
     }
 }
 
 impl Drop for Backend {
     fn drop(&mut self) {
         // SAFETY: made by `ggml_backend_dev_init` and freed only here.
-        unsafe { sys::ggml_backend_free(self.0.as_ptr()) };
+        unsafe { sys::ggml_backend_free(self.raw.as_ptr()) };
     }
 }
 

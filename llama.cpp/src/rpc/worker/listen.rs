@@ -1,8 +1,8 @@
 //! Lets hosts and other workers in.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, Weak};
 use std::thread;
 use std::time::Duration;
@@ -18,10 +18,14 @@ use crate::rpc::files::Library;
 use crate::rpc::link::{Outlet, Receive, SILENCE, Socket, lock};
 use crate::rpc::wire::frame::Limits;
 use crate::rpc::wire::handshake::Purpose;
-use crate::rpc::wire::{Open, Peer, SessionId, ToHost, ToWorker};
+use crate::rpc::wire::{Open, Peer, PeerReply, SessionId, ToHost, ToWorker};
 
-/// Connections at once, admitted or not.
-const MOST_CONNECTIONS: usize = 256;
+/// Connections at once that know the secret.
+const MOST_ADMITTED: usize = 256;
+
+/// Connections at once that have not shown yet that they know it. The oldest one makes room: who knows
+/// the secret needs two round trips, and those who only wait must not keep it out.
+const MOST_PENDING: usize = 64;
 
 /// A pause after the system refused a connection, for it has no descriptors then.
 const REST: Duration = Duration::from_millis(100);
@@ -48,15 +52,35 @@ pub struct Worker {
 struct Shared {
     params: WorkerParams,
     sessions: Mutex<HashMap<SessionId, Weak<Session>>>,
-    connections: Mutex<usize>,
+    doors: Mutex<Doors>,
+}
+
+/// Who is at the door, and how many came in.
+#[derive(Debug, Default)]
+struct Doors {
+    pending: BTreeMap<u64, TcpStream>,
+    next: u64,
+    admitted: usize,
+}
+
+/// A connection that is being shaken hands with.
+struct Pending<'a> {
+    shared: &'a Shared,
+    number: u64,
+}
+
+impl Drop for Pending<'_> {
+    fn drop(&mut self) {
+        lock(&self.shared.doors).pending.remove(&self.number);
+    }
 }
 
 /// A connection that counts.
-struct Counted(Arc<Shared>);
+struct Admitted<'a>(&'a Shared);
 
-impl Drop for Counted {
+impl Drop for Admitted<'_> {
     fn drop(&mut self) {
-        *lock(&self.0.connections) -= 1;
+        lock(&self.0.doors).admitted -= 1;
     }
 }
 
@@ -68,7 +92,7 @@ impl Worker {
             shared: Arc::new(Shared {
                 params,
                 sessions: Mutex::default(),
-                connections: Mutex::default(),
+                doors: Mutex::default(),
             }),
         }
     }
@@ -89,33 +113,61 @@ impl Worker {
 
 impl Shared {
     fn welcome(self: Arc<Self>, stream: TcpStream, from: SocketAddr) {
-        let mut connections = lock(&self.connections);
-        if *connections >= MOST_CONNECTIONS {
-            tracing::warn!(%from, "refused: {MOST_CONNECTIONS} connections are enough");
-            return;
-        }
-        *connections += 1;
-        drop(connections);
-        let counted = Counted(self);
+        let number = match self.note_pending(&stream) {
+            Ok(number) => number,
+            Err(error) => return tracing::warn!(%from, %error, "a connection could not be taken"),
+        };
+        let own = self.clone();
         let serve = move || {
-            if let Err(error) = counted.0.serve(stream, from) {
+            let pending = Pending { shared: &own, number };
+            if let Err(error) = own.serve(stream, from, pending) {
                 tracing::info!(%from, %error, "a connection ended");
             }
         };
         if let Err(error) = thread::Builder::new().name("split receive".into()).spawn(serve) {
+            lock(&self.doors).pending.remove(&number);
             tracing::warn!(%from, %error, "a connection has no thread");
         }
     }
 
-    fn serve(&self, stream: TcpStream, from: SocketAddr) -> io::Result<()> {
+    fn note_pending(&self, stream: &TcpStream) -> io::Result<u64> {
+        let handle = stream.try_clone()?;
+        let mut doors = lock(&self.doors);
+        if doors.pending.len() >= MOST_PENDING
+            && let Some((_, oldest)) = doors.pending.pop_first()
+        {
+            tracing::debug!("a connection that says nothing makes room for another");
+            // One that is closed already needs no closing.
+            let _ = oldest.shutdown(Shutdown::Both);
+        }
+        let number = doors.next;
+        doors.next += 1;
+        doors.pending.insert(number, handle);
+        Ok(number)
+    }
+
+    fn serve(&self, stream: TcpStream, from: SocketAddr, pending: Pending<'_>) -> io::Result<()> {
         let mut socket = Socket::tcp(stream)?;
         let purpose = dial::answer(&mut socket, &self.params.secret)?;
+        drop(pending);
+        let _admitted = self.admit()?;
         priority::carry_answers();
         socket.set_patience(SILENCE)?;
+        socket.set_send_patience(SILENCE)?;
         match purpose {
             Purpose::Host => self.serve_host(socket, from),
             Purpose::Peer => self.serve_peer(socket),
         }
+    }
+
+    fn admit(&self) -> io::Result<Admitted<'_>> {
+        let mut doors = lock(&self.doors);
+        if doors.admitted >= MOST_ADMITTED {
+            let why = format!("{MOST_ADMITTED} connections are enough");
+            return Err(io::Error::new(io::ErrorKind::QuotaExceeded, why));
+        }
+        doors.admitted += 1;
+        Ok(Admitted(self))
     }
 
     fn serve_host(&self, mut socket: Socket, from: SocketAddr) -> io::Result<()> {
@@ -137,7 +189,7 @@ impl Shared {
                         now: 0,
                         ran: Vec::new(),
                     };
-                    host.send(pong, Bytes::new());
+                    host.send_if_idle(pong);
                 }
                 _ => {
                     return Err(io::Error::new(
@@ -159,7 +211,7 @@ impl Shared {
                             now: 0,
                             ran: Vec::new(),
                         };
-                        host.send(pong, Bytes::new());
+                        host.send_if_idle(pong);
                         continue;
                     }
                     other => other,
@@ -219,8 +271,12 @@ impl Shared {
     fn serve_peer(&self, mut socket: Socket) -> io::Result<()> {
         let (Peer { session }, _) = socket.receive(Limits::GREETING)?;
         let session = lock(&self.sessions).get(&session).and_then(Weak::upgrade);
-        let session =
-            session.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the session is not here"))?;
+        let Some(session) = session.filter(|session| !session.is_over()) else {
+            let why = "the session is not here";
+            socket.send(&PeerReply::Refused(why.into()))?;
+            return Err(io::Error::new(io::ErrorKind::NotFound, why));
+        };
+        socket.send(&PeerReply::Joined)?;
         loop {
             match socket.receive(Limits::ADMITTED) {
                 Ok((ToWorker::Deliver(transfer), payload)) => session.arrive(transfer, payload),

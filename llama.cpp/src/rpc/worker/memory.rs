@@ -84,7 +84,8 @@ impl Allocation {
         Ok(bytes_tensor(self.handle.as_ptr(), self.at(offset), length))
     }
 
-    fn zero(&self) {
+    /// Zeroes all of it.
+    pub(super) fn zero(&self) {
         // SAFETY: the buffer is live.
         unsafe { sys::ggml_backend_buffer_clear(self.handle.as_ptr(), 0) };
     }

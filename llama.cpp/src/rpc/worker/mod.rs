@@ -6,6 +6,7 @@
 
 pub mod check;
 mod device;
+mod item;
 mod listen;
 mod memory;
 mod prepare;
@@ -13,6 +14,7 @@ mod queue;
 mod run;
 mod session;
 mod turn;
+mod watch;
 mod weights;
 
 pub use device::{Device, open_devices};
@@ -53,6 +55,12 @@ pub enum Fault {
     /// Another node of the split.
     #[error("another worker stopped sending: {0}")]
     Peer(String),
+    /// A device computes, and does not come to an end.
+    #[error("a device has computed the same graph for {0} s and seems to hang")]
+    Hang(u64),
+    /// Something in this program that should not have happened.
+    #[error("the worker has made a mistake; its log says more")]
+    Mistake,
     /// The session is over; nobody needs to be told.
     #[error("the session is over")]
     Over,

@@ -99,6 +99,11 @@ impl Prepared {
         })
     }
 
+    /// How many tensors it is kept with.
+    pub(super) fn tensors(&self) -> usize {
+        self.tensors.len()
+    }
+
     /// Whether it uses this buffer, whose end is its own, too.
     pub(super) fn uses(&self, buffer: BufferId) -> bool {
         let places = self.graph.tensors.iter().filter_map(|tensor| tensor.place);

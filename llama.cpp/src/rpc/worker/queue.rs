@@ -1,25 +1,46 @@
 //! A queue: does what a host appended for one device, in order.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::thread;
 use std::time::Instant;
 
 use bytes::Bytes;
 
 use super::Fault;
 use super::device::{Backend, Device, Reservation};
+use super::item::Item;
 use super::memory::Memory;
 use super::prepare::{Obstacle, Prepared};
-use super::session::{Item, ModelSource, Session};
+use super::session::{ModelSource, Session};
 use super::weights::{Form, Weight};
 use crate::priority;
 use crate::rpc::graph::{BufferId, Graph, Place};
+use crate::rpc::wire::frame::LONGEST_PAYLOAD;
+use crate::rpc::wire::uploads::Uploads;
 use crate::rpc::wire::{
-    Coding, Command, LONGEST_KEPT, Load, MOST_GRAPHS, MOST_KEPT, MOST_LOADED, Ran, Step, ToHost, Transfer,
-    difference,
+    Coding, Command, Load, MOST_GRAPHS, MOST_KEPT_TENSORS, MOST_LOADED, Ran, Step, ToHost, Transfer,
 };
 
 /// Bytes of weights between two words about progress.
 const PROGRESS_STEP: u64 = 64 << 20;
+
+/// Most weights of a buffer: each takes a little more than its bytes.
+const MOST_WEIGHTS: usize = 1 << 16;
+
+/// Bytes that are copied at once inside a device.
+const COPY_AT_ONCE: u64 = 16 << 20;
+
+/// Tells the session, and so the host, where a mistake of this program ends a queue.
+struct Guard(Arc<Session>);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.fail(&Fault::Mistake);
+        }
+    }
+}
 
 /// See the module.
 #[derive(Debug)]
@@ -30,8 +51,10 @@ pub(super) struct Queue {
     memory: Memory,
     backend: Backend,
     graphs: Vec<Option<Prepared>>,
-    kept: Vec<Option<Vec<u8>>>,
+    uploads: Uploads,
     spare: Vec<u8>,
+    /// The weight that the host is sending.
+    arriving: Option<Place>,
 }
 
 impl Queue {
@@ -43,20 +66,22 @@ impl Queue {
         reservation: Arc<Reservation>,
     ) -> Result<Self, Fault> {
         Ok(Self {
+            backend: device.backend(session.stop())?,
             session,
             number,
             source,
-            backend: device.backend()?,
             memory: Memory::new(device, reservation),
             graphs: (0..MOST_GRAPHS).map(|_| None).collect(),
-            kept: vec![None; MOST_KEPT],
+            uploads: Uploads::default(),
             spare: Vec::new(),
+            arriving: None,
         })
     }
 
     /// Works until the session is over.
     pub(super) fn run(mut self) {
         priority::compute();
+        let _guard = Guard(self.session.clone());
         while let Some(item) = self.session.next(self.number) {
             if let Err(fault) = self.execute(item) {
                 self.session.fail(&fault);
@@ -71,6 +96,7 @@ impl Queue {
             step,
             command,
             payload,
+            ..
         } = item;
         match command {
             Command::Run(graph) => self.compute(graph, step, since),
@@ -91,22 +117,19 @@ impl Queue {
                 bytes,
                 through_host,
             } => {
-                let state = self.memory.read(place, bytes)?;
+                let state = self.read(place, bytes)?;
                 self.session.push(transfer, state.into(), through_host)
             }
             Command::Read { read, place, bytes } => {
                 let data = if self.session.is_cancelled(step) {
                     Vec::new()
                 } else {
-                    self.memory.read(place, bytes)?
+                    self.read(place, bytes)?
                 };
                 self.session.tell(ToHost::Data(read), data.into());
                 Ok(())
             }
-            Command::Copy { from, to, bytes } => {
-                let copied = self.memory.read(from, bytes)?;
-                self.memory.write(to, &copied)
-            }
+            Command::Copy { from, to, bytes } => self.copy(from, to, bytes),
             Command::Fill { place, bytes, value } => self.memory.fill(place, bytes, value),
             Command::Allocate { buffer, bytes } => self.memory.allocate(buffer, bytes),
             Command::AllocateWeights { buffer, bytes } => self.memory.allocate_weights(buffer, bytes),
@@ -126,6 +149,29 @@ impl Queue {
         }
     }
 
+    /// Bytes for a payload.
+    fn read(&self, place: Place, bytes: u64) -> Result<Vec<u8>, Fault> {
+        if bytes > LONGEST_PAYLOAD as u64 {
+            return Err(Fault::protocol("a read that is longer than any answer"));
+        }
+        self.memory.read(place, bytes)
+    }
+
+    fn copy(&self, from: Place, to: Place, bytes: u64) -> Result<(), Fault> {
+        let mut done = 0;
+        while done < bytes {
+            let piece = COPY_AT_ONCE.min(bytes - done);
+            let at = |place: Place| Place {
+                offset: place.offset.saturating_add(done),
+                ..place
+            };
+            let copied = self.memory.read(at(from), piece)?;
+            self.memory.write(at(to), &copied)?;
+            done += piece;
+        }
+        Ok(())
+    }
+
     fn compute(&mut self, graph: u8, step: Step, since: u64) -> Result<(), Fault> {
         if self.session.is_cancelled(step) {
             return Ok(());
@@ -138,8 +184,10 @@ impl Queue {
         let device = self.memory.device().clone();
         let turn = device.turn.take(since);
         let begin = Instant::now();
+        self.session.note_computing(self.number, Some(begin));
         prepared.run(&self.backend, &device)?;
         drop(turn);
+        self.session.note_computing(self.number, None);
         self.session.note(begin, |begin, end| Ran {
             queue: self.number,
             step,
@@ -164,38 +212,14 @@ impl Queue {
             }
             return self.put(place, payload);
         }
-        let length = usize::try_from(bytes)
-            .ok()
-            .filter(|length| *length <= LONGEST_KEPT)
-            .ok_or_else(wrong)?;
-        let mut value = match coding {
-            Coding::Changed(number) => self
-                .kept
-                .get_mut(usize::from(number))
-                .and_then(Option::take)
-                .filter(|kept| kept.len() == length)
-                .ok_or_else(wrong)?,
-            Coding::Lz4 => {
-                let mut value = vec![0; length];
-                let count = lz4_flex::block::decompress_into(payload, &mut value).map_err(|_| wrong())?;
-                value.truncate(count);
-                value
-            }
-            Coding::Plain => payload.to_vec(),
-        };
-        if let Coding::Changed(_) = coding
-            && !difference::apply(&mut value, payload)
-        {
-            return Err(wrong());
-        }
-        if value.len() != length {
-            return Err(wrong());
-        }
+        let value = self.uploads.decode(bytes, coding, payload).ok_or_else(wrong)?;
         self.put(place, &value)?;
-        if let Some(number) = keep {
-            *self.kept.get_mut(usize::from(number)).ok_or_else(wrong)? = Some(value);
+        match keep {
+            Some(number) if !self.uploads.keep(number, value) => {
+                Err(Fault::protocol("more uploads to keep than are kept"))
+            }
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// Writes into memory, or into a weight that the host sends.
@@ -207,7 +231,19 @@ impl Queue {
             .range_mut(..=place.offset)
             .next_back()
             .ok_or_else(|| Fault::protocol("bytes of a weight that was not announced"))?;
+        let at = Place {
+            offset: *start,
+            ..place
+        };
+        // What has come of a weight is kept beside the memory that was asked for: of one at a time.
+        if self.arriving.is_some_and(|arriving| arriving != at) {
+            return Err(Fault::protocol(
+                "bytes of another weight before the last was whole",
+            ));
+        }
+        self.arriving = Some(at);
         if weight.arrive(place.offset - start, bytes)? {
+            self.arriving = None;
             self.session.tell(ToHost::Loading(weight.bytes), Bytes::new());
         }
         Ok(())
@@ -227,6 +263,7 @@ impl Queue {
                 *graph = None;
             }
         }
+        self.arriving = self.arriving.filter(|place| place.buffer != buffer);
         self.memory.free(buffer)
     }
 
@@ -249,9 +286,7 @@ impl Queue {
             }
             let form = file_form(&file, &load.name)?;
             let mut weight = Weight::new(load.clone(), form, &device, &reservation, &kinds)?;
-            if load.offset.saturating_add(weight.bytes) > reach || weights.contains_key(&load.offset) {
-                return Err(Fault::protocol("a weight outside of its buffer, or one twice"));
-            }
+            admit(weights, load.offset, weight.bytes, reach)?;
             weight.read(&file, device.is_cpu(), &mut self.spare)?;
             told += weight.bytes;
             weights.insert(load.offset, weight);
@@ -275,9 +310,9 @@ impl Queue {
         let (reach, weights) = self.memory.weights(buffer)?;
         let offset = load.offset;
         let weight = Weight::new(load, form, &device, &reservation, &kinds)?;
-        if offset.saturating_add(weight.bytes) > reach || weights.contains_key(&offset) {
-            return Err(Fault::protocol("a weight outside of its buffer, or one twice"));
-        }
+        admit(weights, offset, weight.bytes, reach)?;
+        // Until its bytes come it must not show what another session left there.
+        weight.zero();
         weights.insert(offset, weight);
         Ok(())
     }
@@ -288,6 +323,10 @@ impl Queue {
         }
         // The old one goes first: two would need memory for both.
         self.graphs[usize::from(number)] = None;
+        let kept: usize = self.graphs.iter().flatten().map(Prepared::tensors).sum();
+        if kept + content.tensors.len() > MOST_KEPT_TENSORS {
+            return Err(Fault::protocol("more graphs than are kept"));
+        }
         loop {
             match Prepared::new(content.clone(), &self.memory) {
                 Ok(prepared) => {
@@ -327,6 +366,17 @@ impl Queue {
         weights.insert(place.offset, weight);
         Ok(())
     }
+}
+
+/// Whether a weight may be at `offset`.
+fn admit(weights: &BTreeMap<u64, Weight>, offset: u64, bytes: u64, reach: u64) -> Result<(), Fault> {
+    if offset.saturating_add(bytes) > reach || weights.contains_key(&offset) {
+        return Err(Fault::protocol("a weight outside of its buffer, or one twice"));
+    }
+    if weights.len() >= MOST_WEIGHTS {
+        return Err(Fault::protocol("more weights than a buffer may have"));
+    }
+    Ok(())
 }
 
 /// The form of a weight in the file.

@@ -2,17 +2,19 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 
 use super::Fault;
 use super::device::Device;
+use super::item::Item;
 use super::queue::Queue;
-use crate::rpc::dial::{self, PING_EVERY, Secret};
+use super::watch;
+use crate::rpc::dial::Secret;
 use crate::rpc::files::WeightFile;
 use crate::rpc::link::{Outlet, Receive, lock};
 use crate::rpc::wire::{
@@ -20,15 +22,15 @@ use crate::rpc::wire::{
 };
 
 /// Bytes that may wait in a session's queues and for them.
-const MOST_WAITING: usize = 1 << 30;
+const MOST_WAITING: usize = 512 << 20;
+/// Where so many wait, nothing more is taken from the host until its queues have done some of it.
+const MUCH_WAITING: usize = 64 << 20;
 /// Commands that may wait in a session's queues.
 const MOST_COMMANDS: usize = 1 << 20;
 /// Ranges of steps that are remembered as cancelled.
 const MOST_CANCELLED: usize = 64;
 /// Computed steps that are remembered for the next pong.
 const MOST_RAN: usize = 4096;
-/// Other workers that a session pushes to.
-const MOST_PEERS: usize = 64;
 
 /// When commands came, over all sessions of the process: the oldest work goes first.
 static ARRIVALS: AtomicU64 = AtomicU64::new(0);
@@ -53,26 +55,22 @@ impl ModelSource {
     }
 }
 
-/// Something to do.
-#[derive(Debug)]
-pub(super) struct Item {
-    /// When it came.
-    pub(super) since: u64,
-    pub(super) step: Step,
-    pub(super) command: Command,
-    pub(super) payload: Bytes,
-}
-
 #[derive(Debug, Default)]
-struct State {
+pub(super) struct State {
     queues: Vec<VecDeque<Item>>,
+    /// Since when each queue computes a graph.
+    pub(super) computing: Vec<Option<Instant>>,
+    /// Queues that wait for a hidden state.
+    receiving: usize,
     /// Hidden states that came before they were waited for.
     arrived: HashMap<u64, Bytes>,
     cancelled: VecDeque<(Step, Step)>,
-    peers: HashMap<NodeId, Outlet<ToWorker>>,
+    pub(super) peers: HashMap<NodeId, Outlet<ToWorker>>,
+    /// How often the host had this worker dial another.
+    pub(super) dialled: usize,
     ran: Vec<Ran>,
     waiting_bytes: usize,
-    over: bool,
+    pub(super) over: bool,
 }
 
 /// See the module.
@@ -80,14 +78,18 @@ struct State {
 pub struct Session {
     id: SessionId,
     node: NodeId,
-    host: Outlet<ToHost>,
-    secret: Option<Secret>,
-    state: Mutex<State>,
+    pub(super) host: Outlet<ToHost>,
+    pub(super) secret: Option<Secret>,
+    pub(super) state: Mutex<State>,
     /// One for each queue.
     wakes: Vec<Condvar>,
-    ended: Condvar,
+    /// There is room for more from the host.
+    room: Condvar,
+    pub(super) ended: Condvar,
+    /// The same as `state.over`, for a device that computes.
+    stop: Arc<AtomicBool>,
     clock: Instant,
-    own: Weak<Self>,
+    pub(super) own: Weak<Self>,
 }
 
 impl Session {
@@ -112,10 +114,13 @@ impl Session {
             secret,
             state: Mutex::new(State {
                 queues: open.queues.iter().map(|_| VecDeque::new()).collect(),
+                computing: vec![None; open.queues.len()],
                 ..State::default()
             }),
             wakes: open.queues.iter().map(|_| Condvar::new()).collect(),
+            room: Condvar::new(),
             ended: Condvar::new(),
+            stop: Arc::default(),
             clock: Instant::now(),
             own: own.clone(),
         });
@@ -145,6 +150,14 @@ impl Session {
                 )));
             }
         }
+        if session.secret.is_some()
+            && let Err(error) = watch::start(&session)
+        {
+            session.end();
+            return Err(Fault::protocol(format!(
+                "a session, but no thread starts: {error}"
+            )));
+        }
         Ok(session)
     }
 
@@ -166,7 +179,8 @@ impl Session {
                 return None;
             }
             if let Some(item) = state.queues[usize::from(queue)].pop_front() {
-                state.waiting_bytes -= item.payload.len();
+                state.waiting_bytes -= item.held;
+                self.room.notify_one();
                 return Some(item);
             }
             state = self.wakes[usize::from(queue)]
@@ -178,23 +192,31 @@ impl Session {
     /// Waits for a hidden state that `queue` needs.
     pub(super) fn wait(&self, queue: u8, transfer: u64) -> Result<Bytes, Fault> {
         let mut state = lock(&self.state);
-        loop {
+        state.receiving += 1;
+        // It may come behind what the host is kept waiting with.
+        self.room.notify_one();
+        let received = loop {
             if state.over {
-                return Err(Fault::Over);
+                break Err(Fault::Over);
             }
             if let Some(bytes) = state.arrived.remove(&transfer) {
                 state.waiting_bytes -= bytes.len();
-                return Ok(bytes);
+                break Ok(bytes);
             }
             state = self.wakes[usize::from(queue)]
                 .wait(state)
                 .unwrap_or_else(PoisonError::into_inner);
-        }
+        };
+        state.receiving -= 1;
+        received
     }
 
     /// A hidden state has come, from the host or from another worker.
-    pub(super) fn arrive(&self, transfer: Transfer, payload: Bytes) {
+    pub(in crate::rpc) fn arrive(&self, transfer: Transfer, payload: Bytes) {
         let mut state = lock(&self.state);
+        if state.over {
+            return;
+        }
         if state.waiting_bytes + payload.len() > MOST_WAITING || state.arrived.len() >= MOST_COMMANDS {
             drop(state);
             return self.fail(&Fault::protocol("more than a session may have waiting"));
@@ -217,6 +239,9 @@ impl Session {
         }
         let peer = lock(&self.state).peers.get(&transfer.to).cloned();
         let peer = peer.ok_or_else(|| Fault::protocol("a push to a node that was not connected"))?;
+        if peer.is_closed() {
+            return Err(watch::unreachable(transfer.to));
+        }
         peer.send(ToWorker::Deliver(transfer), bytes);
         Ok(())
     }
@@ -226,6 +251,16 @@ impl Session {
         let state = lock(&self.state);
         let mut ranges = state.cancelled.iter();
         ranges.any(|(first, last)| (*first..=*last).contains(&step))
+    }
+
+    /// What says to a device that the session is over, while it computes.
+    pub(super) fn stop(&self) -> &Arc<AtomicBool> {
+        &self.stop
+    }
+
+    /// Takes note of when a queue began to compute a graph, or that it has.
+    pub(super) fn note_computing(&self, queue: u8, since: Option<Instant>) {
+        lock(&self.state).computing[usize::from(queue)] = since;
     }
 
     /// Takes note of work that began at `begin` and ends now.
@@ -255,26 +290,44 @@ impl Session {
     pub fn end(&self) -> bool {
         let mut state = lock(&self.state);
         let first = !std::mem::replace(&mut state.over, true);
+        self.stop.store(true, Ordering::Release);
         for (_, peer) in state.peers.drain() {
             peer.close();
         }
+        state.queues.iter_mut().for_each(VecDeque::clear);
+        state.arrived.clear();
+        state.waiting_bytes = 0;
+        self.room.notify_one();
         self.wakes.iter().for_each(Condvar::notify_one);
         self.ended.notify_all();
         first
     }
 
+    /// Only the one thread that takes what the host sends calls it.
     fn append(&self, queue: u8, step: Step, command: Command, payload: Bytes) {
+        let held = Item::held(&command, &payload);
         let mut state = lock(&self.state);
-        let fits = state.waiting_bytes + payload.len() <= MOST_WAITING;
+        while self.secret.is_some()
+            && state.waiting_bytes > MUCH_WAITING
+            && state.receiving == 0
+            && !state.over
+        {
+            state = self.room.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        if state.over {
+            return;
+        }
+        let fits = state.waiting_bytes + held <= MOST_WAITING;
         match state.queues.get_mut(usize::from(queue)) {
             Some(items) if fits && items.len() < MOST_COMMANDS => {
                 items.push_back(Item {
                     since: ARRIVALS.fetch_add(1, Ordering::Relaxed),
                     step,
                     command,
-                    payload: payload.clone(),
+                    payload,
+                    held,
                 });
-                state.waiting_bytes += payload.len();
+                state.waiting_bytes += held;
                 self.wakes[usize::from(queue)].notify_one();
             }
             _ => {
@@ -289,66 +342,7 @@ impl Session {
     fn answer_ping(&self, number: u64) {
         let ran = std::mem::take(&mut lock(&self.state).ran);
         let now = self.clock.elapsed().as_micros() as u64;
-        self.tell(ToHost::Pong { number, now, ran }, Bytes::new());
-    }
-
-    /// Dials another worker on a thread of its own, and tells the host what came of it.
-    fn connect(&self, node: NodeId, address: String, session: SessionId) {
-        let (Some(own), Some(secret)) = (self.own.upgrade(), self.secret.clone()) else {
-            return;
-        };
-        let dial = move || {
-            let dialled = dial::peer(&address, &secret, session);
-            let (fault, round_trip) = match dialled {
-                Ok((outlet, round_trip)) => {
-                    let mut state = lock(&own.state);
-                    if state.over || state.peers.len() >= MOST_PEERS {
-                        outlet.close();
-                        return;
-                    }
-                    keep_alive(outlet.clone(), Arc::downgrade(&own));
-                    state.peers.insert(node, outlet);
-                    (None, round_trip)
-                }
-                Err(error) => (Some(format!("{address}: {error}")), Duration::ZERO),
-            };
-            let connected = ToHost::Connected {
-                node,
-                fault,
-                round_trip: round_trip.as_micros() as u64,
-            };
-            own.tell(connected, Bytes::new());
-        };
-        if let Err(error) = thread::Builder::new().name("split dial".into()).spawn(dial) {
-            let fault = Some(error.to_string());
-            let connected = ToHost::Connected {
-                node,
-                fault,
-                round_trip: 0,
-            };
-            self.tell(connected, Bytes::new());
-        }
-    }
-}
-
-/// Pings a peer, which takes silence for death, as long as the session lasts.
-fn keep_alive(outlet: Outlet<ToWorker>, session: Weak<Session>) {
-    let ping = move || {
-        while let Some(session) = session.upgrade() {
-            let state = lock(&session.state);
-            let waited = session
-                .ended
-                .wait_timeout_while(state, PING_EVERY, |state| !state.over);
-            let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
-            if state.over {
-                return;
-            }
-            drop(state);
-            outlet.send(ToWorker::Ping(0), Bytes::new());
-        }
-    };
-    if let Err(error) = thread::Builder::new().name("split pings".into()).spawn(ping) {
-        tracing::warn!(%error, "a peer will take this worker for dead");
+        self.host.send_if_idle(ToHost::Pong { number, now, ran });
     }
 }
 
@@ -369,7 +363,7 @@ impl Receive<ToWorker> for Session {
                 node,
                 address,
                 session,
-            } => self.connect(node, address, session),
+            } => watch::connect(self, node, address, session),
             ToWorker::Open(_) => self.fail(&Fault::protocol("a second opening")),
         }
     }

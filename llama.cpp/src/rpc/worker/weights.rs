@@ -25,8 +25,9 @@ pub(super) struct Weight {
     /// Bytes in the file.
     pub(super) bytes: u64,
     allocation: Allocation,
-    /// Bytes from the host, until there are all of them.
+    /// Bytes from the host, until there are all of them; in ggml's own layout they go where they belong.
     arriving: Vec<u8>,
+    arrived: u64,
 }
 
 // SAFETY: the tensor points into the allocation, which has no ties to a thread.
@@ -112,6 +113,7 @@ impl Weight {
             bytes,
             allocation,
             arriving: Vec::new(),
+            arrived: 0,
         })
     }
 
@@ -162,11 +164,16 @@ impl Weight {
     /// Takes bytes from the host, which come in order. Whether the weight is whole now.
     pub(super) fn arrive(&mut self, offset: u64, bytes: &[u8]) -> Result<bool, Fault> {
         let end = offset.saturating_add(bytes.len() as u64);
-        if offset != self.arriving.len() as u64 || end > self.bytes {
+        if offset != self.arrived || end > self.bytes {
             return Err(Fault::protocol(format!(
                 "weight {:?} in disorder",
                 self.load.name
             )));
+        }
+        self.arrived = end;
+        if self.plain {
+            self.set(offset as usize, bytes);
+            return Ok(end == self.bytes);
         }
         self.arriving.extend_from_slice(bytes);
         if end < self.bytes {
@@ -175,6 +182,11 @@ impl Weight {
         let whole = std::mem::take(&mut self.arriving);
         self.set(0, &whole);
         Ok(true)
+    }
+
+    /// Zeroes its memory.
+    pub(super) fn zero(&self) {
+        self.allocation.zero();
     }
 }
 

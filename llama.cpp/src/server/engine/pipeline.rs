@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::llama::{Batch, Context, Decoded, Error, Rows, Target};
+use crate::llama::{Batch, Context, Decoded, Error, Rows, SequenceId, Target};
 use crate::rpc::client::{Post, Split};
 
 /// Computes steps in order; `T` is what the caller wants back with a step's results.
@@ -143,6 +143,15 @@ impl<T> Pipeline<T> {
     pub fn lost(&self) -> Option<Error> {
         let lost = self.split.as_ref()?.shared().lost()?;
         Some(Error::Lost(lost.to_string()))
+    }
+
+    /// What the cache has of a sequence, as bytes; see [`Context::save`].
+    ///
+    /// # Errors
+    /// As there; and where a node was lost meanwhile, for then not all of it was read.
+    pub fn save(&mut self, sequence: SequenceId, most_bytes: u64) -> Result<Vec<u8>, Error> {
+        let bytes = self.context.save(sequence, most_bytes)?;
+        self.lost().map_or(Ok(bytes), Err)
     }
 
     /// Waits for the oldest step. `None` if none is in flight.

@@ -239,7 +239,6 @@ impl Runner {
                 continue;
             }
             let saved = pipeline
-                .context()
                 .save(index as i32, files.most_bytes())
                 .map_err(|error| error.to_string())
                 .and_then(|state| files.save(tokens, &state).map_err(|error| error.to_string()));
