@@ -34,6 +34,10 @@ lint-code:
     cargo clippy --release --workspace --all-targets -- -D warnings
     cargo clippy --release --package mesh-llm --no-default-features -- -D warnings
 
+# Break a split at random moments for many rounds; `SEED=N just prove-split 1` does one of them again.
+prove-split ROUNDS="200":
+    ROUNDS={{ROUNDS}} cargo test --release --package mesh-llm --test split again_and_again -- --nocapture
+
 # Measure one machine's speed against bare llama.cpp: `just bench-solo [--quick] [--json FILE]`.
 bench-solo *ARGS:
     cargo bench --package mesh-llm --bench solo -- "$@"

@@ -10,7 +10,7 @@ use subtle::ConstantTimeEq;
 use super::link::{Outlet, SILENCE, Socket};
 use super::wire::frame::Limits;
 use super::wire::handshake::{Greeting, MAGIC, Purpose, Reply, Request, Side, proof};
-use super::wire::{PROTOCOL, Peer, PeerReply, SessionId, ToWorker};
+use super::wire::{PROTOCOL, Peer, PeerReply, ToWorker};
 use crate::llama;
 
 /// A handshake that takes longer is given up, on both sides.
@@ -85,13 +85,13 @@ pub fn host(address: &str, secret: &Secret) -> io::Result<(Socket, Duration)> {
     open(address, secret, Purpose::Host)
 }
 
-/// Dials another worker to push into its session.
+/// Dials another worker to push into its session, as the node that `peer` says.
 ///
 /// # Errors
 /// As [`host`].
-pub fn peer(address: &str, secret: &Secret, session: SessionId) -> io::Result<(Outlet<ToWorker>, Duration)> {
+pub fn peer(address: &str, secret: &Secret, peer: Peer) -> io::Result<(Outlet<ToWorker>, Duration)> {
     let (mut socket, round_trip) = open(address, secret, Purpose::Peer)?;
-    socket.send(&Peer { session })?;
+    socket.send(&peer)?;
     match socket.receive_by(Limits::GREETING, Instant::now() + PATIENCE)? {
         PeerReply::Joined => {}
         PeerReply::Refused(why) => return Err(refused(why)),

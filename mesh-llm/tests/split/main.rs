@@ -3,6 +3,7 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used)]
 
+mod breaking;
 #[path = "../blackbox/harness/mod.rs"]
 #[allow(dead_code, unused_imports)]
 mod harness;

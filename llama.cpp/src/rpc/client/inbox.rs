@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::shared::{Passing, Reach, Shared};
 use crate::rpc::link::{Receive, lock};
-use crate::rpc::wire::{NodeId, ToHost, ToWorker, Transfer};
+use crate::rpc::wire::{HOST, NodeId, ToHost, ToWorker, Transfer};
 use std::sync::atomic::Ordering;
 
 /// Characters of what a worker says about itself.
@@ -18,6 +18,7 @@ impl Shared {
         let taken = match message {
             ToHost::Deliver(transfer) => self.deliver(from, transfer, payload),
             ToHost::Failed(cause) => Err(plain(&cause)),
+            ToHost::Unheard { node, cause } => return self.lose_unheard(from, node, &cause),
             ToHost::Offer(_) => Err("it made a second offer".into()),
             other => {
                 let noted = self.note(from, other, payload);
@@ -28,6 +29,15 @@ impl Shared {
         if let Err(cause) = taken {
             self.lose(from, cause);
         }
+    }
+
+    /// A worker says that another one is gone.
+    fn lose_unheard(&self, from: NodeId, node: NodeId, cause: &str) {
+        let teller = self.node(from).map_or("a node", |node| &node.name);
+        if node == from || node == HOST || self.outlet(node).is_none() {
+            return self.lose(from, "it misses a node that is not there");
+        }
+        self.lose(node, format!("{teller} does not reach it: {}", plain(cause)));
     }
 
     fn deliver(&self, from: NodeId, transfer: Transfer, payload: Bytes) -> Result<(), String> {
@@ -101,7 +111,7 @@ impl Shared {
                 }
                 state.timeline.record(from, sent, now, &ran);
             }
-            ToHost::Deliver(_) | ToHost::Failed(_) | ToHost::Offer(_) => {}
+            ToHost::Deliver(_) | ToHost::Failed(_) | ToHost::Unheard { .. } | ToHost::Offer(_) => {}
         }
         Ok(())
     }

@@ -10,7 +10,7 @@ use crate::rpc::dial::{self, Secret};
 use crate::rpc::link::{SILENCE, Socket};
 use crate::rpc::wire::frame::{self, Limits};
 use crate::rpc::wire::handshake::{Greeting, MAGIC};
-use crate::rpc::wire::{PROTOCOL, SessionId, ToHost};
+use crate::rpc::wire::{NodeId, PROTOCOL, Peer, SessionId, ToHost};
 
 fn worker() -> (Sample, String) {
     let sample = Sample::new(Architecture::Llama);
@@ -117,7 +117,11 @@ fn three_hundred_who_say_nothing_do_not_keep_a_host_out() {
 #[test]
 fn who_pushes_into_a_session_that_is_not_there_is_told() {
     let (_sample, address) = worker();
-    let error = dial::peer(&address, &lab::secret(), SessionId([7; 16])).unwrap_err();
+    let peer = Peer {
+        session: SessionId([7; 16]),
+        node: NodeId(1),
+    };
+    let error = dial::peer(&address, &lab::secret(), peer).unwrap_err();
     assert!(error.to_string().contains("the session is not here"), "{error}");
     admitted(&address);
 }

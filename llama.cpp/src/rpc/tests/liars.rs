@@ -72,7 +72,7 @@ fn to_host(dice: &mut Dice) -> ToHost {
         to: NodeId(dice.number() as u16),
         number: dice.number(),
     };
-    match dice.below(9) {
+    match dice.below(10) {
         0 => ToHost::Offer(vec![
             DeviceOffer {
                 name: dice.text(),
@@ -106,6 +106,10 @@ fn to_host(dice: &mut Dice) -> ToHost {
                     end: dice.number(),
                 })
                 .collect(),
+        },
+        8 => ToHost::Unheard {
+            node: transfer.to,
+            cause: dice.text(),
         },
         _ => ToHost::Failed(dice.text()),
     }

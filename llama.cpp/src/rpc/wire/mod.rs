@@ -324,6 +324,13 @@ pub enum ToHost {
     },
     /// The session is over; why.
     Failed(String),
+    /// The session is over, for another worker does not send or take any more.
+    Unheard {
+        /// Which.
+        node: NodeId,
+        /// How that was found out.
+        cause: String,
+    },
 }
 
 /// The first message of a node that dialled another: then, once there is a [`PeerReply`], only
@@ -332,6 +339,8 @@ pub enum ToHost {
 pub struct Peer {
     /// The session that it pushes into.
     pub session: SessionId,
+    /// Which node of the split it is itself.
+    pub node: NodeId,
 }
 
 /// The answer to [`Peer`]; nothing else comes from that side.

@@ -269,7 +269,7 @@ impl Shared {
 
     /// Takes hidden states from another worker.
     fn serve_peer(&self, mut socket: Socket) -> io::Result<()> {
-        let (Peer { session }, _) = socket.receive(Limits::GREETING)?;
+        let (Peer { session, node }, _) = socket.receive(Limits::GREETING)?;
         let session = lock(&self.sessions).get(&session).and_then(Weak::upgrade);
         let Some(session) = session.filter(|session| !session.is_over()) else {
             let why = "the session is not here";
@@ -286,7 +286,8 @@ impl Shared {
                     return Err(io::ErrorKind::InvalidData.into());
                 }
                 Err(error) => {
-                    session.fail(&Fault::Peer(error.to_string()));
+                    let cause = error.to_string();
+                    session.fail(&Fault::Peer { node, cause });
                     return Err(error);
                 }
             }

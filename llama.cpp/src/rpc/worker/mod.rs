@@ -24,6 +24,8 @@ pub use session::{ModelSource, Session};
 
 use thiserror::Error;
 
+use crate::rpc::wire::NodeId;
+
 /// Why a session ends before its host wants it to.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum Fault {
@@ -53,8 +55,13 @@ pub enum Fault {
     #[error("the model's file: {0}")]
     File(String),
     /// Another node of the split.
-    #[error("another worker stopped sending: {0}")]
-    Peer(String),
+    #[error("node {} of the split is gone: {cause}", node.0)]
+    Peer {
+        /// Which.
+        node: NodeId,
+        /// How that was found out.
+        cause: String,
+    },
     /// A device computes, and does not come to an end.
     #[error("a device has computed the same graph for {0} s and seems to hang")]
     Hang(u64),

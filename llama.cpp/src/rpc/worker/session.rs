@@ -77,7 +77,7 @@ pub(super) struct State {
 #[derive(Debug)]
 pub struct Session {
     id: SessionId,
-    node: NodeId,
+    pub(super) node: NodeId,
     pub(super) host: Outlet<ToHost>,
     pub(super) secret: Option<Secret>,
     pub(super) state: Mutex<State>,
@@ -282,7 +282,11 @@ impl Session {
     pub(super) fn fail(&self, fault: &Fault) {
         if self.end() && *fault != Fault::Over {
             tracing::warn!(%fault, session = ?self.id, "a split session ends");
-            self.tell(ToHost::Failed(fault.to_string()), Bytes::new());
+            let message = match fault.clone() {
+                Fault::Peer { node, cause } => ToHost::Unheard { node, cause },
+                other => ToHost::Failed(other.to_string()),
+            };
+            self.tell(message, Bytes::new());
         }
     }
 

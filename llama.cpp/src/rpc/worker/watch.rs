@@ -13,7 +13,7 @@ use super::session::Session;
 use crate::priority;
 use crate::rpc::dial::{self, PING_EVERY};
 use crate::rpc::link::lock;
-use crate::rpc::wire::{NodeId, SessionId, ToHost, ToWorker};
+use crate::rpc::wire::{NodeId, Peer, SessionId, ToHost, ToWorker};
 
 /// How often a session dials other workers.
 const MOST_DIALLED: usize = 64;
@@ -24,7 +24,8 @@ const LONGEST_GRAPH: Duration = Duration::from_secs(600);
 
 /// The link to a peer is gone.
 pub(super) fn unreachable(node: NodeId) -> Fault {
-    Fault::Peer(format!("node {} of the split no longer answers it", node.0))
+    let cause = "it takes nothing any more".into();
+    Fault::Peer { node, cause }
 }
 
 /// Begins to watch over a session, until it is over.
@@ -88,6 +89,10 @@ pub(super) fn connect(session: &Session, node: NodeId, address: String, peer: Se
         return session.fail(&Fault::protocol("too many nodes, or one twice"));
     }
     drop(state);
+    let peer = Peer {
+        session: peer,
+        node: session.node,
+    };
     let dial = move || {
         let dialled = dial::peer(&address, &secret, peer);
         let (fault, round_trip) = match dialled {
