@@ -46,6 +46,10 @@ bench-solo *ARGS:
 bench-split *ARGS:
     cargo bench --package mesh-llm --bench split -- "$@"
 
+# Make a timeline for trace viewers of a split's log, written with `-vv --log-format json`.
+trace-split LOG OUT:
+    cargo run --quiet --release --package mesh-llm --example trace_split < "{{LOG}}" > "{{OUT}}"
+
 # All benches: `just bench [--quick]`.
 bench *ARGS: (bench-solo ARGS) (bench-split ARGS)
 

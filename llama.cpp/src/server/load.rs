@@ -8,7 +8,7 @@ use std::sync::Arc;
 use sysinfo::System;
 
 use super::engine::task::{Event, Generate, Sampling};
-use super::engine::{Engine, EngineParams, ModelFile, PROMPT_ROWS, SlotFiles};
+use super::engine::{Engine, EngineParams, ModelFile, PROMPT_ROWS, SlotFiles, embedding_params};
 use super::fit::{Demand, Plan, Shortage, Wish, fit};
 use super::options::Options;
 use super::parent::report;
@@ -84,7 +84,7 @@ pub fn load(options: &Options) -> Result<Loaded, Refused> {
         Placed::Split(Arrangement::find(options, header.layers)?)
     };
     let (plan, needs) = choose(options, &header, &placed)?;
-    let model = load_model(options, &placed, plan, &needs)?;
+    let model = load_model(options, &header, &placed, plan, &needs)?;
     if model.is_encoder_decoder() {
         let message = format!(
             "{}: {} models have an encoder and a decoder, which is not supported; try a model with a decoder only",
@@ -148,7 +148,13 @@ impl Placed {
 }
 
 /// Loads the weights, reporting progress to the parent.
-fn load_model(options: &Options, placed: &Placed, plan: Plan, needs: &[Demand]) -> Result<Model, Refused> {
+fn load_model(
+    options: &Options,
+    header: &Header,
+    placed: &Placed,
+    plan: Plan,
+    needs: &[Demand],
+) -> Result<Model, Refused> {
     let mut last = None;
     let mut tell = |fraction: f64| {
         let percent = (fraction * 100.0) as u8;
@@ -161,7 +167,8 @@ fn load_model(options: &Options, placed: &Placed, plan: Plan, needs: &[Demand]) 
     let Some(arrangement) = placed.arrangement() else {
         return Model::load(&options.model, &params, |fraction| tell(f64::from(fraction))).map_err(failed);
     };
-    arrangement.open(options, needs)?;
+    let embedding = embedding_params(&context_params(options, plan), header.context_train);
+    arrangement.open(options, needs, &embedding)?;
     // llama.cpp only hands out the names of the weights, in an instant.
     let model = Model::load(&options.model, &params, |_| {}).map_err(failed)?;
     let total = model.size_bytes().max(1) as f64;

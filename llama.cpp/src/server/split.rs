@@ -6,7 +6,7 @@ use super::fit::Demand;
 use super::load::{Refused, default_threads};
 use super::options::Options;
 use crate::gguf;
-use crate::llama::{self, Device, DeviceKind, DeviceNeed, HOST, ModelParams};
+use crate::llama::{self, ContextParams, Device, DeviceKind, DeviceNeed, HOST, ModelParams};
 use crate::rpc::client::{Member, Role, Split, SplitError};
 use crate::rpc::dial::Secret;
 use crate::rpc::files::{Memory, WeightFile};
@@ -139,15 +139,25 @@ impl Arrangement {
     ///
     /// # Errors
     /// Where a worker refuses or is lost.
-    pub(super) fn open(&self, options: &Options, demands: &[Demand]) -> Result<(), Refused> {
+    pub(super) fn open(
+        &self,
+        options: &Options,
+        demands: &[Demand],
+        embedding: &ContextParams,
+    ) -> Result<(), Refused> {
         let file =
             WeightFile::open(&options.model).map_err(|error| refused(Refusal::File, error.to_string()))?;
         let identity = file
             .identify(&Memory::in_process())
             .map_err(|error| refused(Refusal::File, error.to_string()))?;
+        // The context for embeddings is made when the first is asked for, and must not find the room taken.
+        let later = llama::memory_need(&options.model, &self.model_params(), embedding)
+            .map_err(|error| refused(Refusal::Model, error.to_string()))?;
         let need = |member: &Member| {
-            let found = demands.iter().find(|demand| demand.device == member.device.name);
-            found.map_or(0, |demand| demand.needed)
+            let name = &member.device.name;
+            let slots = demands.iter().find(|demand| demand.device == *name);
+            let later = later.devices.iter().find(|need| need.name == *name);
+            slots.map_or(0, |demand| demand.needed) + later.map_or(0, |need| need.context + need.compute)
         };
         let reserve: Vec<u64> = self
             .members

@@ -105,7 +105,9 @@ pub struct Split {
 
 impl Drop for Split {
     fn drop(&mut self) {
-        self.shared.close();
+        // Nothing is lost by that.
+        let nodes: Vec<NodeId> = self.shared.nodes().map(|(node, _)| node).collect();
+        nodes.into_iter().for_each(|node| self.shared.release(node));
     }
 }
 

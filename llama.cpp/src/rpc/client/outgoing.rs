@@ -233,3 +233,61 @@ fn compress(value: &[u8]) -> Option<Vec<u8>> {
     let compressed = lz4_flex::block::compress(value);
     (compressed.len() < value.len() * 3 / 4).then_some(compressed)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rpc::graph::BufferId;
+
+    const PLACE: Place = Place {
+        buffer: BufferId(0),
+        offset: 0,
+    };
+
+    #[test]
+    fn what_a_step_uploads_does_not_grow_with_the_context() {
+        for context in [1 << 10, 1 << 20] {
+            let mut outgoing = Outgoing::new(0, true);
+            let mut mask = vec![0xfc; context * 2];
+            outgoing.upload(Step(0), PLACE, &mask);
+            assert!(
+                outgoing.take().len() < 100 + context / 64,
+                "the first one is compressed"
+            );
+            for cell in 0..100 {
+                mask[cell * 2..][..2].fill(0);
+                outgoing.upload(Step(1), PLACE, &mask);
+                let bytes = outgoing.take().len();
+                assert!(bytes < 40, "{bytes} bytes of a mask for {context} tokens");
+            }
+        }
+    }
+
+    #[test]
+    fn a_graph_is_sent_once_and_again_when_its_place_was_taken() {
+        let graph = |flags: u32| Graph {
+            nodes: vec![flags],
+            ..Graph::default()
+        };
+        let mut outgoing = Outgoing::new(0, true);
+        let mut sent = |number: u32| {
+            outgoing.run(Step(0), u64::from(number) + 1, graph(number));
+            outgoing.take().len()
+        };
+        let (first, again) = (sent(0), sent(0));
+        assert!(again < first);
+        (1..=MOST_GRAPHS as u32).for_each(|number| assert!(sent(number) > again));
+        assert!(sent(0) > again, "another one has its place now");
+    }
+
+    #[test]
+    fn many_places_take_turns_within_bounds() {
+        let mut outgoing = Outgoing::new(0, true);
+        for round in 0..3_u8 {
+            for offset in 0..200 {
+                outgoing.upload(Step(0), Place { offset, ..PLACE }, &[round; 64]);
+            }
+        }
+        assert!(outgoing.kept.len() <= MOST_KEPT && outgoing.by_place.len() <= MOST_KEPT);
+    }
+}

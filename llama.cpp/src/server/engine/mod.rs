@@ -27,7 +27,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 pub use state::EngineState;
 
 use crate::gguf::Value;
-use crate::llama::{ChatTemplates, Context, ContextParams, Error, Model, Token};
+use crate::llama::{ChatTemplates, Context, ContextParams, Error, Model, Pooling, Token};
 use crate::priority;
 use crate::rpc::client::Split;
 use embedder::Embedder;
@@ -327,6 +327,12 @@ impl Engine {
     pub fn embed_limit(&self) -> u32 {
         self.about.embed_limit
     }
+}
+
+/// A context for embeddings as a model that makes text has one, beside the slots' `base`, for what it
+/// will need.
+pub(super) fn embedding_params(base: &ContextParams, context_train: u32) -> ContextParams {
+    embedder::params(base, EMBED_LIMIT_OF_TEXT.min(context_train).max(1), Pooling::Mean)
 }
 
 fn cache_kind(model: &Model) -> CacheKind {

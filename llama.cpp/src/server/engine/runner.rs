@@ -386,6 +386,11 @@ impl Runner {
             None => (self.embedder)(),
         };
         let result = made.and_then(|embedder| self.ready_embedder.insert(embedder).embed(&embed.tokens));
+        let result = match self.pipeline.as_ref().and_then(Pipeline::lost) {
+            // Reads of what is lost give zeros.
+            Some(lost) => Err(Failure::Lost(lost.to_string())),
+            None => result,
+        };
         let _ = embed.reply.send(result);
     }
 
