@@ -123,12 +123,6 @@ impl Proof {
         let outcomes: Vec<_> = running.into_iter().map(|stream| stream.outcome()).collect();
         let took = begin.elapsed();
         for outcome in outcomes {
-            println!(
-                "  {:?} {:?} {}",
-                outcome.error,
-                outcome.finish_reason,
-                outcome.text.len()
-            );
             assert_eq!(outcome.broken, None, "{event:?}");
             match outcome.error {
                 None => assert!(
