@@ -83,8 +83,14 @@ pub fn load(options: &Options) -> Result<Loaded, Refused> {
     } else {
         Placed::Split(Arrangement::find(options, header.layers)?)
     };
-    let (plan, needs) = choose(options, &header, &placed)?;
-    let model = load_model(options, &header, &placed, plan, &needs)?;
+    start(options, header, &placed).map_err(|refused| placed.blame(refused))
+}
+
+/// Loads the model where it was placed.
+fn start(options: &Options, header: Header, placed: &Placed) -> Result<Loaded, Refused> {
+    let path = &options.model;
+    let (plan, needs) = choose(options, &header, placed)?;
+    let model = load_model(options, &header, placed, plan, &needs)?;
     if model.is_encoder_decoder() {
         let message = format!(
             "{}: {} models have an encoder and a decoder, which is not supported; try a model with a decoder only",
@@ -137,6 +143,14 @@ impl Placed {
             Self::Here(_) => None,
             Self::Split(arrangement) => Some(arrangement),
         }
+    }
+
+    /// What failed because a node was lost meanwhile, or has no room just now, may succeed later.
+    fn blame(&self, refused: Refused) -> Refused {
+        let later = self
+            .arrangement()
+            .and_then(|arrangement| arrangement.passing(&refused));
+        later.unwrap_or(refused)
     }
 
     fn model_params(&self, gpu_layers: u32) -> ModelParams {
@@ -328,7 +342,7 @@ pub(crate) fn default_threads() -> u32 {
 }
 
 /// Bytes of the host's memory that can be had, in this container if it is one.
-pub(super) fn free_host_memory() -> u64 {
+pub(crate) fn free_host_memory() -> u64 {
     // Where the system does not say, nothing is refused for it.
     let Ok(mut system) = System::new() else {
         return u64::MAX;

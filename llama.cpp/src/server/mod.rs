@@ -19,6 +19,6 @@ mod run;
 #[cfg(feature = "native")]
 mod split;
 #[cfg(feature = "native")]
-pub(crate) use load::default_threads;
+pub(crate) use load::{default_threads, free_host_memory};
 #[cfg(feature = "native")]
 pub use run::run;

@@ -1,5 +1,6 @@
 //! Loading a model over several nodes: who gets which layers, and whether it fits.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::fit::Demand;
@@ -16,6 +17,8 @@ use crate::status::Refusal;
 
 /// What a worker takes for itself beside what llama.cpp counts: buffers are rounded up one by one.
 const SLACK: u64 = 32 << 20;
+/// llama.cpp's scheduler takes 16, the CPU among them.
+const MOST_DEVICES: usize = 15;
 
 /// A model's split, before it is loaded.
 #[derive(Debug)]
@@ -53,11 +56,20 @@ impl Arrangement {
             .as_deref()
             .and_then(|secret| Secret::new(secret.as_bytes()))
             .ok_or_else(|| refused(Refusal::Arguments, "--rpc needs the secret of the workers"))?;
+        let mut seen = HashSet::new();
+        if let Some(twice) = options.rpc.iter().find(|address| !seen.insert(*address)) {
+            let message = format!("--rpc names {twice} twice; name each worker once");
+            return Err(refused(Refusal::Arguments, message));
+        }
         let own = own_device(options)?;
         let split = Split::dial(&options.rpc, &secret, own).map_err(|error| split_refused(&error))?;
         let members = split.members();
         let shares = if options.tensor_split.is_empty() {
-            best(options, &members, layers)?
+            let shares = best(options, &members, layers);
+            shares.map_err(|refusal| match refusal.reason {
+                Refusal::Memory if has_busy_worker(&members) => busy(&refusal),
+                _ => refusal,
+            })?
         } else {
             plan::whole_layers(&options.tensor_split, members.len() - 1, layers)
                 .map_err(|fault| refused(Refusal::Arguments, fault.to_string()))?
@@ -68,6 +80,14 @@ impl Arrangement {
             layers: shares,
         };
         arrangement.layers.push(1);
+        let used = arrangement.used().count();
+        if used > MOST_DEVICES {
+            let message = format!(
+                "the split has {used} devices, and llama.cpp takes at most {MOST_DEVICES}; give some of them no \
+                 layers with --tensor-split"
+            );
+            return Err(refused(Refusal::Arguments, message));
+        }
         arrangement.report();
         Ok(arrangement)
     }
@@ -170,10 +190,32 @@ impl Arrangement {
             .map_err(|error| split_refused(&error))
     }
 
+    /// Why a refusal need not last: a node was lost, or other sessions have memory of a worker that the
+    /// model lacks.
+    pub(super) fn passing(&self, refusal: &Refused) -> Option<Refused> {
+        if let Some(lost) = self.split.shared().lost() {
+            return Some(refused(Refusal::Worker, lost.to_string()));
+        }
+        (refusal.reason == Refusal::Memory && has_busy_worker(&self.members)).then(|| busy(refusal))
+    }
+
     /// The devices' side.
     pub(super) fn split(&self) -> &Arc<Split> {
         &self.split
     }
+}
+
+/// Whether a worker's memory is in use by others.
+fn has_busy_worker(members: &[Member]) -> bool {
+    let mut workers = members
+        .iter()
+        .filter(|member| matches!(member.role, Role::Worker(_)));
+    workers.any(|member| member.offer.free < member.offer.total)
+}
+
+fn busy(refusal: &Refused) -> Refused {
+    let message = format!("{}; a worker has memory in use by others", refusal.message);
+    refused(Refusal::Worker, message)
 }
 
 /// This machine's processor, driven like a worker's.

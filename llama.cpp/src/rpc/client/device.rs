@@ -139,7 +139,7 @@ impl Device {
 
     /// A buffer is freed: graphs over it are gone on the worker, too.
     pub(super) fn free(&self, buffer: BufferId) {
-        lock(&self.outgoing).forget_graphs();
+        lock(&self.outgoing).forget_graphs(self.shared.step());
         self.append(Command::Free(buffer), &[]);
         self.flush();
     }

@@ -7,7 +7,6 @@ use bytes::Bytes;
 use super::shared::{Passing, Reach, Shared};
 use crate::rpc::link::{Receive, lock};
 use crate::rpc::wire::{HOST, NodeId, ToHost, ToWorker, Transfer};
-use std::sync::atomic::Ordering;
 
 /// Characters of what a worker says about itself.
 const LONGEST_TEXT: usize = 500;
@@ -76,10 +75,9 @@ impl Shared {
                 state.opened.insert(from, has_model);
             }
             ToHost::Reached(number) => {
-                if number >= self.numbers.load(Ordering::Relaxed) {
+                if !state.barriers.remove(&(from, number)) {
                     return Err("it is done with what it was not given");
                 }
-                state.reached.insert(from, number);
             }
             ToHost::Loading(bytes) => state.loaded_bytes = state.loaded_bytes.saturating_add(bytes),
             ToHost::Connected {

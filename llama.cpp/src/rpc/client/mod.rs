@@ -372,20 +372,13 @@ impl Split {
     /// # Errors
     /// Where a node is lost, or cannot load.
     pub fn load(&self, progress: impl FnMut(u64)) -> Result<(), Lost> {
-        let number = self.shared.number();
-        let mut nodes = Vec::new();
         for device in &self.devices {
             if self.shared.outlet(device.node).is_some() {
                 device.send_loads();
-                nodes.push(device.node);
+                device.barrier(self.shared.expect_barrier(device.node));
             }
         }
-        for device in &self.devices {
-            device.barrier(number);
-        }
-        nodes.sort_unstable();
-        nodes.dedup();
-        self.shared.barrier(&nodes, number, progress)
+        self.shared.barrier(progress)
     }
 
     /// Queues that compute.

@@ -5,7 +5,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use crate::rpc::graph::{Graph, Place};
 use crate::rpc::wire::{
-    Coding, Command, LONGEST_KEPT, MOST_GRAPHS, MOST_KEPT, MOST_KEPT_BYTES, Step, ToWorker, difference, frame,
+    Coding, Command, LONGEST_KEPT, MOST_GRAPHS, MOST_KEPT, MOST_KEPT_BYTES, MOST_KEPT_TENSORS, Step,
+    ToWorker, difference, frame,
 };
 
 /// Shorter uploads are not worth a difference.
@@ -26,6 +27,7 @@ struct Kept {
 struct Sent {
     content: Vec<u8>,
     hash: u64,
+    tensors: usize,
     uid: u64,
     used: u64,
 }
@@ -179,7 +181,8 @@ impl Outgoing {
             .iter()
             .position(|sent| sent.hash == hash && sent.content == content);
         let number = known.unwrap_or_else(|| {
-            let number = self.free_number();
+            let tensors = graph.tensors.len();
+            let number = self.free_number(step, tensors);
             let define = Command::Define {
                 graph: number as u8,
                 content: graph,
@@ -188,6 +191,7 @@ impl Outgoing {
             let sent = Sent {
                 content,
                 hash,
+                tensors,
                 uid,
                 used: self.clock,
             };
@@ -203,19 +207,44 @@ impl Outgoing {
         self.command(step, Command::Run(number as u8), &[]);
     }
 
-    fn free_number(&self) -> usize {
+    /// The number for a graph of so many tensors: what was not used for longest makes room, on the worker
+    /// as well.
+    fn free_number(&mut self, step: Step, tensors: usize) -> usize {
+        while self.tensors() + tensors > MOST_KEPT_TENSORS
+            && let Some(number) = self.oldest(|sent| sent.tensors > 0)
+        {
+            self.forget(step, number);
+        }
         if self.graphs.len() < MOST_GRAPHS {
             return self.graphs.len();
         }
-        let graphs = self.graphs.iter().enumerate();
-        graphs
-            .min_by_key(|(_, sent)| sent.used)
-            .map_or(0, |(number, _)| number)
+        self.oldest(|_| true).unwrap_or(0)
     }
 
-    /// Forgets all graphs, as the worker does where one of their buffers is freed.
-    pub(super) fn forget_graphs(&mut self) {
-        self.graphs.clear();
+    fn tensors(&self) -> usize {
+        self.graphs.iter().map(|sent| sent.tensors).sum()
+    }
+
+    fn oldest(&self, wanted: impl Fn(&Sent) -> bool) -> Option<usize> {
+        let graphs = self.graphs.iter().enumerate().filter(|(_, sent)| wanted(sent));
+        graphs.min_by_key(|(_, sent)| sent.used).map(|(number, _)| number)
+    }
+
+    /// An empty graph takes a graph's place.
+    fn forget(&mut self, step: Step, number: usize) {
+        let define = Command::Define {
+            graph: number as u8,
+            content: Graph::default(),
+        };
+        self.command(step, define, &[]);
+        let sent = &mut self.graphs[number];
+        sent.content.clear();
+        (sent.hash, sent.tensors, sent.uid, sent.used) = (0, 0, 0, 0);
+    }
+
+    /// Forgets all graphs: a buffer that they may lie in is freed.
+    pub(super) fn forget_graphs(&mut self, step: Step) {
+        (0..self.graphs.len()).for_each(|number| self.forget(step, number));
     }
 }
 

@@ -81,7 +81,8 @@ pub(super) struct State {
     pub(super) passing: HashMap<u64, Passing>,
     pub(super) cancelled: VecDeque<(Step, Step)>,
     pub(super) opened: HashMap<NodeId, bool>,
-    pub(super) reached: HashMap<NodeId, u64>,
+    /// Barriers that were not passed yet.
+    pub(super) barriers: HashSet<(NodeId, u64)>,
     pub(super) loaded_bytes: u64,
     /// Which workers were told to dial which.
     pub(super) dialling: HashSet<(NodeId, NodeId)>,
@@ -311,22 +312,23 @@ impl Shared {
         self.wait(|state| state.reach.get(&(from, to)).cloned())
     }
 
-    /// Waits until all of `nodes` have passed the barrier `number`, telling `progress` how many bytes of
-    /// weights were loaded so far.
+    /// The number of a barrier that a node will tell of.
+    pub(super) fn expect_barrier(&self, node: NodeId) -> u64 {
+        let number = self.number();
+        lock(&self.state).barriers.insert((node, number));
+        number
+    }
+
+    /// Waits until all barriers are passed, telling `progress` how many bytes of weights were loaded so
+    /// far.
     ///
     /// # Errors
     /// Where a node is lost.
-    pub(super) fn barrier(
-        &self,
-        nodes: &[NodeId],
-        number: u64,
-        mut progress: impl FnMut(u64),
-    ) -> Result<(), Lost> {
+    pub(super) fn barrier(&self, mut progress: impl FnMut(u64)) -> Result<(), Lost> {
         let mut told = None;
         loop {
             let (loaded, done) = self.wait(|state| {
-                let passed = |node| state.reached.get(node).is_some_and(|reached| *reached >= number);
-                let done = nodes.iter().all(passed);
+                let done = state.barriers.is_empty();
                 (done || told != Some(state.loaded_bytes)).then_some((state.loaded_bytes, done))
             })?;
             progress(loaded);

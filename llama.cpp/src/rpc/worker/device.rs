@@ -15,6 +15,7 @@ use super::turn::Turn;
 use crate::llama::{self, DeviceKind, Threads};
 use crate::rpc::link::lock;
 use crate::rpc::wire::DeviceOffer;
+use crate::server::free_host_memory;
 
 /// Bytes that are read to measure a memory's bandwidth: more than caches hold.
 const PROBE: usize = 192 << 20;
@@ -75,7 +76,12 @@ pub fn open_devices(
     let mut left = most_bytes.unwrap_or(u64::MAX);
     let mut devices = Vec::new();
     for device in chosen {
-        let offered = device.free.min(left);
+        // ggml takes all memory of the machine for free.
+        let free = match device.kind {
+            DeviceKind::Cpu => device.free.min(free_host_memory()),
+            _ => device.free,
+        };
+        let offered = free.min(left);
         left -= offered;
         devices.push(Arc::new(Device::new(device, threads, offered)?));
     }
@@ -88,7 +94,7 @@ impl Device {
     /// # Errors
     /// Where its threads do not start.
     pub fn new(handle: llama::Device, threads: u32, offered: u64) -> Result<Self, llama::Error> {
-        let cpu = handle.kind != DeviceKind::Gpu;
+        let cpu = handle.kind == DeviceKind::Cpu;
         let pool = if cpu { Some(Threads::new(threads)?) } else { None };
         Ok(Self {
             pool,

@@ -280,14 +280,16 @@ impl Session {
 
     /// Ends it and tells the host why.
     pub(super) fn fail(&self, fault: &Fault) {
-        if self.end() && *fault != Fault::Over {
+        if !self.is_over() && *fault != Fault::Over {
             tracing::warn!(%fault, session = ?self.id, "a split session ends");
             let message = match fault.clone() {
                 Fault::Peer { node, cause } => ToHost::Unheard { node, cause },
                 other => ToHost::Failed(other.to_string()),
             };
+            // Before other workers can miss this one, which its end makes them do.
             self.tell(message, Bytes::new());
         }
+        self.end();
     }
 
     /// Ends it: its queues stop and free what they hold. Whether it was not over already.
@@ -311,11 +313,7 @@ impl Session {
     fn append(&self, queue: u8, step: Step, command: Command, payload: Bytes) {
         let held = Item::held(&command, &payload);
         let mut state = lock(&self.state);
-        while self.secret.is_some()
-            && state.waiting_bytes > MUCH_WAITING
-            && state.receiving == 0
-            && !state.over
-        {
+        while state.waiting_bytes > MUCH_WAITING && state.receiving == 0 && !state.over {
             state = self.room.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         if state.over {

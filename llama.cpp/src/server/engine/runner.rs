@@ -43,6 +43,8 @@ struct Slot {
     parked: bool,
     /// When its request began, or its last one ended, on the loop's clock.
     since: u64,
+    /// Counts what makes steps on their way worthless: requests that begin, end, or lose their cells.
+    epoch: u64,
 }
 
 impl Slot {
@@ -57,8 +59,8 @@ impl Slot {
 #[derive(Debug)]
 struct Part {
     slot: SlotId,
-    /// Tells a request from the next one in the same slot.
-    since: u64,
+    /// The slot's, when the step was made.
+    epoch: u64,
     tokens: usize,
     /// Row of its last token, if the answer's next token is chosen from it.
     choose: Option<usize>,
@@ -277,6 +279,7 @@ impl Runner {
         let slot = &mut self.slots[index];
         slot.since = self.clock;
         slot.parked = false;
+        slot.epoch += 1;
         slot.sequence.end();
         slot.running.take()
     }
@@ -546,7 +549,7 @@ impl Runner {
             let length = slot.sequence.len();
             let mut part = Part {
                 slot: share.slot,
-                since: slot.since,
+                epoch: slot.epoch,
                 tokens: share.tokens,
                 choose: None,
                 prompt: Vec::new(),
@@ -600,6 +603,7 @@ impl Runner {
                 let slot = &mut self.slots[youngest];
                 slot.sequence.lose_cache();
                 slot.parked = true;
+                slot.epoch += 1;
                 if let Some(running) = slot.running.as_mut().filter(|_| slot.sequence.generated() == 0) {
                     running.restart_prompt();
                 }
@@ -629,7 +633,7 @@ impl Runner {
         }
         for part in step.parts {
             let index = part.slot.0 as usize;
-            if self.slots[index].since == part.since {
+            if self.slots[index].epoch == part.epoch {
                 self.apply_part(index, &part);
             }
         }
@@ -713,9 +717,10 @@ impl Runner {
         }
         for part in &step.parts {
             let index = part.slot.0 as usize;
-            if self.slots[index].since == part.since {
-                self.fail_slot(index, error);
+            if self.slots[index].epoch != part.epoch {
+                continue;
             }
+            self.fail_slot(index, error);
             self.slots[index].sequence.clear();
             if let Some(pipeline) = &mut self.pipeline {
                 pipeline.context().truncate(index as i32, 0);
