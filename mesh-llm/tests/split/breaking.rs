@@ -178,6 +178,7 @@ fn number(name: &str) -> Option<u64> {
 }
 
 #[test]
+#[ignore = "takes minutes, and a machine to itself: `just prove-split`"]
 fn a_split_outlives_whatever_happens_to_it_again_and_again() {
     let rounds = number("ROUNDS").unwrap_or(5);
     let first = number("SEED").unwrap_or_else(|| rand::rng().random_range(0..1 << 32));
