@@ -15,6 +15,7 @@ mod secret;
 pub mod settings;
 mod signals;
 mod split;
+mod start;
 mod state;
 
 pub use state::StateError;
@@ -24,12 +25,12 @@ use crate::engine::{Engine, Failure, Launch, Program, ProgramError, State};
 use crate::exit::Exit;
 use crate::models::{self, Choice, Library, Resolved, fetch};
 use api::Api;
-use console::Console;
 use options::options;
 use report::{EngineReport, Offer, Reporter};
-use settings::{Layer, Settings, UserFolders};
+use settings::{Layer, Settings};
 use signals::Signals;
 use split::{Split, SplitError};
+use start::Ending;
 use state::Home;
 use std::io;
 use std::path::PathBuf;
@@ -53,35 +54,9 @@ const WORKER_THREADS: usize = 2;
 ///
 /// `flags` are what the command line says, `config` the configuration file that it names.
 pub fn run(flags: Layer, config: Option<PathBuf>) -> Exit {
-    let log = flags.log_format.unwrap_or_default();
-    let settings = Settings::load(
-        flags,
-        config,
-        &|name| std::env::var_os(name),
-        &UserFolders::current(),
-    );
-    let (log, verbose) = settings
-        .as_ref()
-        .map_or((log, 0), |settings| (settings.log, settings.verbose));
-    // Without a thread for standard error there is no way to say so, nor to do anything.
-    let Ok(console) = Console::start() else {
-        return Exit::UNEXPECTED;
-    };
-    let reporter = Reporter::start(console, log, verbose);
-    let served = settings
-        .map_err(Error::from)
-        .and_then(|settings| serve(&settings, &reporter));
-    let exit = match served {
-        Ok(()) => Exit::DONE,
-        Err(error) => {
-            // Makes room for the line that must not be lost.
-            reporter.flush();
-            reporter.error(&error.to_string(), error.exit());
-            error.exit()
-        }
-    };
-    reporter.flush();
-    exit
+    start::run(flags, config, |settings, reporter| {
+        serve(settings, reporter).map(|()| Exit::DONE)
+    })
 }
 
 /// Why the daemon ended without having been asked to.
@@ -111,7 +86,7 @@ enum Error {
     Unexpected { doing: &'static str, cause: io::Error },
 }
 
-impl Error {
+impl Ending for Error {
     fn exit(&self) -> Exit {
         match self {
             Error::Settings(error) => error.exit(),

@@ -1,9 +1,9 @@
 //! The command `rpc-server`: this machine's devices, offered to hosts that split a model over machines.
 
-use super::console::Console;
 use super::report::Reporter;
 use super::secret::{self, SecretError};
-use super::settings::{self, Layer, Settings, UserFolders};
+use super::settings::{self, Layer, Settings};
+use super::start::{self, Ending};
 use super::state::{Home, StateError};
 use crate::exit::Exit;
 use crate::models;
@@ -32,34 +32,9 @@ pub struct Offer {
 ///
 /// `flags` are what the command line says of what the daemon knows as well.
 pub fn run(flags: Layer, offer: Offer) -> Exit {
-    let log = flags.log_format.unwrap_or_default();
-    let settings = Settings::load(
-        flags,
-        None,
-        &|name| std::env::var_os(name),
-        &UserFolders::current(),
-    );
-    let (log, verbose) = settings
-        .as_ref()
-        .map_or((log, 0), |settings| (settings.log, settings.verbose));
-    // Without a thread for standard error there is no way to say so.
-    let Ok(console) = Console::start() else {
-        return Exit::UNEXPECTED;
-    };
-    let reporter = Reporter::start(console, log, verbose);
-    let served = settings
-        .map_err(Error::from)
-        .and_then(|settings| serve(&settings, offer, &reporter));
-    let exit = match served {
-        Ok(()) => Exit::DONE,
-        Err(error) => {
-            reporter.flush();
-            reporter.error(&error.to_string(), error.exit());
-            error.exit()
-        }
-    };
-    reporter.flush();
-    exit
+    start::run(flags, None, |settings, reporter| {
+        serve(settings, offer, reporter).map(|()| Exit::DONE)
+    })
 }
 
 /// Why nothing is offered.
@@ -75,7 +50,7 @@ enum Error {
     Serve(#[from] ServeError),
 }
 
-impl Error {
+impl Ending for Error {
     fn exit(&self) -> Exit {
         match self {
             Error::Settings(error) => error.exit(),

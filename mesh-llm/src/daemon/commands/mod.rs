@@ -7,9 +7,9 @@ mod list;
 mod remove;
 
 use super::available_memory;
-use super::console::Console;
 use super::report::Reporter;
-use super::settings::{self, Layer, Settings, UserFolders};
+use super::settings::{self, Layer, Settings};
+use super::start::{self, Ending};
 use super::state::{Home, StateError};
 use crate::exit::Exit;
 use crate::models::choice::recommend;
@@ -69,32 +69,9 @@ pub fn run(command: Command, telling: Telling) -> Exit {
         verbose: (telling.verbose > 0).then_some(telling.verbose),
         ..Layer::default()
     };
-    let settings = Settings::load(
-        layer,
-        None,
-        &|name| std::env::var_os(name),
-        &UserFolders::current(),
-    );
-    let (format, verbose) = settings
-        .as_ref()
-        .map_or((telling.format.unwrap_or_default(), 0), |settings| {
-            (settings.log, settings.verbose)
-        });
-    // Without a thread for standard error there is no way to say so.
-    let Ok(console) = Console::start() else {
-        return Exit::UNEXPECTED;
-    };
-    let reporter = Reporter::start(console, format, verbose);
-    let done = settings
-        .map_err(Error::from)
-        .and_then(|settings| perform(command, &settings, &reporter));
-    let exit = done.unwrap_or_else(|error| {
-        reporter.flush();
-        reporter.error(&error.to_string(), error.exit());
-        error.exit()
-    });
-    reporter.flush();
-    exit
+    start::run(layer, None, |settings, reporter| {
+        perform(command, settings, reporter)
+    })
 }
 
 fn perform(command: Command, settings: &Settings, reporter: &Reporter) -> Result<Exit, Error> {
@@ -147,7 +124,7 @@ enum Error {
     Unexpected { doing: &'static str, cause: io::Error },
 }
 
-impl Error {
+impl Ending for Error {
     fn exit(&self) -> Exit {
         match self {
             Error::Settings(error) => error.exit(),
