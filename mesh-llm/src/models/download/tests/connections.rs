@@ -2,7 +2,7 @@
 
 use super::super::hub::{self, Fault};
 use super::super::*;
-use super::{Bench, FILE, LENGTH, REPO};
+use super::{Bench, FILE, LENGTH, REPO, until};
 use std::time::{Duration, Instant};
 
 #[tokio::test]
@@ -117,7 +117,7 @@ async fn an_address_that_expired_is_asked_for_again() {
     });
     let source = bench.source();
     let expire = async {
-        tokio::time::sleep(Duration::from_millis(400)).await;
+        bench.sent(1 << 20).await;
         bench.hub.behave(|behaviour| behaviour.generation += 1);
     };
     tokio::join!(bench.succeed(&source), expire);
@@ -138,7 +138,7 @@ async fn a_file_that_changes_in_the_middle_starts_over() {
         changed.reverse();
         bench.bytes = changed.into();
         let change = async {
-            tokio::time::sleep(Duration::from_millis(300)).await;
+            bench.sent(1 << 20).await;
             bench.hub.add_plain("m", bench.bytes.clone());
         };
         tokio::join!(bench.succeed(&source), change);
@@ -167,11 +167,7 @@ async fn a_download_that_is_dropped_is_continued() {
         .hub
         .behave(|behaviour| behaviour.bytes_per_second = Some(1 << 20));
     let source = bench.source();
-    let enough = async {
-        while bench.durable() <= 1 << 20 {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
+    let enough = until(|| bench.durable() > 1 << 20);
     tokio::select! {
         result = bench.fetch(&source) => panic!("it was not dropped: {result:?}"),
         () = enough => {}
@@ -193,7 +189,7 @@ async fn two_downloads_of_one_file_are_one() {
     let source = bench.source();
     let (progress, mut seen) = watch::channel(Progress::default());
     let second = async {
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        bench.sent(1 << 16).await;
         let folder = bench.folder.path();
         fetch_with(&bench.settings, bench.patience, &source, folder, FILE, &progress)
             .await

@@ -73,6 +73,11 @@ impl Bench {
         .map(|fetched| fetched.path)
     }
 
+    /// Waits until the hub has sent more than so many bytes.
+    async fn sent(&self, bytes: u64) {
+        until(|| self.hub.sent_bytes() > bytes).await;
+    }
+
     /// Fetches and looks that exactly the file is there.
     async fn succeed(&self, source: &Source) {
         let path = self.fetch(source).await.unwrap();
@@ -106,6 +111,17 @@ impl Bench {
         let ranges: Vec<(u64, u64)> = serde_json::from_value(record["durable"].clone()).unwrap();
         ranges.iter().map(|(start, end)| end - start).sum()
     }
+}
+
+/// Waits for a condition, half a minute at most.
+async fn until(condition: impl Fn() -> bool) {
+    let look = async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let waited = tokio::time::timeout(Duration::from_secs(30), look).await;
+    waited.expect("what is waited for happens");
 }
 
 fn file(name: &str) -> Source {
