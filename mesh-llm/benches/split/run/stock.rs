@@ -1,4 +1,4 @@
-//! llama.cpp's own RPC: the program beside this bench (`benches/stock-rpc`), built when it is first needed.
+//! llama.cpp's own RPC: the program beside this bench (`llama.cpp/benches/stock-rpc`), built when it is first needed.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
@@ -79,7 +79,7 @@ pub fn program() -> anyhow::Result<PathBuf> {
         .args(["build", "--release", "--quiet", "--locked", "--target-dir"])
         .arg(&target)
         // Its `.cargo/config.toml` counts only where cargo is started.
-        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/stock-rpc"))
+        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../llama.cpp/benches/stock-rpc"))
         .status()?;
     ensure!(status.success(), "stock-rpc does not compile");
     Ok(target.join("release/stock-rpc"))
