@@ -88,11 +88,9 @@ fn serve(options: &Options) -> Result<Ended, Refused> {
     let ended = if engine.lost().is_some() {
         Ended::Lost
     } else {
+        runtime.block_on(engine.save());
         Ended::AsTold
     };
-    if matches!(ended, Ended::AsTold) {
-        runtime.block_on(engine.save());
-    }
     if let Listen::Unix(path) = &options.listen {
         let _ = fs::remove_file(path);
     }
