@@ -28,6 +28,16 @@ pub struct Place {
     pub offset: u64,
 }
 
+impl Place {
+    /// So many bytes further.
+    pub fn ahead(self, bytes: u64) -> Self {
+        Self {
+            offset: self.offset.wrapping_add(bytes),
+            ..self
+        }
+    }
+}
+
 /// What a view looks at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct View {

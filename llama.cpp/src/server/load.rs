@@ -12,7 +12,7 @@ use super::engine::{Engine, EngineParams, ModelFile, PROMPT_ROWS, SlotFiles, emb
 use super::fit::{Demand, Plan, Shortage, Wish, fit};
 use super::options::Options;
 use super::parent::report;
-use super::split::Arrangement;
+use super::split::{Arrangement, lost_refused};
 use crate::gguf;
 use crate::llama::{
     self, ChatTemplates, ContextParams, Device, DeviceKind, DeviceNeed, HOST, Model, ModelParams,
@@ -189,7 +189,7 @@ fn load_model(
     arrangement
         .split()
         .load(|loaded| tell((loaded as f64 / total).min(1.0)))
-        .map_err(|lost| refused(Refusal::Worker, lost.to_string()))?;
+        .map_err(|lost| lost_refused(&lost))?;
     Ok(model)
 }
 

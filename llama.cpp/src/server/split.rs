@@ -8,11 +8,11 @@ use super::load::{Refused, default_threads};
 use super::options::Options;
 use crate::gguf;
 use crate::llama::{self, ContextParams, Device, DeviceKind, DeviceNeed, HOST, ModelParams};
-use crate::rpc::client::{Member, Role, Split, SplitError};
+use crate::rpc::client::{Lost, Member, Role, Split, SplitError};
 use crate::rpc::dial::Secret;
-use crate::rpc::files::{Memory, WeightFile};
+use crate::rpc::files::{self, Identity, Memory, WeightFile};
 use crate::rpc::plan::{self, Node, Work};
-use crate::rpc::worker;
+use crate::rpc::worker::{self, ModelSource};
 use crate::status::Refusal;
 
 /// What a worker takes for itself beside what llama.cpp counts: buffers are rounded up one by one.
@@ -24,6 +24,9 @@ const MOST_DEVICES: usize = 15;
 #[derive(Debug)]
 pub(super) struct Arrangement {
     split: Arc<Split>,
+    /// The host's own copy of the model.
+    source: ModelSource,
+    identity: Identity,
     members: Vec<Member>,
     /// Layers of each member; the output layer counts as one.
     layers: Vec<u32>,
@@ -37,11 +40,16 @@ fn refused(reason: Refusal, message: impl Into<String>) -> Refused {
 }
 
 fn split_refused(error: &SplitError) -> Refused {
-    let reason = match error {
-        SplitError::Own(_) => Refusal::Memory,
-        SplitError::Worker { .. } | SplitError::Lost(_) => Refusal::Worker,
-    };
-    refused(reason, error.to_string())
+    match error {
+        SplitError::Own(_) => refused(Refusal::Memory, error.to_string()),
+        SplitError::Worker { .. } => refused(Refusal::Worker, error.to_string()),
+        SplitError::Lost(lost) => lost_refused(lost),
+    }
+}
+
+/// A node that was lost before the model was loaded is waited for like one that was not there at all.
+pub(super) fn lost_refused(lost: &Lost) -> Refused {
+    refused(Refusal::Worker, format!("{}: {}", lost.node, lost.cause))
 }
 
 impl Arrangement {
@@ -61,21 +69,23 @@ impl Arrangement {
             let message = format!("--rpc names {twice} twice; name each worker once");
             return Err(refused(Refusal::Arguments, message));
         }
+        let unreadable = |error: files::Error| refused(Refusal::File, error.to_string());
+        let file = WeightFile::open(&options.model).map_err(unreadable)?;
+        let identity = file.identify(&Memory::in_process()).map_err(unreadable)?;
         let own = own_device(options)?;
         let split = Split::dial(&options.rpc, &secret, own).map_err(|error| split_refused(&error))?;
         let members = split.members();
         let shares = if options.tensor_split.is_empty() {
-            let shares = best(options, &members, layers);
-            shares.map_err(|refusal| match refusal.reason {
-                Refusal::Memory if has_busy_worker(&members) => busy(&refusal),
-                _ => refusal,
-            })?
+            best(options, file.model(), &members, layers)
+                .map_err(|refusal| if_busy(&refusal, &members).unwrap_or(refusal))?
         } else {
             plan::whole_layers(&options.tensor_split, members.len() - 1, layers)
                 .map_err(|fault| refused(Refusal::Arguments, fault.to_string()))?
         };
         let mut arrangement = Self {
             split,
+            source: ModelSource::new(Some(file)),
+            identity,
             members,
             layers: shares,
         };
@@ -165,11 +175,6 @@ impl Arrangement {
         demands: &[Demand],
         embedding: &ContextParams,
     ) -> Result<(), Refused> {
-        let file =
-            WeightFile::open(&options.model).map_err(|error| refused(Refusal::File, error.to_string()))?;
-        let identity = file
-            .identify(&Memory::in_process())
-            .map_err(|error| refused(Refusal::File, error.to_string()))?;
         // The context for embeddings is made when the first is asked for, and must not find the room taken.
         let later = llama::memory_need(&options.model, &self.model_params(), embedding)
             .map_err(|error| refused(Refusal::Model, error.to_string()))?;
@@ -186,7 +191,7 @@ impl Arrangement {
             .map(|(member, layers)| if *layers > 0 { need(member) } else { 0 })
             .collect();
         self.split
-            .open(&reserve, file, &identity)
+            .open(&reserve, &self.source, &self.identity)
             .map_err(|error| split_refused(&error))
     }
 
@@ -194,9 +199,9 @@ impl Arrangement {
     /// model lacks.
     pub(super) fn passing(&self, refusal: &Refused) -> Option<Refused> {
         if let Some(lost) = self.split.shared().lost() {
-            return Some(refused(Refusal::Worker, lost.to_string()));
+            return Some(lost_refused(&lost));
         }
-        (refusal.reason == Refusal::Memory && has_busy_worker(&self.members)).then(|| busy(refusal))
+        if_busy(refusal, &self.members)
     }
 
     /// The devices' side.
@@ -205,17 +210,14 @@ impl Arrangement {
     }
 }
 
-/// Whether a worker's memory is in use by others.
-fn has_busy_worker(members: &[Member]) -> bool {
+/// What a refusal for want of memory is where a worker's is in use by others: one that need not last.
+fn if_busy(refusal: &Refused, members: &[Member]) -> Option<Refused> {
     let mut workers = members
         .iter()
         .filter(|member| matches!(member.role, Role::Worker(_)));
-    workers.any(|member| member.offer.free < member.offer.total)
-}
-
-fn busy(refusal: &Refused) -> Refused {
-    let message = format!("{}; a worker has memory in use by others", refusal.message);
-    refused(Refusal::Worker, message)
+    let busy = workers.any(|member| member.offer.free < member.offer.total);
+    let message = || format!("{}; a worker has memory in use by others", refusal.message);
+    (refusal.reason == Refusal::Memory && busy).then(|| refused(Refusal::Worker, message()))
 }
 
 /// This machine's processor, driven like a worker's.
@@ -226,16 +228,21 @@ fn own_device(options: &Options) -> Result<Arc<worker::Device>, Refused> {
     let cpu = cpu.ok_or_else(|| refused(Refusal::Model, "this build has no CPU device"))?;
     let threads = options.threads.unwrap_or_else(default_threads);
     // What fits is decided before, for the host's memory as a whole.
-    let device = worker::Device::new(cpu, threads, u64::MAX / 2);
-    device
-        .map(Arc::new)
-        .map_err(|error| refused(Refusal::Memory, error.to_string()))
+    let device = worker::Device::new(cpu, threads, u64::MAX / 2)
+        .map_err(|error| refused(Refusal::Memory, error.to_string()))?;
+    if options.tensor_split.is_empty() {
+        device.measure();
+    }
+    Ok(Arc::new(device))
 }
 
 /// The shares with the least time a token.
-fn best(options: &Options, members: &[Member], layers: u32) -> Result<Vec<u32>, Refused> {
-    let model =
-        gguf::Model::open(&options.model).map_err(|error| refused(Refusal::File, error.to_string()))?;
+fn best(
+    options: &Options,
+    model: &gguf::Model,
+    members: &[Member],
+    layers: u32,
+) -> Result<Vec<u32>, Refused> {
     let mut work = Work {
         layers: vec![0; layers as usize],
         output: 0,

@@ -120,8 +120,7 @@ unsafe extern "C" fn buffer_memset(
     // SAFETY: see `buffer_of`; ggml gives a live tensor of the buffer.
     let ((own, weight), data) = unsafe { (buffer_of(buffer), (*tensor).data) };
     own.announce(weight);
-    let mut place = own.place(data);
-    place.offset += offset as u64;
+    let place = own.place(data).ahead(offset as u64);
     let bytes = size as u64;
     own.device().append(Command::Fill { place, bytes, value }, &[]);
 }
@@ -144,8 +143,7 @@ pub(super) unsafe extern "C" fn buffer_set(
             return own.device().set_weight(own, tensor, bytes, offset);
         }
         let usage = (*buffer.cast::<ggml::ggml_backend_buffer>()).usage;
-        let mut place = own.place(tensor.data);
-        place.offset += offset as u64;
+        let place = own.place(tensor.data).ahead(offset as u64);
         let again = usage == sys::GGML_BACKEND_BUFFER_USAGE_COMPUTE;
         own.device().write(place, bytes, again);
     }
@@ -161,8 +159,7 @@ unsafe extern "C" fn buffer_get(
     // SAFETY: see `buffer_of`; ggml gives a live tensor of the buffer.
     let ((own, weight), from) = unsafe { (buffer_of(buffer), (*tensor).data) };
     own.announce(weight);
-    let mut place = own.place(from);
-    place.offset += offset as u64;
+    let place = own.place(from).ahead(offset as u64);
     own.device().read(place, data.cast(), size);
     own.device().wait();
 }

@@ -300,12 +300,8 @@ impl Device {
             outgoing.upload(self.shared.step(), place, bytes);
         } else {
             for (index, piece) in bytes.chunks(LARGEST_PIECE).enumerate() {
-                let place = Place {
-                    offset: place.offset + (index * LARGEST_PIECE) as u64,
-                    ..place
-                };
                 let command = Command::Write {
-                    place,
+                    place: place.ahead((index * LARGEST_PIECE) as u64),
                     bytes: piece.len() as u64,
                     coding: Coding::Plain,
                     keep: None,
@@ -323,19 +319,25 @@ impl Device {
             unsafe { ptr::write_bytes(into, 0, size) };
             return;
         }
-        for from in (0..size).step_by(LARGEST_PIECE) {
+        let mut into = into;
+        for (read, length) in self.ask(place, size) {
+            lock(&self.state).reads.push((read, into, length));
+            into = into.wrapping_add(length);
+        }
+    }
+
+    /// Appends reads of `size` bytes in all: which, and how long each is, in order.
+    fn ask(&self, place: Place, size: usize) -> Vec<(ReadId, usize)> {
+        let pieces = (0..size).step_by(LARGEST_PIECE).map(|from| {
             let length = LARGEST_PIECE.min(size - from);
             let read = ReadId(self.shared.number());
             self.shared.expect(read, self.node, length);
-            let place = Place {
-                offset: place.offset + from as u64,
-                ..place
-            };
+            let place = place.ahead(from as u64);
             let bytes = length as u64;
             self.append(Command::Read { read, place, bytes }, &[]);
-            let into = into.wrapping_add(from);
-            lock(&self.state).reads.push((read, into, length));
-        }
+            (read, length)
+        });
+        pieces.collect()
     }
 
     /// Appends a read: a posted one, where the server takes answers by step.
@@ -349,19 +351,8 @@ impl Device {
 
     /// Appends a read whose answer the server takes by step.
     fn post(&self, place: Place, into: *mut u8, size: usize) {
-        let mut reads = Vec::new();
-        for from in (0..size).step_by(LARGEST_PIECE) {
-            let read = ReadId(self.shared.number());
-            let length = LARGEST_PIECE.min(size - from);
-            self.shared.expect(read, self.node, length);
-            let place = Place {
-                offset: place.offset + from as u64,
-                ..place
-            };
-            let bytes = length as u64;
-            self.append(Command::Read { read, place, bytes }, &[]);
-            reads.push(read);
-        }
+        let reads = self.ask(place, size);
+        let reads = reads.into_iter().map(|(read, _)| read).collect();
         self.posts.add(reads, into, size);
         self.flush();
     }
@@ -420,11 +411,7 @@ impl Device {
             };
             self.append(weight, &[]);
         }
-        let place = Place {
-            offset: place.offset + offset as u64,
-            ..place
-        };
-        self.write(place, bytes, false);
+        self.write(place.ahead(offset as u64), bytes, false);
     }
 
     /// A hidden state goes from `source` to this device, in the order of both queues.

@@ -97,15 +97,8 @@ impl Shared {
             ToHost::Pong { number, now, ran } => {
                 let sent = state.pings.get(&number).copied();
                 let sent = sent.filter(|(node, _)| *node == from).map(|(_, sent)| sent);
-                if let Some(sent) = sent {
+                if sent.is_some() {
                     state.pings.remove(&number);
-                    let time = sent.elapsed();
-                    let smooth = state
-                        .round_trips
-                        .get(&from)
-                        .map_or(time, |old| (*old * 7 + time) / 8)
-                        .min(time * 4);
-                    state.round_trips.insert(from, smooth);
                 }
                 state.timeline.record(from, sent, now, &ran);
             }

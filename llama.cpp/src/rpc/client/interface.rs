@@ -66,8 +66,7 @@ unsafe extern "C" fn backend_get(
         let (Some(device), Some((own, _))) = (own_device(backend), own_buffer((*tensor).buffer)) else {
             return;
         };
-        let mut place = own.place((*tensor).data);
-        place.offset += offset as u64;
+        let place = own.place((*tensor).data).ahead(offset as u64);
         device.get(place, data.cast(), size);
     }
 }

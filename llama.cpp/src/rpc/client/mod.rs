@@ -12,7 +12,7 @@ mod timeline;
 
 use std::any::Any;
 use std::io;
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ pub use shared::{Lost, Node, Reach, Shared};
 pub use timeline::Span;
 
 use super::dial::{self, PING_EVERY, Secret};
-use super::files::{Identity, WeightFile};
+use super::files::Identity;
 use super::link::{Outlet, SILENCE, Socket, lock};
 use super::wire::frame::Limits;
 use super::wire::{
@@ -101,6 +101,8 @@ pub struct Split {
     roles: Vec<(Role, DeviceOffer, Duration)>,
     own: Arc<worker::Device>,
     dialled: Mutex<Vec<Dialled>>,
+    /// The thread that pings ends with it.
+    _pinging: mpsc::Sender<()>,
 }
 
 impl Drop for Split {
@@ -135,6 +137,7 @@ impl Split {
         nodes.extend(addresses.iter().map(|address| Node::new(address.clone())));
         let shared = Shared::new(nodes);
         let posts = Posts::new(shared.clone());
+        let (pinging, dropped) = mpsc::channel();
         let mut split = Self {
             shared,
             posts,
@@ -142,6 +145,7 @@ impl Split {
             roles: Vec::new(),
             own: own.clone(),
             dialled: Mutex::default(),
+            _pinging: pinging,
         };
         split.add(HOST, 0, Role::First, own.offer(), Duration::ZERO);
         for ((number, address), reached) in (1..).zip(addresses).zip(reached) {
@@ -151,7 +155,6 @@ impl Split {
                 source,
             };
             let (socket, round_trip, offers) = reached.map_err(failed)?;
-            split.shared.set_round_trip(node, round_trip);
             for (queue, offer) in (0..).zip(offers) {
                 split.add(node, queue, Role::Worker(node), offer, round_trip);
             }
@@ -166,7 +169,7 @@ impl Split {
         split.add(HOST, 1, Role::Head, own.offer(), Duration::ZERO);
         let devices = split.devices.iter().map(|device| DeviceRef(&raw const **device));
         split.posts.set_devices(devices.collect());
-        keep_alive(&split.shared)?;
+        keep_alive(&split.shared, dropped)?;
         Ok(Arc::new(split))
     }
 
@@ -216,17 +219,18 @@ impl Split {
     }
 
     /// Begins the sessions. `reserve` says for each member how many bytes it will need; workers of
-    /// which nothing is needed are let go. `file` is the host's own, `identity` what workers look for.
+    /// which nothing is needed are let go. `source` is the host's own file, `identity` what workers look
+    /// for.
     ///
     /// # Errors
     /// Where a worker refuses, or is lost meanwhile.
     pub fn open(
         self: &Arc<Self>,
         reserve: &[u64],
-        file: WeightFile,
+        source: &ModelSource,
         identity: &Identity,
     ) -> Result<(), SplitError> {
-        self.open_own(file)?;
+        self.open_own(source)?;
         let mut used = Vec::new();
         for dialled in lock(&self.dialled).drain(..) {
             let queues: Vec<OpenQueue> = (0..)
@@ -272,7 +276,7 @@ impl Split {
     }
 
     /// The host's own devices work like a worker's, in this process.
-    fn open_own(&self, file: WeightFile) -> Result<(), SplitError> {
+    fn open_own(&self, source: &ModelSource) -> Result<(), SplitError> {
         let own = |error: &dyn std::fmt::Display| SplitError::Own(error.to_string());
         let open = Open {
             session: new_session().map_err(|error| own(&error))?,
@@ -291,8 +295,7 @@ impl Split {
             node: HOST,
         };
         let host: Outlet<ToHost> = Outlet::Local(Arc::new(end));
-        let source = ModelSource::new(Some(file));
-        let session = Session::start(&open, std::slice::from_ref(&self.own), &source, host, None)
+        let session = Session::start(&open, std::slice::from_ref(&self.own), source, host, None)
             .map_err(|error| own(&error))?;
         self.shared.link(HOST, Outlet::Local(session));
         let devices = self.devices.iter().filter(|device| device.node == HOST);
@@ -459,18 +462,16 @@ fn describe(error: &io::Error) -> String {
     }
 }
 
-/// Pings all workers until the split is dropped.
-fn keep_alive(shared: &Arc<Shared>) -> Result<(), SplitError> {
-    let weak: Weak<Shared> = Arc::downgrade(shared);
+/// Pings all workers until the split fails or is `dropped`.
+fn keep_alive(shared: &Arc<Shared>, dropped: mpsc::Receiver<()>) -> Result<(), SplitError> {
+    let shared = shared.clone();
     let ping = move || {
         priority::carry_answers();
-        while let Some(shared) = weak.upgrade() {
-            if shared.has_failed() {
+        while !shared.has_failed() {
+            shared.ping();
+            if dropped.recv_timeout(PING_EVERY) != Err(mpsc::RecvTimeoutError::Timeout) {
                 return;
             }
-            shared.ping();
-            drop(shared);
-            thread::sleep(PING_EVERY);
         }
     };
     thread::Builder::new()

@@ -88,7 +88,6 @@ pub(super) struct State {
     pub(super) dialling: HashSet<(NodeId, NodeId)>,
     pub(super) reach: HashMap<(NodeId, NodeId), Reach>,
     pub(super) pings: HashMap<u64, (NodeId, Instant)>,
-    pub(super) round_trips: HashMap<NodeId, Duration>,
     pub(super) timeline: Timeline,
 }
 
@@ -111,7 +110,7 @@ pub struct Shared {
     /// The same as `state.lost.is_some()`, for those that must not wait.
     failed: AtomicBool,
     step: AtomicU64,
-    pub(super) numbers: AtomicU64,
+    numbers: AtomicU64,
 }
 
 impl Shared {
@@ -337,15 +336,6 @@ impl Shared {
                 return Ok(());
             }
         }
-    }
-
-    /// The round trip to each worker, as last measured.
-    pub fn round_trip(&self, node: NodeId) -> Option<Duration> {
-        lock(&self.state).round_trips.get(&node).copied()
-    }
-
-    pub(super) fn set_round_trip(&self, node: NodeId, time: Duration) {
-        lock(&self.state).round_trips.insert(node, time);
     }
 
     /// What was computed when, since the last call, on this machine's clock.

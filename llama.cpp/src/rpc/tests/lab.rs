@@ -11,7 +11,7 @@ use crate::llama::{self, Batch, Context, ContextParams, Model, ModelParams};
 use crate::rpc::client::{Role, Split, SplitError};
 use crate::rpc::dial::Secret;
 use crate::rpc::files::{Library, Memory, WeightFile};
-use crate::rpc::worker::{Device, Worker, WorkerParams};
+use crate::rpc::worker::{Device, ModelSource, Worker, WorkerParams};
 use crate::server::engine::pipeline::{Pipeline, Submitted};
 use crate::server::options::{CacheType, FlashAttention};
 
@@ -140,7 +140,7 @@ pub fn try_split(
             _ => 0,
         })
         .collect();
-    split.open(&reserve, file, &identity)?;
+    split.open(&reserve, &ModelSource::new(Some(file)), &identity)?;
     let used = || members.iter().zip(&shares).filter(|(_, share)| **share > 0);
     let model_params = ModelParams {
         devices: Some(used().map(|(member, _)| member.device.clone()).collect()),

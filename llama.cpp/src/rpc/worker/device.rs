@@ -4,7 +4,7 @@ use std::ffi::{CStr, c_void};
 use std::hint::black_box;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -28,7 +28,8 @@ pub struct Device {
     /// None for a GPU.
     pool: Option<Threads>,
     total: u64,
-    bandwidth: u64,
+    /// Bytes a second, once measured.
+    bandwidth: OnceLock<u64>,
     free: Mutex<u64>,
     /// Whose turn it is.
     pub turn: Turn,
@@ -83,7 +84,9 @@ pub fn open_devices(
         };
         let offered = free.min(left);
         left -= offered;
-        devices.push(Arc::new(Device::new(device, threads, offered)?));
+        let device = Device::new(device, threads, offered)?;
+        device.measure();
+        devices.push(Arc::new(device));
     }
     Ok(devices)
 }
@@ -100,16 +103,18 @@ impl Device {
             pool,
             threads,
             total: offered,
-            // It takes a tenth of a second, and tests have many workers.
-            bandwidth: if cpu && !cfg!(test) {
-                measure_bandwidth(threads)
-            } else {
-                0
-            },
+            bandwidth: OnceLock::new(),
             free: Mutex::new(offered),
             handle,
             turn: Turn::default(),
         })
+    }
+
+    /// Measures a CPU's bandwidth, which takes a tenth of a second: for those who plan by it.
+    pub fn measure(&self) {
+        if self.is_cpu() {
+            self.bandwidth.get_or_init(|| measure_bandwidth(self.threads));
+        }
     }
 
     /// What hosts are told.
@@ -119,7 +124,7 @@ impl Device {
             description: self.handle.description.clone(),
             free: *lock(&self.free),
             total: self.total,
-            bandwidth: self.bandwidth,
+            bandwidth: self.bandwidth.get().copied().unwrap_or(0),
         }
     }
 

@@ -115,6 +115,11 @@ pub(super) fn bytes_tensor(
     }
 }
 
+/// A tensor without data, for others to be made of.
+pub(super) fn blank_tensor() -> sys::ggml_tensor {
+    bytes_tensor(ptr::null_mut(), ptr::null_mut(), 1)
+}
+
 impl Drop for Allocation {
     fn drop(&mut self) {
         // SAFETY: made by `ggml_backend_buft_alloc_buffer` and freed only here.

@@ -159,7 +159,7 @@ impl Prepared {
 
 /// A tensor with its data, but without its references.
 fn plain_tensor(tensor: &Tensor, memory: &Memory) -> sys::ggml_tensor {
-    let mut out = super::memory::bytes_tensor(ptr::null_mut(), ptr::null_mut(), 1);
+    let mut out = super::memory::blank_tensor();
     out.type_ = tensor.element;
     out.ne = tensor.shape.map(|length| length as i64);
     out.nb = tensor.strides.map(|stride| stride as usize);

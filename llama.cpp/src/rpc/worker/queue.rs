@@ -257,12 +257,17 @@ impl Queue {
         self.memory.write(place, &state)
     }
 
-    fn free(&mut self, buffer: BufferId) -> Result<(), Fault> {
+    /// Drops all graphs over a buffer.
+    fn forget_graphs_over(&mut self, buffer: BufferId) {
         for graph in &mut self.graphs {
             if graph.as_ref().is_some_and(|graph| graph.uses(buffer)) {
                 *graph = None;
             }
         }
+    }
+
+    fn free(&mut self, buffer: BufferId) -> Result<(), Fault> {
+        self.forget_graphs_over(buffer);
         self.arriving = self.arriving.filter(|place| place.buffer != buffer);
         self.memory.free(buffer)
     }
@@ -345,11 +350,7 @@ impl Queue {
             .source
             .file()
             .ok_or_else(|| Fault::Graph("it needs a weight in another layout than it was sent for".into()))?;
-        for graph in &mut self.graphs {
-            if graph.as_ref().is_some_and(|graph| graph.uses(place.buffer)) {
-                *graph = None;
-            }
-        }
+        self.forget_graphs_over(place.buffer);
         let device = self.memory.device().clone();
         let reservation = self.memory.reservation().clone();
         let plain = self.memory.plain();

@@ -1,7 +1,6 @@
 //! A session: what one host sends, sorted to its queues.
 
 use std::collections::{HashMap, VecDeque};
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::thread;
@@ -43,11 +42,6 @@ impl ModelSource {
     /// In this model; or with the host, which then sends them.
     pub fn new(file: Option<WeightFile>) -> Self {
         Self(file.map(Arc::new))
-    }
-
-    /// The model's path, if it is here.
-    pub fn path(&self) -> Option<PathBuf> {
-        self.0.as_ref().map(|file| file.path().to_owned())
     }
 
     pub(super) fn file(&self) -> Option<Arc<WeightFile>> {
@@ -292,10 +286,10 @@ impl Session {
         self.end();
     }
 
-    /// Ends it: its queues stop and free what they hold. Whether it was not over already.
-    pub fn end(&self) -> bool {
+    /// Ends it: its queues stop and free what they hold.
+    pub fn end(&self) {
         let mut state = lock(&self.state);
-        let first = !std::mem::replace(&mut state.over, true);
+        state.over = true;
         self.stop.store(true, Ordering::Release);
         for (_, peer) in state.peers.drain() {
             peer.close();
@@ -306,7 +300,6 @@ impl Session {
         self.room.notify_one();
         self.wakes.iter().for_each(Condvar::notify_one);
         self.ended.notify_all();
-        first
     }
 
     /// Only the one thread that takes what the host sends calls it.

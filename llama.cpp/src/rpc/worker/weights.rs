@@ -43,7 +43,7 @@ pub(super) struct Form {
 impl Form {
     /// A tensor of this form without data, and its bytes; `None` for one that cannot be.
     fn tensor(self) -> Option<(sys::ggml_tensor, u64)> {
-        let mut tensor = super::memory::bytes_tensor(ptr::null_mut(), ptr::null_mut(), 1);
+        let mut tensor = super::memory::blank_tensor();
         if self.element >= sys::GGML_TYPE_COUNT {
             return None;
         }
@@ -132,11 +132,13 @@ impl Weight {
         let length = usize::try_from(self.bytes).unwrap_or(usize::MAX);
         let failed = |error: crate::rpc::files::Error| Fault::File(error.to_string());
         if self.plain && host_memory {
-            // SAFETY: the allocation is in this process's memory, has at least so many bytes, and nobody
-            // else knows it yet.
+            let padding = (self.allocation.bytes() - self.bytes) as usize;
+            // SAFETY: the allocation is memory of ggml's in this process, has so many bytes, and nobody else
+            // knows it yet. What the file does not fill is zeroed: graphs may read it.
             let into = unsafe {
-                ptr::write_bytes(self.tensor.data.cast::<u8>(), 0, self.allocation.bytes() as usize);
-                std::slice::from_raw_parts_mut(self.tensor.data.cast::<u8>(), length)
+                let data = self.tensor.data.cast::<u8>();
+                ptr::write_bytes(data.add(length), 0, padding);
+                std::slice::from_raw_parts_mut(data, length)
             };
             return file.read_into(&self.load.name, 0, into).map_err(failed);
         }
@@ -203,11 +205,11 @@ fn serves(kind: BufferType, device: &Device, tensor: &mut sys::ggml_tensor, op: 
     }
     tensor.buffer = empty;
     let [width, rows, experts, _] = tensor.ne;
-    let mut input = super::memory::bytes_tensor(ptr::null_mut(), ptr::null_mut(), 1);
+    let mut input = super::memory::blank_tensor();
     input.type_ = sys::GGML_TYPE_F32;
-    let mut ids = super::memory::bytes_tensor(ptr::null_mut(), ptr::null_mut(), 1);
+    let mut ids = super::memory::blank_tensor();
     ids.type_ = sys::GGML_TYPE_I32;
-    let mut product = super::memory::bytes_tensor(ptr::null_mut(), ptr::null_mut(), 1);
+    let mut product = super::memory::blank_tensor();
     product.type_ = sys::GGML_TYPE_F32;
     // The shapes that llama.cpp's own loader asks about.
     let tokens = 512;
