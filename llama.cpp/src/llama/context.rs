@@ -38,7 +38,7 @@ pub enum Pooling {
 }
 
 /// How a context is made.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ContextParams {
     /// Tokens that all sequences share.
     pub context: u32,
@@ -50,6 +50,9 @@ pub struct ContextParams {
     pub sequences: u32,
     /// Most rows of logits of one [`Batch`]; room for them is always kept.
     pub outputs: u32,
+    /// Tokens by which a sequence with a recurrent state can be cut back: so many states are kept of each.
+    /// Without effect where llama.cpp keeps none, see [`Context::rollback`].
+    pub rollback: u32,
     /// Threads for one token a sequence, and for many.
     pub threads: u32,
     /// Storage of keys.
@@ -72,6 +75,7 @@ impl ContextParams {
         raw.n_ubatch = self.micro_batch;
         raw.n_seq_max = self.sequences;
         raw.n_outputs_max = self.outputs;
+        raw.n_rs_seq = self.rollback;
         raw.n_threads = threads;
         raw.n_threads_batch = threads;
         raw.type_k = raw_type(self.cache_type_k);
@@ -87,6 +91,9 @@ impl ContextParams {
             _ => sys::LLAMA_POOLING_TYPE_UNSPECIFIED,
         };
         raw.kv_unified = true;
+        // llama.cpp's default, and needed: layers with a sliding window keep what was, so that sequences
+        // can be cut back and prefixes shared.
+        raw.swa_full = true;
         raw.no_perf = true;
         raw
     }
@@ -234,6 +241,13 @@ impl Context {
     pub fn size(&self) -> u32 {
         // SAFETY: reads a field.
         unsafe { sys::llama_n_ctx(self.handle.as_ptr()) }
+    }
+
+    /// Tokens by which a recurrent state can be cut back at once; 0 where llama.cpp keeps no earlier ones,
+    /// or the model has no such state.
+    pub fn rollback(&self) -> u32 {
+        // SAFETY: reads a field.
+        unsafe { sys::llama_n_rs_seq(self.handle.as_ptr()) }
     }
 
     pub(super) fn as_ptr(&mut self) -> *mut sys::llama_context {

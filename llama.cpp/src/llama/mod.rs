@@ -17,6 +17,7 @@ mod rows;
 mod sampler;
 mod threads;
 mod unread;
+mod vocabulary;
 
 pub use chat::{
     ChatDelta, ChatFormat, ChatParser, ChatPrompt, ChatRequest, ChatTemplates, GrammarTrigger, ToolChoice,
@@ -31,6 +32,7 @@ pub use model::{Infill, Model, ModelParams, Token};
 pub use rows::{Rows, Target};
 pub use sampler::Sampler;
 pub(crate) use threads::Threads;
+pub use vocabulary::{Mismatch, Vocabulary};
 
 /// The version of the crate that carries llama.cpp.
 pub const VERSION: &str = env!("LLAMA_CPP_VERSION");

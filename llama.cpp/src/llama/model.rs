@@ -85,6 +85,13 @@ impl Drop for Model {
     }
 }
 
+/// What is read of a model's file.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Parts {
+    All,
+    Vocabulary,
+}
+
 struct Progress<'a> {
     report: &'a mut dyn FnMut(f32),
 }
@@ -101,7 +108,29 @@ impl Model {
     ///
     /// # Errors
     /// [`Error::Load`] with llama.cpp's last words on the cause.
-    pub fn load(path: &Path, params: &ModelParams, mut report: impl FnMut(f32)) -> Result<Self, Error> {
+    pub fn load(path: &Path, params: &ModelParams, report: impl FnMut(f32)) -> Result<Self, Error> {
+        Self::open(path, params, Parts::All, report)
+    }
+
+    /// The model without its weights: what it is, and its vocabulary. No context can be made of it.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn load_vocabulary(path: &Path) -> Result<Self, Error> {
+        let params = ModelParams {
+            devices: Some(Vec::new()),
+            gpu_layers: Some(0),
+            tensor_split: Vec::new(),
+        };
+        Self::open(path, &params, Parts::Vocabulary, |_| {})
+    }
+
+    fn open(
+        path: &Path,
+        params: &ModelParams,
+        parts: Parts,
+        mut report: impl FnMut(f32),
+    ) -> Result<Self, Error> {
         super::initialize();
         let _alone = log::alone();
         let failed = |cause: String| Error::Load {
@@ -118,6 +147,7 @@ impl Model {
             if split {
                 raw.load_mode = sys::LLAMA_LOAD_MODE_MMAP;
             }
+            raw.vocab_only = parts == Parts::Vocabulary;
             raw.progress_callback = Some(on_progress);
             raw.progress_callback_user_data = (&raw mut progress).cast();
             // SAFETY: all pointers in `raw` and `file` outlive the call.
@@ -142,6 +172,10 @@ impl Model {
 
     pub(super) fn as_ptr(&self) -> *mut sys::llama_model {
         self.handle.as_ptr()
+    }
+
+    pub(super) fn vocab_ptr(&self) -> *const sys::llama_vocab {
+        self.vocab.as_ptr()
     }
 
     /// The tokens of `text`. `add_special` adds what the model wants around a text, such as BOS;

@@ -25,6 +25,22 @@ pub struct Plan {
     pub gpu_layers: u32,
 }
 
+impl Plan {
+    /// Whether it serves as many requests at once as `other`, with as much of the model on GPUs.
+    pub fn is_as_fast_as(&self, other: &Self) -> bool {
+        self.slots >= other.slots && self.gpu_layers >= other.gpu_layers
+    }
+
+    /// The fastest that could be wished for, with this context.
+    pub fn fastest(wish: Wish, layers: u32, context: u32) -> Self {
+        Self {
+            context,
+            slots: wish.slots.unwrap_or(SLOTS),
+            gpu_layers: wish.gpu_layers.unwrap_or(layers),
+        }
+    }
+}
+
 /// What a choice needs of one memory, in bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Demand {
@@ -75,11 +91,7 @@ pub fn fit<E>(
     mut measure: impl FnMut(Plan) -> Result<Vec<Demand>, E>,
 ) -> Result<Result<(Plan, Vec<Demand>), Shortage>, E> {
     let least = wish.context.unwrap_or(LEAST_CONTEXT.min(context_train)).max(1);
-    let mut plan = Plan {
-        context: least,
-        slots: wish.slots.unwrap_or(SLOTS),
-        gpu_layers: wish.gpu_layers.unwrap_or(layers),
-    };
+    let mut plan = Plan::fastest(wish, layers, least);
     let mut demands = measure(plan)?;
     if short(&demands).is_some() && wish.gpu_layers.is_none() && layers > 0 {
         // The host's need shrinks with every layer that leaves it: only the devices' grow.

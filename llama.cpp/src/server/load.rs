@@ -1,37 +1,23 @@
 //! From options to a running engine, or to the reason why not.
 
-use std::collections::HashSet;
-use std::fs;
-use std::path::Path;
 use std::sync::Arc;
 
-use sysinfo::System;
-
+use super::choose::{Chosen, Guessing, choose};
+use super::draft::{self, Unfit};
 use super::engine::task::{Event, Generate, Sampling};
-use super::engine::{Engine, EngineParams, ModelFile, PROMPT_ROWS, SlotFiles, embedding_params};
-use super::fit::{Demand, Plan, Shortage, Wish, fit};
-use super::options::Options;
+use super::engine::{Engine, EngineParams, SlotFiles, SpeculationParams, embedding_params};
+use super::fit::Plan;
+use super::header::{Header, MOST_CONTEXT, read_header};
+use super::measure::{context_params, draft_params};
+use super::options::{Options, SpeculationMode};
 use super::parent::report;
+use super::placed::{Placed, choose_devices};
 use super::split::{Arrangement, lost_refused};
-use crate::gguf;
-use crate::llama::{
-    self, ChatTemplates, ContextParams, Device, DeviceKind, DeviceNeed, HOST, Model, ModelParams,
-};
+use crate::llama::{self, ChatTemplates, ContextParams, Model};
 use crate::status::{Refusal, Status};
 
-/// Tokens of a step where the user did not say: enough to keep a CPU or GPU busy.
-const BATCH: u32 = 512;
 /// Requests that may wait for each slot where the user did not say.
 const QUEUE_PER_SLOT: u32 = 16;
-/// `LLAMA_MAX_LAYERS`: llama.cpp aborts on more.
-const MOST_LAYERS: u32 = 512;
-/// Taken for the context that a model was trained for where its file does not say.
-const CONTEXT_UNKNOWN: u32 = 4096;
-/// More context than this no model has, and llama.cpp takes gigabytes to compute what it would need.
-const MOST_CONTEXT: u32 = 1 << 24;
-/// Memory of a host or device that is left to others, in bytes.
-const MARGIN: u64 = 512 << 20;
-
 /// Why there is no engine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused {
@@ -41,7 +27,8 @@ pub struct Refused {
     pub message: String,
 }
 
-fn refused(reason: Refusal, message: impl Into<String>) -> Refused {
+/// A refusal in these words.
+pub(super) fn refused(reason: Refusal, message: impl Into<String>) -> Refused {
     Refused {
         reason,
         message: message.into(),
@@ -89,8 +76,8 @@ pub fn load(options: &Options) -> Result<Loaded, Refused> {
 /// Loads the model where it was placed.
 fn start(options: &Options, header: Header, placed: &Placed) -> Result<Loaded, Refused> {
     let path = &options.model;
-    let (plan, needs) = choose(options, &header, placed)?;
-    let model = load_model(options, &header, placed, plan, &needs)?;
+    let chosen = choose(options, &header, placed)?;
+    let model = load_model(options, &header, placed, &chosen)?;
     if model.is_encoder_decoder() {
         let message = format!(
             "{}: {} models have an encoder and a decoder, which is not supported; try a model with a decoder only",
@@ -105,12 +92,23 @@ fn start(options: &Options, header: Header, placed: &Placed) -> Result<Loaded, R
         ChatTemplates::new(&model, Some("chatml"))
     });
     let templates = templates.map_err(|error| refused(Refusal::Model, error.to_string()))?;
+    let Chosen {
+        plan,
+        demands,
+        guessing,
+    } = chosen;
+    let speculation = speculation(options, plan, &guessing)?;
+    let draft_bytes = speculation
+        .model
+        .as_ref()
+        .map_or(0, |(draft, _)| draft.size_bytes());
     let engine_params = EngineParams {
         name: options.model_name.clone(),
         file: header.file,
-        context: context_params(options, plan),
+        context: context_params(options, plan, guessing.extra()),
         queue: options.queue.unwrap_or(plan.slots * QUEUE_PER_SLOT),
-        saved: slot_files(options),
+        saved: slot_files(options, guessing.rollback),
+        speculation,
         split: placed
             .arrangement()
             .map(|arrangement| arrangement.split().clone()),
@@ -118,8 +116,8 @@ fn start(options: &Options, header: Header, placed: &Placed) -> Result<Loaded, R
     let engine = Engine::start(model.clone(), templates, engine_params)
         .map_err(|error| refused(Refusal::Memory, error.to_string()))?;
     warm_up(&engine)?;
-    let model_bytes = engine.model().size_bytes();
-    let total = needs.iter().map(|demand| demand.needed).sum::<u64>();
+    let model_bytes = engine.model().size_bytes() + draft_bytes;
+    let total = demands.iter().map(|demand| demand.needed).sum::<u64>();
     Ok(Loaded {
         engine,
         gpu_layers: plan.gpu_layers,
@@ -128,46 +126,12 @@ fn start(options: &Options, header: Header, placed: &Placed) -> Result<Loaded, R
     })
 }
 
-/// Where the model's layers go.
-#[derive(Debug)]
-enum Placed {
-    /// On these devices of this machine, and its CPU.
-    Here(Vec<Device>),
-    /// On several nodes.
-    Split(Arrangement),
-}
-
-impl Placed {
-    fn arrangement(&self) -> Option<&Arrangement> {
-        match self {
-            Self::Here(_) => None,
-            Self::Split(arrangement) => Some(arrangement),
-        }
-    }
-
-    /// What failed because a node was lost meanwhile, or has no room just now, may succeed later.
-    fn blame(&self, refused: Refused) -> Refused {
-        let later = self
-            .arrangement()
-            .and_then(|arrangement| arrangement.passing(&refused));
-        later.unwrap_or(refused)
-    }
-
-    fn model_params(&self, gpu_layers: u32) -> ModelParams {
-        match self {
-            Self::Here(devices) => model_params(devices, gpu_layers),
-            Self::Split(arrangement) => arrangement.model_params(),
-        }
-    }
-}
-
 /// Loads the weights, reporting progress to the parent.
 fn load_model(
     options: &Options,
     header: &Header,
     placed: &Placed,
-    plan: Plan,
-    needs: &[Demand],
+    chosen: &Chosen,
 ) -> Result<Model, Refused> {
     let mut last = None;
     let mut tell = |fraction: f64| {
@@ -176,13 +140,14 @@ fn load_model(
             report(&Status::Loading { percent });
         }
     };
-    let params = placed.model_params(plan.gpu_layers);
+    let params = placed.model_params(chosen.plan.gpu_layers);
     let failed = |error: llama::Error| refused(Refusal::Model, error.to_string());
     let Some(arrangement) = placed.arrangement() else {
         return Model::load(&options.model, &params, |fraction| tell(f64::from(fraction))).map_err(failed);
     };
-    let embedding = embedding_params(&context_params(options, plan), header.context_train);
-    arrangement.open(options, needs, &embedding)?;
+    let slots = context_params(options, chosen.plan, chosen.guessing.extra());
+    let embedding = embedding_params(&slots, header.context_train);
+    arrangement.open(options, &chosen.demands, &embedding)?;
     // llama.cpp only hands out the names of the weights, in an instant.
     let model = Model::load(&options.model, &params, |_| {}).map_err(failed)?;
     let total = model.size_bytes().max(1) as f64;
@@ -193,13 +158,50 @@ fn load_model(
     Ok(model)
 }
 
+/// How the engine guesses ahead, its draft model loaded.
+fn speculation(options: &Options, plan: Plan, guessing: &Guessing) -> Result<SpeculationParams, Refused> {
+    let Some((place, wanted)) = guessing.draft.as_ref().zip(options.speculation.draft.as_ref()) else {
+        return Ok(params(options, guessing, None));
+    };
+    let model = match Model::load(&place.path, &place.model, |_| {}) {
+        Ok(model) => {
+            let file = place.path.file_name().unwrap_or_default().to_string_lossy();
+            tracing::info!("the draft model {file} guesses ahead for {}", options.model_name);
+            Some((Arc::new(model), draft_params(options, plan)))
+        }
+        Err(error) => {
+            let unfit = Unfit::File(refused(Refusal::Model, error.to_string()));
+            draft::give_up(options, wanted, unfit)?;
+            None
+        }
+    };
+    Ok(params(options, guessing, model))
+}
+
+fn params(
+    options: &Options,
+    guessing: &Guessing,
+    model: Option<(Arc<Model>, ContextParams)>,
+) -> SpeculationParams {
+    SpeculationParams {
+        mode: match (guessing.mode, &model) {
+            (SpeculationMode::Draft, None) => SpeculationMode::Off,
+            (mode, _) => mode,
+        },
+        model,
+        most_window: options.speculation.most_window,
+        min_p: options.speculation.min_p.get(),
+        windows: options.speculation.windows,
+    }
+}
+
 /// Where slots are saved, by what their bytes depend on: the model's file, the program, and how the
 /// cache is laid out.
-fn slot_files(options: &Options) -> Option<SlotFiles> {
+fn slot_files(options: &Options, rollback: u32) -> Option<SlotFiles> {
     let save = options.slot_save.as_ref()?;
     let metadata = options.model.metadata().ok();
     let identity = format!(
-        "{} {} {:?} {:?} {} {} {} {}",
+        "{} {} {:?} {:?} {} {} {} {} {rollback}",
         env!("CARGO_PKG_VERSION"),
         llama::VERSION,
         options.model.canonicalize().ok(),
@@ -210,224 +212,6 @@ fn slot_files(options: &Options) -> Option<SlotFiles> {
         options.flash_attention,
     );
     Some(SlotFiles::new(save.folder.clone(), save.most_bytes, identity))
-}
-
-/// What the choice needs to know of a model.
-#[derive(Debug, Clone)]
-struct Header {
-    layers: u32,
-    context_train: u32,
-    file: ModelFile,
-}
-
-/// Reads the file with our own reader: llama.cpp trusts files more than one should.
-fn read_header(path: &Path) -> Result<Header, Refused> {
-    let model = gguf::Model::open(path).map_err(|error| match error {
-        gguf::Error::Read { .. } | gguf::Error::MissingParts { .. } => {
-            refused(Refusal::File, error.to_string())
-        }
-        _ => refused(Refusal::Model, error.to_string()),
-    })?;
-    let metadata = model.metadata();
-    let wrong = |fault| refused(Refusal::Model, format!("{}: {fault}", path.display()));
-    let architecture: &str = metadata.require("general.architecture").map_err(wrong)?;
-    if let Some(word) = repeated_word(metadata).map_err(wrong)? {
-        let message = format!(
-            "{}: tokenizer.ggml.tokens has {word:?} twice: the file is damaged; download it again",
-            path.display()
-        );
-        return Err(refused(Refusal::Model, message));
-    }
-    let number = |key: &str| {
-        metadata
-            .get::<u32>(&format!("{architecture}.{key}"))
-            .map_err(wrong)
-    };
-    let layers = number("block_count")?.unwrap_or(0);
-    if layers > MOST_LAYERS {
-        let message = format!(
-            "{}: {architecture}.block_count is {layers}, but llama.cpp knows at most {MOST_LAYERS}",
-            path.display()
-        );
-        return Err(refused(Refusal::Model, message));
-    }
-    Ok(Header {
-        layers,
-        context_train: number("context_length")?
-            .unwrap_or(CONTEXT_UNKNOWN)
-            .min(MOST_CONTEXT),
-        file: ModelFile {
-            // Where the system does not say, nothing is lost but the date.
-            modified: fs::metadata(path).and_then(|about| about.modified()).ok(),
-            metadata: scalars(metadata),
-        },
-    })
-}
-
-/// All metadata but lists.
-fn scalars(metadata: &gguf::Metadata) -> Vec<(String, gguf::Value)> {
-    let scalars = metadata
-        .iter()
-        .filter(|(_, value)| !matches!(value, gguf::Value::Array(_)));
-    scalars
-        .map(|(key, value)| (key.to_owned(), value.clone()))
-        .collect()
-}
-
-/// A word that is in the vocabulary twice: llama.cpp aborts on it.
-fn repeated_word(metadata: &gguf::Metadata) -> Result<Option<String>, gguf::Fault> {
-    let words = metadata
-        .get::<&gguf::Array>("tokenizer.ggml.tokens")?
-        .and_then(gguf::Array::strings);
-    let mut seen = HashSet::new();
-    let repeated = words.and_then(|mut words| words.find(|word| !seen.insert(*word)));
-    Ok(repeated.map(|word| String::from_utf8_lossy(word).into_owned()))
-}
-
-/// The GPUs to use: those named, or all.
-fn choose_devices(names: &[String]) -> Result<Vec<Device>, Refused> {
-    let all = llama::devices();
-    let gpus = || all.iter().filter(|device| device.kind == DeviceKind::Gpu);
-    if names.is_empty() {
-        return Ok(gpus().cloned().collect());
-    }
-    let mut chosen = Vec::new();
-    for name in names {
-        let found = all
-            .iter()
-            .find(|device| device.name.eq_ignore_ascii_case(name))
-            .ok_or_else(|| {
-                let known: Vec<&str> = all.iter().map(|device| device.name.as_str()).collect();
-                refused(
-                    Refusal::Arguments,
-                    format!("there is no device {name}; this build finds {}", known.join(", ")),
-                )
-            })?;
-        if found.kind == DeviceKind::Gpu {
-            chosen.push(found.clone());
-        }
-    }
-    Ok(chosen)
-}
-
-fn model_params(devices: &[Device], gpu_layers: u32) -> ModelParams {
-    ModelParams {
-        devices: Some(devices.to_vec()),
-        gpu_layers: Some(gpu_layers),
-        tensor_split: Vec::new(),
-    }
-}
-
-fn context_params(options: &Options, plan: Plan) -> ContextParams {
-    let batch = options.batch_size.unwrap_or(BATCH).max(plan.slots);
-    ContextParams {
-        context: plan.context,
-        batch,
-        micro_batch: batch,
-        sequences: plan.slots,
-        outputs: plan.slots + PROMPT_ROWS,
-        threads: options.threads.unwrap_or_else(default_threads),
-        cache_type_k: options.cache_type_k,
-        cache_type_v: options.cache_type_v,
-        flash_attention: options.flash_attention,
-        embeddings: None,
-    }
-}
-
-/// One for each physical core: a second thread on a core slows matrix products down.
-pub(crate) fn default_threads() -> u32 {
-    let logical = std::thread::available_parallelism().map_or(1, usize::from);
-    let physical = System::physical_core_count().unwrap_or(logical);
-    u32::try_from(physical.min(logical)).unwrap_or(1)
-}
-
-/// Bytes of the host's memory that can be had, in this container if it is one.
-pub(crate) fn free_host_memory() -> u64 {
-    // Where the system does not say, nothing is refused for it.
-    let Ok(mut system) = System::new() else {
-        return u64::MAX;
-    };
-    system.refresh_memory();
-    let available = system.available_memory();
-    system
-        .cgroup_limits()
-        .map_or(available, |limits| available.min(limits.free_memory))
-        .saturating_sub(MARGIN)
-}
-
-/// Chooses what fits, and says what it needs.
-fn choose(options: &Options, header: &Header, placed: &Placed) -> Result<(Plan, Vec<Demand>), Refused> {
-    let host_free = free_host_memory();
-    let measure = |plan: Plan| {
-        let model = placed.model_params(plan.gpu_layers);
-        let need = llama::memory_need(&options.model, &model, &context_params(options, plan))?;
-        Ok(match placed {
-            Placed::Here(_) => need
-                .devices
-                .into_iter()
-                .map(|need| demand(need, host_free))
-                .collect(),
-            Placed::Split(arrangement) => arrangement.demands(&need.devices, host_free),
-        })
-    };
-    // The output layer counts as one.
-    let (layers, gpu_layers) = match placed {
-        Placed::Here(devices) if devices.is_empty() => (0, Some(0)),
-        Placed::Here(_) => (header.layers + 1, options.gpu_layers),
-        Placed::Split(_) => (header.layers + 1, Some(header.layers + 1)),
-    };
-    let wish = Wish {
-        context: options.context,
-        slots: options.slots,
-        gpu_layers,
-    };
-    let (plan, demands) = fit(wish, header.context_train, layers, measure)
-        .map_err(|error: llama::Error| refused(Refusal::Model, error.to_string()))?
-        .map_err(|shortage| too_large(options, &shortage))?;
-    for Demand {
-        device, needed, free, ..
-    } in &demands
-    {
-        tracing::debug!(device, needed, free, "memory");
-    }
-    Ok((plan, demands))
-}
-
-fn demand(need: DeviceNeed, host_free: u64) -> Demand {
-    Demand {
-        needed: need.total(),
-        cache: need.context,
-        free: if need.name == HOST {
-            host_free
-        } else {
-            need.free.saturating_sub(MARGIN)
-        },
-        device: need.name,
-    }
-}
-
-fn too_large(options: &Options, shortage: &Shortage) -> Refused {
-    let gigabytes = |bytes: u64| bytes as f64 / 1e9;
-    let Shortage { plan, demand } = shortage;
-    let mut remedies = vec!["a smaller model or quantization"];
-    if options.context.is_some() {
-        remedies.insert(0, "a smaller --ctx-size");
-    }
-    if demand.cache * 4 > demand.needed {
-        remedies.insert(0, "--cache-type-k q8_0 --cache-type-v q8_0");
-    }
-    refused(
-        Refusal::Memory,
-        format!(
-            "{} with a context of {} tokens needs {:.1} GB, {:.1} GB free on {}; try {}",
-            options.model_name,
-            plan.context,
-            gigabytes(demand.needed),
-            gigabytes(demand.free),
-            demand.device,
-            remedies.join(", or "),
-        ),
-    )
 }
 
 /// Ready means that a token went round: pages are read, buffers made, and what would crash did so now.
@@ -444,6 +228,7 @@ fn warm_up(engine: &Engine) -> Result<(), Refused> {
         logprobs: None,
         prompt_logprobs: false,
         visible_tokens: Vec::new(),
+        prediction: Vec::new(),
     };
     let failed = |cause: String| {
         refused(

@@ -7,6 +7,61 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+/// Declares an option with a fixed set of words: parsed, displayed and deserialised by word.
+macro_rules! words {
+    (
+        $(#[$outer:meta])* $name:ident, $what:literal, default $default:ident,
+        $( $(#[$inner:meta])* $variant:ident = $word:literal, )+
+    ) => {
+        $(#[$outer])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+        #[serde(try_from = "String")]
+        pub enum $name { $( $(#[$inner])* $variant, )+ }
+
+        impl $name {
+            /// Every value, in the order in which help texts list them.
+            pub const ALL: &'static [Self] = &[$( Self::$variant, )+];
+
+            /// The word for this value, in arguments, variables and files.
+            pub fn word(self) -> &'static str {
+                match self { $( Self::$variant => $word, )+ }
+            }
+        }
+
+        impl Default for $name {
+            fn default() -> Self { Self::$default }
+        }
+
+        impl FromStr for $name {
+            type Err = UnknownWord;
+
+            fn from_str(text: &str) -> Result<Self, UnknownWord> {
+                Self::ALL.iter().copied().find(|value| value.word() == text).ok_or_else(|| UnknownWord {
+                    what: $what,
+                    word: text.to_owned(),
+                    known: Self::ALL.iter().map(|value| value.word()).collect::<Vec<_>>().join(", "),
+                })
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = UnknownWord;
+
+            fn try_from(text: String) -> Result<Self, UnknownWord> { text.parse() }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result { f.write_str(self.word()) }
+        }
+    };
+}
+
+mod speculation;
+
+pub use speculation::{
+    BadCount, BadProbability, Count, Draft, MOST_WINDOW, Origin, Probability, Speculation, SpeculationMode,
+};
+
 /// The environment variable that carries the secret of a TCP listener. Arguments are visible to
 /// every user of a machine, a process's environment is not.
 pub const SECRET_VARIABLE: &str = "MESH_LLM_ENGINE_SECRET";
@@ -55,6 +110,8 @@ pub struct Options {
     /// Layers, or shares of them, of the host and of each worker's device, in order; none: the engine's
     /// choice.
     pub tensor_split: Vec<u32>,
+    /// How an answer's next tokens are guessed.
+    pub speculation: Speculation,
     /// How the log on standard error looks.
     pub log: LogFormat,
     /// How much is logged: 0 what a user wants to know, 1 also debugging, 2 everything.
@@ -83,6 +140,7 @@ impl Options {
             rpc: Vec::new(),
             rpc_secret: None,
             tensor_split: Vec::new(),
+            speculation: Speculation::default(),
             log: LogFormat::default(),
             verbose: 0,
         }
@@ -141,55 +199,6 @@ impl fmt::Display for Listen {
             Listen::Tcp(address) => write!(f, "tcp:{address}"),
         }
     }
-}
-
-/// Declares an option with a fixed set of words: parsed, displayed and deserialised by word.
-macro_rules! words {
-    (
-        $(#[$outer:meta])* $name:ident, $what:literal, default $default:ident,
-        $( $(#[$inner:meta])* $variant:ident = $word:literal, )+
-    ) => {
-        $(#[$outer])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-        #[serde(try_from = "String")]
-        pub enum $name { $( $(#[$inner])* $variant, )+ }
-
-        impl $name {
-            /// Every value, in the order in which help texts list them.
-            pub const ALL: &'static [Self] = &[$( Self::$variant, )+];
-
-            /// The word for this value, in arguments, variables and files.
-            pub fn word(self) -> &'static str {
-                match self { $( Self::$variant => $word, )+ }
-            }
-        }
-
-        impl Default for $name {
-            fn default() -> Self { Self::$default }
-        }
-
-        impl FromStr for $name {
-            type Err = UnknownWord;
-
-            fn from_str(text: &str) -> Result<Self, UnknownWord> {
-                Self::ALL.iter().copied().find(|value| value.word() == text).ok_or_else(|| UnknownWord {
-                    what: $what,
-                    word: text.to_owned(),
-                    known: Self::ALL.iter().map(|value| value.word()).collect::<Vec<_>>().join(", "),
-                })
-            }
-        }
-
-        impl TryFrom<String> for $name {
-            type Error = UnknownWord;
-
-            fn try_from(text: String) -> Result<Self, UnknownWord> { text.parse() }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result { f.write_str(self.word()) }
-        }
-    };
 }
 
 words! {

@@ -4,7 +4,8 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::fit::Demand;
-use super::load::{Refused, default_threads};
+use super::load::{Refused, refused};
+use super::measure::{default_threads, free_host_memory};
 use super::options::Options;
 use crate::gguf;
 use crate::llama::{self, ContextParams, Device, DeviceKind, DeviceNeed, HOST, ModelParams};
@@ -30,13 +31,6 @@ pub(super) struct Arrangement {
     members: Vec<Member>,
     /// Layers of each member; the output layer counts as one.
     layers: Vec<u32>,
-}
-
-fn refused(reason: Refusal, message: impl Into<String>) -> Refused {
-    Refused {
-        reason,
-        message: message.into(),
-    }
 }
 
 fn split_refused(error: &SplitError) -> Refused {
@@ -258,7 +252,7 @@ fn best(
             None => work.output += bytes,
         }
     }
-    let host_free = super::load::free_host_memory();
+    let host_free = free_host_memory();
     let nodes: Vec<Node> = members
         .iter()
         .filter(|member| member.role != Role::Head)

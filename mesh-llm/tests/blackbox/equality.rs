@@ -126,6 +126,7 @@ fn generate(prompt: Vec<Token>, most: u32) -> Generate {
         logprobs: Some(0),
         prompt_logprobs: false,
         visible_tokens: Vec::new(),
+        prediction: Vec::new(),
     }
 }
 

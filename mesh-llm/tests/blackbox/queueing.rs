@@ -154,6 +154,7 @@ fn a_request_that_nobody_listens_to_is_dropped_within_a_step() {
             logprobs: None,
             prompt_logprobs: false,
             visible_tokens: Vec::new(),
+            prediction: Vec::new(),
         };
         let mut events = engine.generate(task).unwrap();
         let texts =

@@ -94,6 +94,7 @@ pub fn context_params(cache: CacheType) -> ContextParams {
         micro_batch: 64,
         sequences: 4,
         outputs: 64,
+        rollback: 0,
         threads: 1,
         cache_type_k: cache,
         cache_type_v: cache,

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::super::guesses::{BySource, Guesses, Windows};
+
 /// `usage`: tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct Usage {
@@ -15,6 +17,17 @@ pub struct Usage {
     pub total_tokens: u64,
     /// More about the prompts.
     pub prompt_tokens_details: PromptDetails,
+    /// More about the choices.
+    pub completion_tokens_details: CompletionDetails,
+}
+
+/// `usage.completion_tokens_details`: guesses, wherever they came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct CompletionDetails {
+    /// Guessed tokens that were right.
+    pub accepted_prediction_tokens: u64,
+    /// Guessed tokens that were computed in vain.
+    pub rejected_prediction_tokens: u64,
 }
 
 /// `usage.prompt_tokens_details`
@@ -33,9 +46,11 @@ impl Usage {
     }
 
     /// Adds a choice.
-    pub fn add_completion(&mut self, tokens: u64) {
+    pub fn add_completion(&mut self, tokens: u64, guesses: Guesses) {
         self.completion_tokens += tokens;
         self.total_tokens += tokens;
+        self.completion_tokens_details.accepted_prediction_tokens += guesses.accepted;
+        self.completion_tokens_details.rejected_prediction_tokens += guesses.wasted;
     }
 }
 
@@ -58,6 +73,14 @@ pub struct Timings {
     pub predicted_ms: f64,
     /// Their rate: the first token is the prompt's, so that it is not in this time.
     pub predicted_per_second: Option<f64>,
+    /// Tokens that were guessed and sent to be verified.
+    pub draft_n: u64,
+    /// Of these, right.
+    pub draft_n_accepted: u64,
+    /// The same, and those in vain, by where the guesses came from.
+    pub draft_by_source: BySource,
+    /// Windows of guesses that were on their way at once.
+    pub draft_windows: Windows,
 }
 
 /// What [`Timings`] are computed from.
@@ -75,11 +98,16 @@ pub struct Measured {
     pub prefill: Duration,
     /// From the first token to the last.
     pub decode: Duration,
+    /// Tokens guessed.
+    pub guesses: BySource,
+    /// Windows of them on their way at once.
+    pub windows: Windows,
 }
 
 impl From<Measured> for Timings {
     fn from(measured: Measured) -> Self {
         let prompt_n = measured.prompt_tokens.saturating_sub(measured.cached_tokens);
+        let guesses = measured.guesses.total();
         Timings {
             queued_ms: milliseconds(measured.queued),
             cache_n: measured.cached_tokens,
@@ -89,6 +117,10 @@ impl From<Measured> for Timings {
             predicted_n: measured.completion_tokens,
             predicted_ms: milliseconds(measured.decode),
             predicted_per_second: rate(measured.completion_tokens.saturating_sub(1), measured.decode),
+            draft_n: guesses.drafted,
+            draft_n_accepted: guesses.accepted,
+            draft_by_source: measured.guesses,
+            draft_windows: measured.windows,
         }
     }
 }
@@ -113,11 +145,16 @@ mod tests {
     fn usage_adds_up() {
         let mut usage = Usage::default();
         usage.add_prompt(10, 4);
-        usage.add_completion(3);
-        usage.add_completion(2);
+        let guesses = Guesses {
+            drafted: 3,
+            accepted: 2,
+            wasted: 1,
+        };
+        usage.add_completion(3, guesses);
+        usage.add_completion(2, Guesses::default());
         assert_eq!(
             serde_json::to_string(&usage).unwrap(),
-            r#"{"prompt_tokens":10,"completion_tokens":5,"total_tokens":15,"prompt_tokens_details":{"cached_tokens":4}}"#
+            r#"{"prompt_tokens":10,"completion_tokens":5,"total_tokens":15,"prompt_tokens_details":{"cached_tokens":4},"completion_tokens_details":{"accepted_prediction_tokens":2,"rejected_prediction_tokens":1}}"#
         );
     }
 
@@ -130,11 +167,33 @@ mod tests {
             queued: Duration::from_micros(1500),
             prefill: Duration::from_millis(3),
             decode: Duration::from_millis(100),
+            ..Measured::default()
         });
         assert_eq!(timings.queued_ms, 1.5);
         assert_eq!(timings.prompt_n, 6);
         assert_eq!(timings.prompt_per_second, Some(2000.0));
         assert_eq!(timings.predicted_per_second, Some(100.0));
+    }
+
+    #[test]
+    fn timings_tell_of_guesses_under_the_names_of_llama_cpp() {
+        let guesses = |drafted, accepted| Guesses {
+            drafted,
+            accepted,
+            wasted: drafted - accepted,
+        };
+        let timings = Timings::from(Measured {
+            guesses: BySource([guesses(4, 4), guesses(0, 0), guesses(8, 3), guesses(0, 0)]),
+            windows: Windows { mean: 1.5, most: 2 },
+            ..Measured::default()
+        });
+        let json = serde_json::to_value(timings).unwrap();
+        assert_eq!(
+            (&json["draft_n"], &json["draft_n_accepted"]),
+            (&12.into(), &7.into())
+        );
+        assert_eq!(json["draft_by_source"]["model"]["wasted"], 5);
+        assert_eq!(json["draft_windows"], serde_json::json!({"mean": 1.5, "most": 2}));
     }
 
     #[test]

@@ -46,6 +46,7 @@ pub fn params(base: &ContextParams, limit: u32, pooling: Pooling) -> ContextPara
         micro_batch: limit,
         sequences: 1,
         outputs: limit,
+        rollback: 0,
         embeddings: Some(pooling),
         ..base.clone()
     }

@@ -7,6 +7,7 @@
 mod embedder;
 mod flow;
 mod logprobs;
+mod params;
 pub(crate) mod pipeline;
 mod placement;
 mod policy;
@@ -20,16 +21,15 @@ mod text;
 
 use std::sync::{Arc, OnceLock, mpsc as thread_channel};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
+pub use params::{EngineParams, ModelFile, SpeculationParams};
 pub use state::EngineState;
 
-use crate::gguf::Value;
 use crate::llama::{ChatTemplates, Context, ContextParams, Error, Model, Pooling, Token};
 use crate::priority;
-use crate::rpc::client::Split;
 use embedder::Embedder;
 use pipeline::Pipeline;
 use placement::CacheKind;
@@ -53,32 +53,6 @@ enum Command {
     Save(oneshot::Sender<()>),
     /// A node of the split is lost.
     Lost(String),
-}
-
-/// What is known of a model's file.
-#[derive(Debug, Clone, Default)]
-pub struct ModelFile {
-    /// When it was last changed.
-    pub modified: Option<SystemTime>,
-    /// Its metadata without lists, which can be as long as the vocabulary.
-    pub metadata: Vec<(String, Value)>,
-}
-
-/// How an engine is made.
-#[derive(Debug, Clone)]
-pub struct EngineParams {
-    /// The model's id at the API.
-    pub name: String,
-    /// Where the model comes from.
-    pub file: ModelFile,
-    /// The slots' context; its `sequences` are the slots.
-    pub context: ContextParams,
-    /// Requests that may wait for a slot.
-    pub queue: u32,
-    /// Where slots' caches are kept from one start to the next.
-    pub saved: Option<SlotFiles>,
-    /// Where the model's devices are, if it is split.
-    pub split: Option<Arc<Split>>,
 }
 
 /// The handle of a running engine. It ends when all handles are gone.

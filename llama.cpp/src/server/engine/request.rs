@@ -7,7 +7,8 @@ use tokio::sync::mpsc;
 
 use super::logprobs::{likeliest, log_probabilities};
 use super::task::{
-    Event, Failure, Finish, FinishReason, Generate, GrammarSource, Piece, Started, Timings, TokenLogprob,
+    Event, Failure, Finish, FinishReason, Generate, GrammarSource, Piece, Speculated, Started, Timings,
+    TokenLogprob,
 };
 use super::text::{Assembled, Assembler};
 use crate::llama::{Context, Error, Model, Sampler, Token, check_nesting};
@@ -232,6 +233,7 @@ impl Running {
             completion_tokens: u32::try_from(completion_tokens).unwrap_or(u32::MAX),
             prompt_logprobs: std::mem::take(&mut self.prompt_logprobs),
             timings,
+            speculated: Speculated::default(),
         }));
         timings
     }

@@ -1,5 +1,7 @@
 //! What the engine tells about itself.
 
+use crate::server::guesses::BySource;
+
 /// Counters and gauges, as of the last step.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct EngineState {
@@ -27,6 +29,10 @@ pub struct EngineState {
     pub prefill_seconds_total: f64,
     /// Time in steps with answers only.
     pub decode_seconds_total: f64,
+    /// Tokens guessed so far, by where the guesses came from.
+    pub guesses_total: BySource,
+    /// Windows of guesses that are on their way.
+    pub windows_in_flight: u32,
     /// How long a request holds a slot, on average of late.
     pub request_seconds: f64,
 }

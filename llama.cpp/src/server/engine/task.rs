@@ -6,6 +6,7 @@ use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::llama::{GrammarTrigger, Token};
+use crate::server::guesses::{BySource, Windows};
 
 /// A prompt to continue, ready for a slot: nothing in it needs the model to be checked.
 #[derive(Debug, Clone)]
@@ -24,6 +25,8 @@ pub struct Generate {
     pub prompt_logprobs: bool,
     /// Special tokens that appear in the text, as tool-call markers do; all others are left out.
     pub visible_tokens: Vec<Token>,
+    /// What the answer may well say, as the client thinks (OpenAI's `prediction`); empty if it said nothing.
+    pub prediction: Vec<Token>,
 }
 
 /// How a token is chosen: the fields of llama.cpp's `common_params_sampling` that a request can set.
@@ -174,6 +177,17 @@ pub struct Finish {
     pub prompt_logprobs: Vec<TokenLogprob>,
     /// How long it took.
     pub timings: Timings,
+    /// What was guessed of it.
+    pub speculated: Speculated,
+}
+
+/// What was guessed of an answer.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Speculated {
+    /// Tokens, by where the guesses came from.
+    pub guesses: BySource,
+    /// How many windows of them were on their way.
+    pub windows: Windows,
 }
 
 /// Why an answer ended.

@@ -77,7 +77,7 @@ mod tests {
     use tokio::sync::mpsc;
 
     use super::*;
-    use crate::server::engine::task::{Finish, FinishReason, Piece, Timings};
+    use crate::server::engine::task::{Finish, FinishReason, Piece, Speculated, Timings};
 
     fn text(text: &str) -> Event {
         Event::Text(Piece {
@@ -92,6 +92,7 @@ mod tests {
             completion_tokens: 1,
             prompt_logprobs: Vec::new(),
             timings: Timings::default(),
+            speculated: Speculated::default(),
         })
     }
 

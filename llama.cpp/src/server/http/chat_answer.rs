@@ -99,6 +99,8 @@ impl ChatAnswer {
         self.measured.queued = finish.timings.queued;
         self.measured.prefill = finish.timings.prefill;
         self.measured.decode = finish.timings.decode;
+        self.measured.guesses = finish.speculated.guesses;
+        self.measured.windows = finish.speculated.windows;
         self.parse_last(&finish.reason);
         self.builder.finish(&mut self.deltas);
         if let task::FinishReason::StopText(text) = &finish.reason {
@@ -210,7 +212,7 @@ impl ChatAnswer {
             usage.add_prompt(first.measured.prompt_tokens, first.measured.cached_tokens);
         }
         for answer in answers {
-            usage.add_completion(answer.measured.completion_tokens);
+            usage.add_completion(answer.measured.completion_tokens, answer.measured.guesses.total());
         }
         usage
     }

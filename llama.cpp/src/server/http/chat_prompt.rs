@@ -75,6 +75,12 @@ pub(super) fn prepare(engine: &Engine, request: ChatCompletionRequest) -> Result
         logprobs: request.logprobs,
         prompt_logprobs: false,
         visible_tokens: preserved,
+        // Names of special tokens in it are text, as they would be in an answer.
+        prediction: model
+            .tokenize(&request.prediction, false, false)
+            .map_err(|error| {
+                ApiError::value("prediction", format!("prediction cannot be tokenised: {error}"))
+            })?,
     };
 
     let blame = Blame {

@@ -18,7 +18,10 @@ use super::super::{
     },
     engine::{
         Engine,
-        task::{Event, Events, Finish, FinishReason, Generate, Grammar, GrammarSource, Started, Timings},
+        task::{
+            Event, Events, Finish, FinishReason, Generate, Grammar, GrammarSource, Speculated, Started,
+            Timings,
+        },
     },
 };
 use super::{
@@ -155,6 +158,7 @@ fn prepare(engine: &Engine, request: CompletionRequest) -> Result<Prepared, ApiE
                 logprobs: request.logprobs,
                 prompt_logprobs,
                 visible_tokens: Vec::new(),
+                prediction: Vec::new(),
             };
             events.push(engine.generate(task).map_err(|failure| blame.error(failure))?);
         }
@@ -223,6 +227,7 @@ fn nothing(prompt_tokens: usize) -> Events {
         completion_tokens: 0,
         prompt_logprobs: Vec::new(),
         timings: Timings::default(),
+        speculated: Speculated::default(),
     };
     for event in [Event::Started(started), Event::Done(finish)] {
         // The receiver is right here.

@@ -74,6 +74,8 @@ impl CompletionAnswer {
         self.measured.queued = finish.timings.queued;
         self.measured.prefill = finish.timings.prefill;
         self.measured.decode = finish.timings.decode;
+        self.measured.guesses = finish.speculated.guesses;
+        self.measured.windows = finish.speculated.windows;
         self.finish = Some(match finish.reason {
             task::FinishReason::Length => FinishReason::Length,
             task::FinishReason::EndOfText | task::FinishReason::StopText(_) => FinishReason::Stop,
@@ -122,7 +124,7 @@ impl CompletionAnswer {
             if answer.counts_prompt {
                 usage.add_prompt(answer.measured.prompt_tokens, answer.measured.cached_tokens);
             }
-            usage.add_completion(answer.measured.completion_tokens);
+            usage.add_completion(answer.measured.completion_tokens, answer.measured.guesses.total());
         }
         usage
     }

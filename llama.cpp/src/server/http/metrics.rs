@@ -9,11 +9,12 @@ use axum::{
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric, text},
-    metrics::{counter::ConstCounter, gauge::ConstGauge},
+    metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
     registry::{Registry, Unit},
 };
 
 use super::super::engine::EngineState;
+use super::super::guesses::{BySource, Guesses};
 use super::App;
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -63,6 +64,11 @@ impl Collector for Snapshot {
                 "Tokens that the KV cache has",
                 state.tokens_cached,
             ),
+            (
+                "draft_windows_in_flight",
+                "Windows of guessed tokens that are on their way",
+                state.windows_in_flight.into(),
+            ),
         ] {
             let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
             gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
@@ -110,13 +116,43 @@ impl Collector for Snapshot {
             let counter = ConstCounter::new(value);
             counter.encode(encoder.encode_descriptor(name, help, seconds, counter.metric_type())?)?;
         }
-        Ok(())
+        guesses(&mut encoder, &state.guesses_total)
     }
+}
+
+/// Guessed tokens, by source.
+fn guesses(encoder: &mut DescriptorEncoder<'_>, guesses: &BySource) -> Result<(), fmt::Error> {
+    let counts: [(_, _, fn(&Guesses) -> u64); 3] = [
+        (
+            "draft_tokens",
+            "Tokens that were guessed and sent to be verified",
+            |guesses| guesses.drafted,
+        ),
+        (
+            "draft_tokens_accepted",
+            "Guessed tokens that were right",
+            |guesses| guesses.accepted,
+        ),
+        (
+            "draft_tokens_wasted",
+            "Guessed tokens that were computed in vain",
+            |guesses| guesses.wasted,
+        ),
+    ];
+    for (name, help, count) in counts {
+        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (source, guesses) in guesses.iter() {
+            let labels = [("source", source)];
+            ConstCounter::new(count(guesses)).encode(family.encode_family(&labels)?)?;
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::array::from_fn;
 
     #[test]
     fn counters_and_gauges_are_exposed_with_their_units() {
@@ -125,6 +161,12 @@ mod tests {
             busy_slots: 3,
             requests_total: 7,
             prefill_seconds_total: 1.5,
+            guesses_total: BySource(from_fn(|index| Guesses {
+                drafted: 10 + index as u64,
+                accepted: 4,
+                wasted: 6 + index as u64,
+            })),
+            windows_in_flight: 2,
             ..EngineState::default()
         };
         registry.register_collector(Box::new(Snapshot {
@@ -139,6 +181,10 @@ mod tests {
             "mesh_llm_slots_busy 3",
             "mesh_llm_requests_total 7",
             "mesh_llm_prefill_seconds_total 1.5",
+            "mesh_llm_draft_windows_in_flight 2",
+            r#"mesh_llm_draft_tokens_total{source="ngram"} 10"#,
+            r#"mesh_llm_draft_tokens_accepted_total{source="prediction"} 4"#,
+            r#"mesh_llm_draft_tokens_wasted_total{source="model"} 8"#,
         ] {
             assert!(out.lines().any(|other| other == line), "no {line} in:\n{out}");
         }

@@ -207,7 +207,7 @@ mod tests {
     use tokio::sync::mpsc;
 
     use super::*;
-    use crate::server::engine::task::{Failure, FinishReason, Timings};
+    use crate::server::engine::task::{Failure, FinishReason, Speculated, Timings};
 
     const BLAME: Blame = Blame {
         prompt: "prompt",
@@ -261,6 +261,7 @@ mod tests {
             completion_tokens: 1,
             prompt_logprobs: Vec::new(),
             timings: Timings::default(),
+            speculated: Speculated::default(),
         })
     }
 

@@ -119,14 +119,14 @@ pub(super) struct Fields {
     tool_calls: Option<Bounded<Object<ToolCallFields>, { limits::TOOL_CALLS }>>,
 }
 
-type Parts = Bounded<Object<PartFields>, { limits::CONTENT_PARTS }>;
+pub(super) type Parts = Bounded<Object<PartFields>, { limits::CONTENT_PARTS }>;
 
 impl Alternative for Parts {
     const EXPECTED: &'static str = "a string or an array of content parts";
 }
 
 #[derive(Debug, Deserialize)]
-struct PartFields {
+pub(super) struct PartFields {
     r#type: Option<String>,
     text: Option<String>,
     refusal: Option<String>,
@@ -174,19 +174,21 @@ pub(super) fn check(
     messages.into_iter().enumerate().map(check).collect()
 }
 
+/// Reads the parts of a content at `path`.
+pub(super) fn check_parts(Bounded(parts): Parts, path: &str) -> Result<Vec<Part>, ApiError> {
+    let check = |(index, Object(part)): (usize, Object<PartFields>)| part.check(&format!("{path}[{index}]"));
+    parts.into_iter().enumerate().map(check).collect()
+}
+
 impl Fields {
     fn check(self, path: &str) -> Result<Message, ApiError> {
         let role = role(self.role.as_deref(), path)?;
         let content = match self.content {
             None => None,
             Some(TextOr::Text(text)) => Some(Content::Text(text)),
-            Some(TextOr::Other(Bounded(parts))) => Some(Content::Parts(
-                parts
-                    .into_iter()
-                    .enumerate()
-                    .map(|(index, Object(part))| part.check(&format!("{path}.content[{index}]")))
-                    .collect::<Result<_, _>>()?,
-            )),
+            Some(TextOr::Other(parts)) => {
+                Some(Content::Parts(check_parts(parts, &format!("{path}.content"))?))
+            }
         };
         let tool_calls = self.tool_calls.map_or(Vec::new(), |Bounded(calls)| calls);
         if role != Role::Assistant && !tool_calls.is_empty() {

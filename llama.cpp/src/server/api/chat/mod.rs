@@ -2,6 +2,7 @@
 
 mod delta;
 mod message;
+mod prediction;
 mod response;
 mod tools;
 
@@ -50,6 +51,8 @@ pub struct ChatCompletionRequest {
     pub logprobs: Option<u32>,
     /// Whether a stream's first event says how much of the prompt there is to compute.
     pub prompt_report: PromptReport,
+    /// What the answer may well say, as the client thinks; empty if it said nothing.
+    pub prediction: String,
     /// What chat shares with text completion.
     pub generation: GenerationRequest,
 }
@@ -78,6 +81,7 @@ struct Fields {
     logprobs: Option<bool>,
     top_logprobs: Option<i64>,
     return_progress: Option<bool>,
+    prediction: Option<Object<prediction::Fields>>,
     modalities: Option<Bounded<String, 16>>,
     functions: Option<IgnoredAny>,
     function_call: Option<IgnoredAny>,
@@ -117,6 +121,7 @@ pub fn parse(body: &[u8]) -> Result<ChatCompletionRequest, ApiError> {
             Some(true) => PromptReport::Included,
             Some(false) | None => PromptReport::Omitted,
         },
+        prediction: prediction::check(fields.prediction)?,
         generation,
     })
 }

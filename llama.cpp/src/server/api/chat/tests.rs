@@ -324,6 +324,7 @@ const FIELDS: &[(&str, &str)] = &[
     ("add_generation_prompt", "5"),
     ("logprobs", "5"),
     ("top_logprobs", "[]"),
+    ("prediction", "5"),
     ("return_progress", "5"),
     ("modalities", "5"),
     ("max_tokens", "[]"),

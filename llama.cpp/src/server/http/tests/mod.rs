@@ -19,7 +19,7 @@ use tower::ServiceExt;
 use super::super::{
     engine::Engine,
     load::load,
-    options::{CacheType, FlashAttention, Listen, LogFormat, Options},
+    options::{CacheType, FlashAttention, Listen, LogFormat, Options, Speculation},
 };
 
 /// The context of the tests' engine.
@@ -54,6 +54,7 @@ fn start(slots: u32, queue: u32) -> Engine {
         rpc: Vec::new(),
         rpc_secret: None,
         tensor_split: Vec::new(),
+        speculation: Speculation::default(),
         log: LogFormat::Text,
         verbose: 0,
     };

@@ -1,0 +1,270 @@
+//! How much context, how many slots and GPU layers, and whether there is room to guess ahead.
+
+use super::draft::{self, Unfit};
+use super::fit::{Demand, Plan, Shortage, Wish, fit};
+use super::header::Header;
+use super::load::{Refused, refused};
+use super::measure::{DraftPlace, Extra, Measure};
+use super::options::{Draft, Options, Origin, SpeculationMode};
+use super::placed::Placed;
+use crate::llama::{self, Model};
+use crate::status::Refusal;
+
+/// What is loaded.
+pub(super) struct Chosen {
+    pub(super) plan: Plan,
+    /// What it needs.
+    pub(super) demands: Vec<Demand>,
+    /// How it guesses ahead.
+    pub(super) guessing: Guessing,
+}
+
+/// How a model guesses ahead.
+pub(super) struct Guessing {
+    pub(super) mode: SpeculationMode,
+    /// Tokens of a window; 0 where nothing is guessed.
+    pub(super) window: u32,
+    /// Tokens by which a recurrent state can be cut back.
+    pub(super) rollback: u32,
+    /// A draft model that fits.
+    pub(super) draft: Option<DraftPlace>,
+}
+
+impl Guessing {
+    const OFF: Self = Self {
+        mode: SpeculationMode::Off,
+        window: 0,
+        rollback: 0,
+        draft: None,
+    };
+
+    /// What it takes beside the model.
+    pub(super) fn extra(&self) -> Extra<'_> {
+        Extra {
+            window: self.window,
+            rollback: self.rollback,
+            draft: self.draft.as_ref(),
+        }
+    }
+}
+
+/// Chooses what fits. Guessing ahead takes what is left: it must not cost slots or layers on GPUs.
+///
+/// # Errors
+/// Where the model does not fit, or a draft model that the user asked for.
+pub(super) fn choose(options: &Options, header: &Header, placed: &Placed) -> Result<Chosen, Refused> {
+    // The output layer counts as one.
+    let (layers, gpu_layers) = match placed {
+        Placed::Here(devices) if devices.is_empty() => (0, Some(0)),
+        Placed::Here(_) => (header.layers + 1, options.gpu_layers),
+        Placed::Split(_) => (header.layers + 1, Some(header.layers + 1)),
+    };
+    let mut chooser = Chooser {
+        options,
+        measure: Measure::new(options, placed),
+        wish: Wish {
+            context: options.context,
+            slots: options.slots,
+            gpu_layers,
+        },
+        layers,
+        context_train: header.context_train,
+    };
+    let chosen = chooser.choose(placed)?;
+    for Demand {
+        device, needed, free, ..
+    } in &chosen.demands
+    {
+        tracing::debug!(device, needed, free, "memory");
+    }
+    Ok(chosen)
+}
+
+struct Chooser<'a> {
+    options: &'a Options,
+    measure: Measure<'a>,
+    wish: Wish,
+    layers: u32,
+    context_train: u32,
+}
+
+impl Chooser<'_> {
+    fn fit(&mut self, extra: Extra<'_>) -> Result<Result<(Plan, Vec<Demand>), Shortage>, llama::Error> {
+        fit(self.wish, self.context_train, self.layers, |plan| {
+            self.measure.demands(plan, extra)
+        })
+    }
+
+    /// The model alone.
+    fn alone(&mut self) -> Result<Chosen, Refused> {
+        let (plan, demands) = self
+            .fit(Extra::default())
+            .map_err(unusable)?
+            .map_err(|shortage| {
+                refused(
+                    Refusal::Memory,
+                    too_large(self.options, &shortage, Extra::default()),
+                )
+            })?;
+        Ok(Chosen {
+            plan,
+            demands,
+            guessing: Guessing::OFF,
+        })
+    }
+
+    fn choose(&mut self, placed: &Placed) -> Result<Chosen, Refused> {
+        let speculation = &self.options.speculation;
+        if speculation.mode == SpeculationMode::Off {
+            return self.alone();
+        }
+        let model = Model::load_vocabulary(&self.options.model).map_err(unusable)?;
+        if !model.makes_text() {
+            return self.alone();
+        }
+        let Some(mut chosen) = self.with_windows(&model)? else {
+            return self.alone();
+        };
+        if let Some(draft) = wanted(self.options) {
+            let usable = draft::check(draft, &model);
+            match usable.and_then(|()| self.with_draft(&chosen, draft, placed)) {
+                Ok(with_draft) => chosen = with_draft,
+                Err(unfit) => draft::give_up(self.options, draft, unfit)?,
+            }
+        }
+        Ok(chosen)
+    }
+
+    /// Room for windows of guesses, if there is some.
+    fn with_windows(&mut self, model: &Model) -> Result<Option<Chosen>, Refused> {
+        let speculation = &self.options.speculation;
+        let name = &self.options.model_name;
+        let mut guessing = Guessing {
+            mode: speculation.mode,
+            window: speculation.most_window,
+            rollback: 0,
+            draft: None,
+        };
+        let fitted = self.fit(guessing.extra()).map_err(unusable)?;
+        let fastest = |plan: &Plan| plan.is_as_fast_as(&Plan::fastest(self.wish, self.layers, plan.context));
+        let (plan, demands) = match fitted {
+            Ok(fitted) => fitted,
+            Err(shortage) => {
+                if let Some(draft) = wanted(self.options) {
+                    let unfit = Unfit::Memory(too_large(self.options, &shortage, guessing.extra()));
+                    draft::give_up(self.options, draft, unfit)?;
+                }
+                return Ok(None);
+            }
+        };
+        if !fastest(&plan) && !plan.is_as_fast_as(&self.alone()?.plan) {
+            tracing::info!("{name} guesses nothing ahead: there is no memory for windows of guesses");
+            return Ok(None);
+        }
+        if !model.has_recurrent_state() {
+            return Ok(Some(Chosen {
+                plan,
+                demands,
+                guessing,
+            }));
+        }
+        guessing.rollback = guessing.window;
+        let kept = self.measure.demands(plan, guessing.extra()).map_err(unusable)?;
+        if kept == demands {
+            let architecture = model.architecture();
+            tracing::info!(
+                "{name} guesses nothing ahead: llama.cpp cannot take wrong guesses back from the state of \
+                 {architecture} models"
+            );
+            return Ok(None);
+        }
+        match self.fit(guessing.extra()).map_err(unusable)? {
+            Ok((with_states, demands)) if with_states == plan => Ok(Some(Chosen {
+                plan,
+                demands,
+                guessing,
+            })),
+            _ => {
+                tracing::info!(
+                    "{name} guesses nothing ahead: keeping the states before wrong guesses would take memory from \
+                     the context"
+                );
+                Ok(None)
+            }
+        }
+    }
+
+    /// Room for a draft model, too: on a GPU, else on the CPU. What was found by itself must not make
+    /// anything else slower.
+    fn with_draft(&mut self, chosen: &Chosen, draft: &Draft, placed: &Placed) -> Result<Chosen, Unfit> {
+        let places = placed.for_draft();
+        let mut why = String::new();
+        for (left, model) in (0..places.len()).rev().zip(places) {
+            let place = DraftPlace {
+                path: draft.path.clone(),
+                model,
+            };
+            let extra = Extra {
+                draft: Some(&place),
+                ..chosen.guessing.extra()
+            };
+            let failed = |error: llama::Error| Unfit::File(unusable(error));
+            match self.fit(extra).map_err(failed)? {
+                Ok((plan, demands))
+                    if plan.is_as_fast_as(&chosen.plan) || (left == 0 && draft.origin == Origin::Asked) =>
+                {
+                    return Ok(Chosen {
+                        plan,
+                        demands,
+                        guessing: Guessing {
+                            draft: Some(place),
+                            ..chosen.guessing
+                        },
+                    });
+                }
+                Ok(_) => why = "it would take memory that makes the model itself faster".to_owned(),
+                Err(shortage) => why = too_large(self.options, &shortage, extra),
+            }
+        }
+        Err(Unfit::Memory(why))
+    }
+}
+
+/// The draft model, where it is of use.
+fn wanted(options: &Options) -> Option<&Draft> {
+    let speculation = &options.speculation;
+    speculation
+        .draft
+        .as_ref()
+        .filter(|_| speculation.mode.uses_draft())
+}
+
+fn unusable(error: llama::Error) -> Refused {
+    refused(Refusal::Model, error.to_string())
+}
+
+/// Why it does not fit, with the numbers and what to do.
+fn too_large(options: &Options, shortage: &Shortage, extra: Extra<'_>) -> String {
+    let gigabytes = |bytes: u64| bytes as f64 / 1e9;
+    let Shortage { plan, demand } = shortage;
+    let mut remedies = vec!["a smaller model or quantization"];
+    if options.context.is_some() {
+        remedies.insert(0, "a smaller --ctx-size");
+    }
+    if demand.cache * 4 > demand.needed {
+        remedies.insert(0, "--cache-type-k q8_0 --cache-type-v q8_0");
+    }
+    let with = match extra.draft {
+        Some(_) => "its draft model and ",
+        None => "",
+    };
+    format!(
+        "{} with {with}a context of {} tokens needs {:.1} GB, {:.1} GB free on {}; try {}",
+        options.model_name,
+        plan.context,
+        gigabytes(demand.needed),
+        gigabytes(demand.free),
+        demand.device,
+        remedies.join(", or "),
+    )
+}

@@ -1,0 +1,54 @@
+//! How an engine is made.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::saved::SlotFiles;
+use crate::gguf::Value;
+use crate::llama::{ContextParams, Model};
+use crate::rpc::client::Split;
+use crate::server::options::SpeculationMode;
+
+/// What is known of a model's file.
+#[derive(Debug, Clone, Default)]
+pub struct ModelFile {
+    /// When it was last changed.
+    pub modified: Option<SystemTime>,
+    /// Its metadata without lists, which can be as long as the vocabulary.
+    pub metadata: Vec<(String, Value)>,
+}
+
+/// How an engine is made.
+#[derive(Debug, Clone)]
+pub struct EngineParams {
+    /// The model's id at the API.
+    pub name: String,
+    /// Where the model comes from.
+    pub file: ModelFile,
+    /// The slots' context; its `sequences` are the slots.
+    pub context: ContextParams,
+    /// Requests that may wait for a slot.
+    pub queue: u32,
+    /// Where slots' caches are kept from one start to the next.
+    pub saved: Option<SlotFiles>,
+    /// Where the model's devices are, if it is split.
+    pub split: Option<Arc<Split>>,
+    /// How answers are guessed ahead.
+    pub speculation: SpeculationParams,
+}
+
+/// How answers are guessed ahead. The context has room for it: rows for the windows of all slots and,
+/// where there is a recurrent state, earlier ones to go back to.
+#[derive(Debug, Clone)]
+pub struct SpeculationParams {
+    /// A draft model whose vocabulary is the model's, and a context for it with a sequence for each slot.
+    pub model: Option<(Arc<Model>, ContextParams)>,
+    /// Tokens of a window at most.
+    pub most_window: u32,
+    /// What the draft model must think of a guess at least.
+    pub min_p: f32,
+    /// What is used: [`SpeculationMode::Off`] also where the model, or memory, allows nothing.
+    pub mode: SpeculationMode,
+    /// Windows in flight; none: as many as pay.
+    pub windows: Option<u32>,
+}

@@ -1,0 +1,207 @@
+//! What a plan takes of each memory: llama.cpp computes it without allocating anything.
+
+use std::path::PathBuf;
+
+use sysinfo::System;
+
+use super::engine::PROMPT_ROWS;
+use super::fit::{Demand, Plan};
+use super::options::{CacheType, FlashAttention, Options};
+use super::placed::Placed;
+use crate::llama::{self, ContextParams, DeviceNeed, HOST, MemoryNeed, ModelParams};
+
+/// Tokens of a step where the user did not say: enough to keep a CPU or GPU busy.
+const BATCH: u32 = 512;
+/// Memory of a host or device that is left to others, in bytes.
+const MARGIN: u64 = 512 << 20;
+
+/// What guessing ahead takes beside the model itself.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Extra<'a> {
+    /// Tokens of a window; 0: nothing is guessed.
+    pub(super) window: u32,
+    /// Tokens by which a recurrent state can be cut back.
+    pub(super) rollback: u32,
+    /// A draft model.
+    pub(super) draft: Option<&'a DraftPlace>,
+}
+
+/// A draft model, and where it computes.
+#[derive(Debug, Clone)]
+pub(super) struct DraftPlace {
+    /// Its file.
+    pub(super) path: PathBuf,
+    /// The devices.
+    pub(super) model: ModelParams,
+}
+
+/// Asks llama.cpp, each question once: it reads the whole vocabulary for every answer.
+pub(super) struct Measure<'a> {
+    options: &'a Options,
+    placed: &'a Placed,
+    host_free: u64,
+    known: Vec<(Question, MemoryNeed)>,
+}
+
+#[derive(PartialEq)]
+struct Question {
+    path: PathBuf,
+    devices: Vec<String>,
+    gpu_layers: Option<u32>,
+    context: ContextParams,
+}
+
+impl<'a> Measure<'a> {
+    pub(super) fn new(options: &'a Options, placed: &'a Placed) -> Self {
+        Self {
+            options,
+            placed,
+            host_free: free_host_memory(),
+            known: Vec::new(),
+        }
+    }
+
+    /// What each memory must hold, the draft model's share included.
+    ///
+    /// # Errors
+    /// Where llama.cpp cannot use a file.
+    pub(super) fn demands(&mut self, plan: Plan, extra: Extra<'_>) -> Result<Vec<Demand>, llama::Error> {
+        let model = self.placed.model_params(plan.gpu_layers);
+        let context = context_params(self.options, plan, extra);
+        let need = self.ask(self.options.model.clone(), &model, context)?;
+        let mut demands = match self.placed {
+            Placed::Here(_) => need
+                .devices
+                .into_iter()
+                .map(|need| demand(need, self.host_free))
+                .collect(),
+            Placed::Split(arrangement) => arrangement.demands(&need.devices, self.host_free),
+        };
+        if let Some(draft) = extra.draft {
+            let need = self.ask(draft.path.clone(), &draft.model, draft_params(self.options, plan))?;
+            for need in need.devices {
+                add(&mut demands, demand(need, self.host_free));
+            }
+        }
+        Ok(demands)
+    }
+
+    fn ask(
+        &mut self,
+        path: PathBuf,
+        model: &ModelParams,
+        context: ContextParams,
+    ) -> Result<MemoryNeed, llama::Error> {
+        let question = Question {
+            path,
+            devices: model
+                .devices
+                .iter()
+                .flatten()
+                .map(|device| device.name.clone())
+                .collect(),
+            gpu_layers: model.gpu_layers,
+            context,
+        };
+        if let Some((_, need)) = self.known.iter().find(|(known, _)| *known == question) {
+            return Ok(need.clone());
+        }
+        let need = llama::memory_need(&question.path, model, &question.context)?;
+        self.known.push((question, need.clone()));
+        Ok(need)
+    }
+}
+
+/// Adds what one model needs of a memory to what others do.
+fn add(demands: &mut Vec<Demand>, more: Demand) {
+    match demands.iter_mut().find(|demand| demand.device == more.device) {
+        Some(demand) => {
+            demand.needed += more.needed;
+            demand.cache += more.cache;
+        }
+        None => demands.push(more),
+    }
+}
+
+fn demand(need: DeviceNeed, host_free: u64) -> Demand {
+    Demand {
+        needed: need.total(),
+        cache: need.context,
+        free: if need.name == HOST {
+            host_free
+        } else {
+            need.free.saturating_sub(MARGIN)
+        },
+        device: need.name,
+    }
+}
+
+/// The context of the slots.
+pub(super) fn context_params(options: &Options, plan: Plan, extra: Extra<'_>) -> ContextParams {
+    let batch = options.batch_size.unwrap_or(BATCH).max(plan.slots);
+    ContextParams {
+        context: plan.context,
+        batch,
+        micro_batch: batch,
+        sequences: plan.slots,
+        // Beside a token's own row, each guess after it has one.
+        outputs: plan.slots * (extra.window + 1) + PROMPT_ROWS,
+        rollback: extra.rollback,
+        threads: options.threads.unwrap_or_else(default_threads),
+        cache_type_k: options.cache_type_k,
+        cache_type_v: options.cache_type_v,
+        flash_attention: options.flash_attention,
+        embeddings: None,
+    }
+}
+
+/// The context of the draft model: room for what the slots have, in numbers that every model can take.
+pub(super) fn draft_params(options: &Options, plan: Plan) -> ContextParams {
+    ContextParams {
+        outputs: plan.slots,
+        cache_type_k: CacheType::default(),
+        cache_type_v: CacheType::default(),
+        flash_attention: FlashAttention::default(),
+        ..context_params(options, plan, Extra::default())
+    }
+}
+
+/// One for each physical core: a second thread on a core slows matrix products down.
+pub(crate) fn default_threads() -> u32 {
+    let logical = std::thread::available_parallelism().map_or(1, usize::from);
+    let physical = System::physical_core_count().unwrap_or(logical);
+    u32::try_from(physical.min(logical)).unwrap_or(1)
+}
+
+/// Bytes of the host's memory that can be had, in this container if it is one.
+pub(crate) fn free_host_memory() -> u64 {
+    // Where the system does not say, nothing is refused for it.
+    let Ok(mut system) = System::new() else {
+        return u64::MAX;
+    };
+    system.refresh_memory();
+    let available = system.available_memory();
+    system
+        .cgroup_limits()
+        .map_or(available, |limits| available.min(limits.free_memory))
+        .saturating_sub(MARGIN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_two_models_need_of_a_memory_adds_up() {
+        let of = |device: &str, needed, cache| Demand {
+            device: device.into(),
+            needed,
+            cache,
+            free: 100,
+        };
+        let mut demands = vec![of("worker", 50, 10), of(HOST, 40, 5)];
+        add(&mut demands, of(HOST, 7, 2));
+        add(&mut demands, of("GPU0", 3, 1));
+        assert_eq!(demands, [of("worker", 50, 10), of(HOST, 47, 7), of("GPU0", 3, 1)]);
+    }
+}
