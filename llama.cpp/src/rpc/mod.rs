@@ -16,7 +16,7 @@ pub mod plan;
 pub mod sandbox;
 #[cfg(test)]
 #[cfg(feature = "native")]
-mod tests;
+pub(crate) mod tests;
 pub mod wire;
 #[cfg(feature = "native")]
 pub mod worker;

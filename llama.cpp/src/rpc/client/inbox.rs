@@ -20,8 +20,12 @@ impl Shared {
             ToHost::Unheard { node, cause } => return self.lose_unheard(from, node, &cause),
             ToHost::Offer(_) => Err("it made a second offer".into()),
             other => {
+                let answers = matches!(other, ToHost::Data(_));
                 let noted = self.note(from, other, payload);
                 self.changed.notify_all();
+                if answers {
+                    self.answered();
+                }
                 noted.map_err(str::to_owned)
             }
         };

@@ -395,6 +395,11 @@ impl Split {
         self.shared.when_lost(tell);
     }
 
+    /// Calls `tell` whenever something that was posted may be there. The first one who asks is told.
+    pub fn when_answered(&self, tell: impl Fn() + Send + Sync + 'static) {
+        self.shared.when_answered(tell);
+    }
+
     /// What all its devices share.
     pub fn shared(&self) -> &Arc<Shared> {
         &self.shared

@@ -31,6 +31,11 @@ impl Post {
         }
     }
 
+    /// Whether waiting for the bytes would take no time.
+    pub fn is_ready(&self) -> bool {
+        self.shared.are_answered(&self.reads)
+    }
+
     /// Waits for the bytes.
     ///
     /// # Errors

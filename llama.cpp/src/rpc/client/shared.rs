@@ -100,6 +100,15 @@ impl std::fmt::Debug for Watcher {
     }
 }
 
+/// Who wants to know of every answer.
+struct Listener(Box<dyn Fn() + Send + Sync>);
+
+impl std::fmt::Debug for Listener {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Listener")
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Shared {
@@ -107,6 +116,7 @@ pub struct Shared {
     pub(super) state: Mutex<State>,
     pub(super) changed: Condvar,
     watcher: Mutex<Option<Watcher>>,
+    listener: OnceLock<Listener>,
     /// The same as `state.lost.is_some()`, for those that must not wait.
     failed: AtomicBool,
     step: AtomicU64,
@@ -121,6 +131,7 @@ impl Shared {
             state: Mutex::default(),
             changed: Condvar::new(),
             watcher: Mutex::default(),
+            listener: OnceLock::new(),
             failed: AtomicBool::new(false),
             step: AtomicU64::new(0),
             numbers: AtomicU64::new(1),
@@ -220,6 +231,24 @@ impl Shared {
         {
             tell(&lost);
         }
+    }
+
+    /// Calls `tell` after every answer to a read. The first one who asks is told.
+    pub(super) fn when_answered(&self, tell: impl Fn() + Send + Sync + 'static) {
+        let _ = self.listener.set(Listener(Box::new(tell)));
+    }
+
+    /// An answer came.
+    pub(super) fn answered(&self) {
+        if let Some(Listener(tell)) = self.listener.get() {
+            tell();
+        }
+    }
+
+    /// Whether all of these reads are answered, or never will be.
+    pub(super) fn are_answered(&self, reads: &[ReadId]) -> bool {
+        let state = lock(&self.state);
+        state.lost.is_some() || reads.iter().all(|read| state.answers.contains_key(read))
     }
 
     /// Ends all links.

@@ -28,8 +28,11 @@ pub fn cpu(bytes: u64) -> Arc<Device> {
     Arc::new(Device::new(cpu, 1, bytes).unwrap())
 }
 
+/// What hosts and workers share.
+pub const SECRET: &str = "a secret for tests";
+
 pub fn secret() -> Secret {
-    Secret::new(b"a secret for tests").unwrap()
+    Secret::new(SECRET.as_bytes()).unwrap()
 }
 
 /// Starts a worker that knows the models in `folder`; its address.
@@ -154,7 +157,6 @@ pub fn try_split(
     split.load(|_| {})?;
     let context = Context::new(model, params).map_err(|_| lost())?;
     let mut pipeline = Pipeline::over(context, split);
-    pipeline.set_depth(64);
     Ok(pipeline)
 }
 

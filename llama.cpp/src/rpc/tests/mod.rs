@@ -2,7 +2,7 @@
 
 mod admission;
 mod failures;
-mod lab;
+pub(crate) mod lab;
 mod liars;
 mod proxy;
 mod same;

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use super::policy::Line;
+use super::speculation::policy::Ring;
 
 /// Steps whose parts are remembered until all have come in.
 const MOST_STEPS: usize = 512;
@@ -39,6 +40,8 @@ const SLOWER: f64 = 0.1;
 struct Cost {
     /// Seconds by tokens, and the record that it was last measured in.
     exact: BTreeMap<usize, (f64, u64)>,
+    /// Least seconds of larger ones, by the next power of two.
+    large: BTreeMap<usize, f64>,
     line: Line,
     records: u64,
 }
@@ -47,7 +50,11 @@ impl Cost {
     fn record(&mut self, tokens: usize, seconds: f64) {
         self.records += 1;
         self.line.record(tokens as f64, seconds);
-        if tokens <= MOST_EXACT {
+        if tokens > MOST_EXACT {
+            let size = tokens.next_power_of_two();
+            let known = self.large.entry(size).or_insert(f64::MAX);
+            *known = known.min(seconds * size as f64 / tokens as f64);
+        } else {
             let (known, last) = self.exact.entry(tokens).or_insert((seconds, 0));
             // The first steps are slow, and so is one beside which something else had the cores.
             let weight = if seconds < *known { QUICKER } else { SLOWER };
@@ -66,6 +73,50 @@ impl Cost {
         let rates = self.exact.iter().map(|(size, (time, _))| time / *size as f64);
         let best = rates.fold(f64::MAX, f64::min) * tokens as f64;
         self.line.at(tokens as f64).min(best)
+    }
+
+    /// As measured, or between what smaller and larger steps took. A size above all that were seen is taken
+    /// for as quick as the largest of them: whether guesses come for nothing shows only when they are tried.
+    fn expect(&self, tokens: usize) -> f64 {
+        let exact = self.exact.range(..=tokens).next_back();
+        let below = exact.map(|(size, (time, _))| (*size, *time));
+        let exact = self.exact.range(tokens..).next();
+        let large = self.large.range(tokens..).next();
+        let above = exact
+            .map(|(size, (time, _))| (*size, *time))
+            .or(large.map(|(size, time)| (*size, *time)));
+        match (below, above) {
+            (Some((size, time)), _) if size == tokens => time,
+            (Some((small, quick)), Some((big, slow))) => {
+                let part = (tokens - small) as f64 / (big - small) as f64;
+                quick + part * (slow - quick).max(0.0)
+            }
+            (Some((_, time)), None) | (None, Some((_, time))) => time,
+            (None, None) => 0.0,
+        }
+    }
+}
+
+/// The ring as one stream's windows see it.
+#[derive(Debug)]
+pub struct RingOf<'a> {
+    /// What was measured.
+    pub flow: &'a Flow,
+    /// Most windows of a stream in flight.
+    pub most_windows: usize,
+}
+
+impl Ring for RingOf<'_> {
+    fn stage_seconds(&self, tokens: usize) -> Vec<f64> {
+        self.flow.times(|cost| cost.expect(tokens))
+    }
+
+    fn between_seconds(&self) -> f64 {
+        self.flow.between.unwrap_or(0.0)
+    }
+
+    fn most_windows(&self) -> usize {
+        self.most_windows
     }
 }
 
@@ -162,9 +213,13 @@ impl Flow {
 
     /// Seconds that each node takes for a step of so many tokens.
     fn node_times(&self, tokens: usize) -> Vec<f64> {
+        self.times(|cost| cost.at(tokens))
+    }
+
+    fn times(&self, time: impl Fn(&Cost) -> f64) -> Vec<f64> {
         let mut nodes: BTreeMap<u16, f64> = BTreeMap::new();
         for (stage, cost) in &self.stages {
-            *nodes.entry(stage.node).or_default() += cost.at(tokens);
+            *nodes.entry(stage.node).or_default() += time(cost);
         }
         nodes.into_values().collect()
     }

@@ -15,8 +15,11 @@ mod request;
 mod runner;
 mod saved;
 mod slot;
+mod speculation;
 mod state;
 pub mod task;
+#[cfg(test)]
+mod tests;
 mod text;
 
 use std::sync::{Arc, OnceLock, mpsc as thread_channel};
@@ -35,8 +38,9 @@ use pipeline::Pipeline;
 use placement::CacheKind;
 use request::{Chooser, Request};
 pub use runner::PROMPT_ROWS;
-use runner::{Limits, Runner};
+use runner::{Limits, Runner, Speculating};
 pub use saved::SlotFiles;
+use speculation::drafter::Draft;
 use task::{Embed, Events, Failure, Generate};
 
 /// Longest text for an embedding, in tokens, unless the model was trained for less.
@@ -53,6 +57,12 @@ enum Command {
     Save(oneshot::Sender<()>),
     /// A node of the split is lost.
     Lost(String),
+    /// The draft model says something.
+    Draft(Draft),
+    /// Results of a step may be there.
+    Answered,
+    /// All handles are gone. Others have senders, too.
+    End,
 }
 
 /// The handle of a running engine. It ends when all handles are gone.
@@ -74,6 +84,14 @@ struct About {
     slots: u32,
     embed_limit: u32,
     lost: Arc<OnceLock<String>>,
+    commands: thread_channel::Sender<Command>,
+}
+
+impl Drop for About {
+    fn drop(&mut self) {
+        // A loop that is gone needs no telling.
+        let _ = self.commands.send(Command::End);
+    }
 }
 
 impl Engine {
@@ -95,6 +113,7 @@ impl Engine {
         let limits = Limits {
             context: size as usize,
             batch: params.context.batch as usize,
+            rows: params.context.outputs as usize,
             cache: cache_kind(&model),
         };
         let longest = if model.makes_text() {
@@ -111,14 +130,17 @@ impl Engine {
         let (published, state) = watch::channel(EngineState::default());
         let lost = Arc::new(OnceLock::new());
         if let Some(split) = &params.split {
-            let commands = commands.clone();
+            let (commands, answered) = (commands.clone(), commands.clone());
             // A loop that is gone needs no telling.
             split.when_lost(move |lost| drop(commands.send(Command::Lost(lost.to_string()))));
+            let commands = answered;
+            split.when_answered(move || drop(commands.send(Command::Answered)));
         }
         let pipeline = context.map(|context| match params.split {
             Some(split) => Pipeline::over(context, split),
             None => Pipeline::new(context),
         });
+        let speculating = Speculating::start(params.speculation, limits.cache, commands.clone())?;
         let runner = Runner::new(
             pipeline,
             slots,
@@ -127,6 +149,7 @@ impl Engine {
             published,
             params.saved,
             lost.clone(),
+            speculating,
         );
         thread::Builder::new()
             .name("engine".into())
@@ -144,6 +167,7 @@ impl Engine {
             slots,
             embed_limit,
             lost,
+            commands: commands.clone(),
         };
         let places = Arc::new(Semaphore::new((slots + params.queue) as usize));
         Ok(Self {

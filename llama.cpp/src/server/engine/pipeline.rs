@@ -9,14 +9,16 @@ use std::time::{Duration, Instant};
 
 use crate::llama::{Batch, Context, Decoded, Error, Rows, SequenceId, Target};
 use crate::rpc::client::{Post, Split};
+use crate::rpc::wire::Step;
 
 /// Computes steps in order; `T` is what the caller wants back with a step's results.
 #[derive(Debug)]
 pub struct Pipeline<T> {
     context: Context,
     split: Option<Arc<Split>>,
-    depth: usize,
     in_flight: VecDeque<Flight<T>>,
+    /// Steps so far, where no split counts them.
+    steps: u64,
 }
 
 /// A step on its way.
@@ -65,8 +67,8 @@ impl<T> Pipeline<T> {
         Self {
             context,
             split: None,
-            depth: 1,
             in_flight: VecDeque::new(),
+            steps: 0,
         }
     }
 
@@ -76,11 +78,6 @@ impl<T> Pipeline<T> {
             split: Some(split),
             ..Self::new(context)
         }
-    }
-
-    /// Up to so many steps may be in flight.
-    pub fn set_depth(&mut self, depth: usize) {
-        self.depth = depth.max(1);
     }
 
     /// The devices' side, if the model is split.
@@ -93,6 +90,40 @@ impl<T> Pipeline<T> {
         self.in_flight.iter().map(|flight| &flight.step)
     }
 
+    /// The same, to take note of what became of them.
+    pub fn in_flight_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.in_flight.iter_mut().map(|flight| &mut flight.step)
+    }
+
+    /// Forgets steps of which nobody wants the results. Devices that have not begun with them never will.
+    /// What they would have written into the cache is not there.
+    pub fn cancel(&mut self, is_void: impl Fn(&T) -> bool) {
+        let Some(split) = &self.split else { return };
+        let numbers = self.in_flight.iter().filter(|flight| is_void(&flight.step));
+        let mut range: Option<(u64, u64)> = None;
+        for number in numbers.map(|flight| flight.number) {
+            range = match range {
+                Some((first, last)) if last + 1 == number => Some((first, number)),
+                Some((first, last)) => {
+                    split.cancel(Step(first), Step(last));
+                    Some((number, number))
+                }
+                None => Some((number, number)),
+            };
+        }
+        if let Some((first, last)) = range {
+            split.cancel(Step(first), Step(last));
+            self.in_flight.retain(|flight| !is_void(&flight.step));
+        }
+    }
+
+    /// Whether taking the oldest step may take time, and something else can be done meanwhile: only
+    /// devices that queue compute by themselves.
+    pub fn must_wait(&self) -> bool {
+        let answer = self.in_flight.front().and_then(|flight| flight.answer.as_ref());
+        answer.is_some_and(|(_, posts)| !posts.iter().all(Post::is_ready))
+    }
+
     /// The context: its cache, and the logits of the step that was taken last.
     pub fn context(&mut self) -> &mut Context {
         &mut self.context
@@ -100,7 +131,7 @@ impl<T> Pipeline<T> {
 
     /// Whether a step can be submitted before one is taken.
     pub fn has_room(&self) -> bool {
-        self.in_flight.len() < self.depth
+        self.split.is_some() || self.in_flight.is_empty()
     }
 
     /// Whether no step is in flight.
@@ -117,11 +148,14 @@ impl<T> Pipeline<T> {
             answer,
         } = match &self.split {
             Some(split) => queue(split, &mut self.context, batch),
-            None => Queued {
-                number: 0,
-                decoded: self.context.decode(batch),
-                answer: None,
-            },
+            None => {
+                self.steps += 1;
+                Queued {
+                    number: self.steps,
+                    decoded: self.context.decode(batch),
+                    answer: None,
+                }
+            }
         };
         match decoded {
             Ok(Decoded::Done) => {

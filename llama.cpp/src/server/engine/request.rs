@@ -217,7 +217,12 @@ impl Running {
     }
 
     /// Ends the answer.
-    pub fn finish(mut self, reason: FinishReason, completion_tokens: usize) -> Timings {
+    pub fn finish(
+        mut self,
+        reason: FinishReason,
+        completion_tokens: usize,
+        speculated: Speculated,
+    ) -> Timings {
         if !matches!(reason, FinishReason::StopText(_)) {
             let rest = self.assembler.finish();
             self.send(rest);
@@ -233,7 +238,7 @@ impl Running {
             completion_tokens: u32::try_from(completion_tokens).unwrap_or(u32::MAX),
             prompt_logprobs: std::mem::take(&mut self.prompt_logprobs),
             timings,
-            speculated: Speculated::default(),
+            speculated,
         }));
         timings
     }

@@ -1,9 +1,11 @@
 //! The loop that drives llama.cpp: the one owner of context, slots and queue.
 
+mod guessing;
 mod keeping;
+mod step;
 
 use std::collections::VecDeque;
-use std::sync::mpsc::{Receiver, TryRecvError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -17,10 +19,13 @@ use super::placement::{CacheKind, SlotView, place};
 use super::policy::{Share, StepCosts, compose};
 use super::request::{Progress, Request, Running};
 use super::saved::SlotFiles;
-use super::slot::{Sequence, SlotId, Want};
+use super::slot::{Sequence, Settled, SlotId, Want};
+use super::speculation::Guesses;
 use super::state::EngineState;
 use super::task::{Embed, Failure, FinishReason};
 use crate::llama::{Batch, Error, Token};
+pub use guessing::Speculating;
+pub use step::{Part, Step};
 
 /// Rows of logits that a step can have beyond one for each slot: prompts whose own log
 /// probabilities are wanted are computed in pieces of this many tokens.
@@ -33,6 +38,8 @@ pub struct Limits {
     pub context: usize,
     /// Most tokens of a step.
     pub batch: usize,
+    /// Most rows of logits of a step.
+    pub rows: usize,
     /// What the model's cache can do.
     pub cache: CacheKind,
 }
@@ -41,6 +48,8 @@ pub struct Limits {
 struct Slot {
     sequence: Sequence,
     running: Option<Running>,
+    /// What is guessed of its answer.
+    guesses: Option<Guesses>,
     /// Had to give its cells to older requests and waits until there is room again.
     parked: bool,
     /// When its request began, or its last one ended, on the loop's clock.
@@ -57,26 +66,6 @@ impl Slot {
     }
 }
 
-/// The part of a step that belongs to a slot.
-#[derive(Debug)]
-struct Part {
-    slot: SlotId,
-    /// The slot's, when the step was made.
-    epoch: u64,
-    tokens: usize,
-    /// Row of its last token, if the answer's next token is chosen from it.
-    choose: Option<usize>,
-    /// Rows that say how likely a token of the prompt was, with that token.
-    prompt: Vec<(usize, Token)>,
-}
-
-#[derive(Debug)]
-pub struct Step {
-    parts: Vec<Part>,
-    answers: usize,
-    prefill: usize,
-}
-
 /// See the module.
 pub struct Runner {
     pipeline: Option<Pipeline<Step>>,
@@ -87,8 +76,13 @@ pub struct Runner {
     ready_embedder: Option<Embedder>,
     limits: Limits,
     costs: StepCosts,
-    /// Where the model is split.
-    flow: Option<Flow>,
+    /// What steps take, by stage: one node is a stage.
+    flow: Flow,
+    speculating: Speculating,
+    /// Nothing can be done before a command comes.
+    blocked: bool,
+    /// Nobody can ask for more.
+    ending: bool,
     begun: Instant,
     batch: Batch,
     clock: u64,
@@ -109,10 +103,14 @@ impl Runner {
         published: watch::Sender<EngineState>,
         files: Option<SlotFiles>,
         lost: Arc<OnceLock<String>>,
+        speculating: Speculating,
     ) -> Self {
         let split = pipeline.as_ref().and_then(Pipeline::split);
         Self {
-            flow: split.map(|split| Flow::new(split.queues())),
+            flow: Flow::new(split.map_or(1, |split| split.queues())),
+            speculating,
+            blocked: false,
+            ending: false,
             begun: Instant::now(),
             pipeline,
             slots: (0..slots).map(|_| Slot::default()).collect(),
@@ -151,17 +149,22 @@ impl Runner {
             commands.try_iter().for_each(|command| self.accept(command));
             return false;
         }
-        if self.is_idle() {
-            match commands.recv() {
+        let blocked = std::mem::take(&mut self.blocked);
+        if self.is_idle() && self.ending {
+            return false;
+        }
+        if self.is_idle() || blocked {
+            match self.speculating.wait(commands) {
                 Ok(command) => self.accept(command),
-                Err(_) => return false,
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return false,
             }
         }
         loop {
             match commands.try_recv() {
                 Ok(command) => self.accept(command),
                 Err(TryRecvError::Empty) => return true,
-                Err(TryRecvError::Disconnected) => return !self.is_idle(),
+                Err(TryRecvError::Disconnected) => return false,
             }
         }
     }
@@ -186,6 +189,10 @@ impl Runner {
                 let _ = saved.send(());
             }
             Command::Lost(cause) => self.lose(cause),
+            Command::Draft(draft) => self.accept_draft(draft),
+            // What came is seen when the loop goes on.
+            Command::Answered => {}
+            Command::End => self.ending = true,
         }
     }
 
@@ -209,6 +216,9 @@ impl Runner {
                 self.release(index);
             }
         }
+        if gone > 0 {
+            self.cancel_void();
+        }
         self.state.cancelled_total += gone as u64;
     }
 
@@ -219,8 +229,13 @@ impl Runner {
         slot.since = self.clock;
         slot.parked = false;
         slot.epoch += 1;
-        slot.sequence.end();
-        slot.running.take()
+        let cut = slot.sequence.end();
+        let running = slot.running.take();
+        if let Some(cut) = cut {
+            self.cut(index, cut);
+        }
+        self.rest_drafter(index);
+        running
     }
 
     /// Tokens of all requests that have a slot and their cells.
@@ -307,12 +322,15 @@ impl Runner {
         }
         self.clock += 1;
         let prompt = std::mem::take(&mut request.task.prompt);
+        let prediction = std::mem::take(&mut request.task.prediction);
         self.state.prompt_tokens_total += prompt.len() as u64;
         self.state.cached_tokens_total += placement.reused as u64;
         let slot = &mut self.slots[placement.slot.0 as usize];
         slot.since = self.clock;
         slot.running = Some(request.start(prompt.len(), placement.reused));
+        slot.guesses = self.speculating.begin(prediction, prompt.len());
         slot.sequence.begin(prompt, placement.reused);
+        self.prepare_draft(placement.slot.0 as usize);
         true
     }
 
@@ -336,16 +354,29 @@ impl Runner {
         let _ = embed.reply.send(result);
     }
 
-    /// Submits a step if there is one to submit, and takes one if no more fit into the pipeline.
+    fn is_split(&self) -> bool {
+        self.pipeline
+            .as_ref()
+            .is_some_and(|pipeline| pipeline.split().is_some())
+    }
+
+    /// Submits a step if there is one to submit; takes the oldest one where that takes no time, or nothing
+    /// else can be done meanwhile.
     fn step(&mut self) {
         let has_room = self.pipeline.as_ref().is_some_and(Pipeline::has_room);
         let submitted = has_room && self.submit();
-        let must_take = self
-            .pipeline
-            .as_ref()
-            .is_some_and(|pipeline| !submitted || !pipeline.has_room());
-        if must_take && let Some(finished) = self.pipeline.as_mut().and_then(Pipeline::take) {
+        let Some(pipeline) = &mut self.pipeline else {
+            return;
+        };
+        if submitted && pipeline.has_room() {
+            return;
+        }
+        if pipeline.must_wait() {
+            self.blocked = true;
+        } else if let Some(finished) = pipeline.take() {
             self.apply(finished);
+        } else {
+            self.blocked = self.speculating.waits_until.is_some();
         }
     }
 
@@ -376,10 +407,34 @@ impl Runner {
     }
 
     /// What goes into the next step.
-    fn compose(&mut self) -> Vec<Share> {
+    fn compose(&mut self, guess: bool) -> Vec<Share> {
         let wants = self.wants();
-        let (Some(flow), Some(pipeline)) = (&self.flow, &mut self.pipeline) else {
-            return compose(&wants, self.limits.batch, wants.len(), &self.costs);
+        if !self.is_split() {
+            let shares = compose(&wants, self.limits.batch, wants.len(), &self.costs);
+            return if guess {
+                self.add_guesses(shares, 1)
+            } else {
+                shares
+            };
+        }
+        let answers = self.slots.iter().filter(|slot| slot.is_answering()).count();
+        let groups = self.flow.groups(answers);
+        let shares = self.compose_certain(&wants, answers, groups);
+        if !guess {
+            return shares;
+        }
+        let waiting = !shares.is_empty();
+        let shares = self.add_guesses(shares, groups);
+        if waiting {
+            return shares;
+        }
+        self.guess_windows(groups)
+    }
+
+    /// What goes into the next step of a split, guesses aside.
+    fn compose_certain(&mut self, wants: &[(SlotId, Want)], answers: usize, groups: usize) -> Vec<Share> {
+        let Some(pipeline) = &self.pipeline else {
+            return Vec::new();
         };
         let answers_wait = wants.iter().any(|(_, want)| *want == Want::Decode);
         let answers_on_their_way = pipeline.in_flight().any(|step| step.answers > 0);
@@ -387,26 +442,33 @@ impl Runner {
             // Prefill goes beside answers, or they would wait for it.
             return Vec::new();
         }
-        let answers = self.slots.iter().filter(|slot| slot.is_answering()).count();
-        let groups = flow.groups(answers);
         let pending = |want: &Want| match want {
             Want::Prefill(pending) => *pending,
             _ => 0,
         };
         let longest = wants.iter().map(|(_, want)| pending(want)).max().unwrap_or(0);
-        let piece = flow.piece(longest).min(self.limits.batch).max(self.slots.len());
-        let depth = if longest > 0 { flow.depth(piece) } else { 1 };
-        pipeline.set_depth(depth.max(groups));
-        compose(&wants, piece, answers.div_ceil(groups), &self.costs)
+        let piece = self
+            .flow
+            .piece(longest)
+            .min(self.limits.batch)
+            .max(self.slots.len());
+        let depth = if longest > 0 { self.flow.depth(piece) } else { 1 };
+        if pipeline.in_flight().filter(|step| step.is_certain()).count() >= depth.max(groups) {
+            return Vec::new();
+        }
+        compose(wants, piece, answers.div_ceil(groups), &self.costs)
     }
 
     /// Takes note of what was computed when.
     fn measure(&mut self, finished: &Finished<Step>) {
+        let flow = &mut self.flow;
         let split = self.pipeline.as_ref().and_then(Pipeline::split);
-        let (Some(flow), Some(split)) = (&mut self.flow, split) else {
-            return;
-        };
+        if split.is_none() {
+            let stage = Stage { node: 0, queue: 0 };
+            flow.computed(stage, finished.number, finished.time);
+        }
         flow.returned(finished.number, finished.time);
+        let Some(split) = split else { return };
         // What `just trace-split` makes a picture of.
         let moment = |at: Instant| at.saturating_duration_since(self.begun).as_micros() as u64;
         tracing::trace!(
@@ -435,8 +497,9 @@ impl Runner {
     }
 
     fn submit(&mut self) -> bool {
+        let mut guess = true;
         loop {
-            let shares = self.compose();
+            let shares = self.compose(guess);
             if shares.is_empty() {
                 return false;
             }
@@ -447,14 +510,23 @@ impl Runner {
             };
             match pipeline.submit(&mut self.batch, step) {
                 Submitted::InFlight(number) => {
-                    if let Some(flow) = &mut self.flow {
-                        flow.sent(number, tokens);
-                    }
+                    self.speculating.waits_until = None;
+                    self.flow.sent(number, tokens);
+                    self.note_windows();
                     return true;
                 }
                 Submitted::NoRoom(step) => {
                     for part in &step.parts {
-                        self.slots[part.slot.0 as usize].sequence.take_back(part.tokens);
+                        let slot = &mut self.slots[part.slot.0 as usize];
+                        slot.sequence.take_back(part.tokens);
+                        if let Some(guesses) = &mut slot.guesses {
+                            guesses.take_back(part.guesses);
+                            slot.sequence.drop_guesses_from(slot.sequence.guesses_sent());
+                        }
+                    }
+                    // Guesses are the first to go, then the cells of others.
+                    if std::mem::take(&mut guess) && step.parts.iter().any(|part| part.guesses > 0) {
+                        continue;
                     }
                     if !self.make_room() {
                         self.fail_step(
@@ -475,35 +547,46 @@ impl Runner {
     /// Writes a step into the batch.
     fn fill(&mut self, shares: &[Share]) -> Step {
         self.batch.clear();
-        let mut step = Step {
-            parts: Vec::with_capacity(shares.len()),
-            answers: 0,
-            prefill: 0,
-        };
+        let mut step = Step::default();
         for share in shares {
             let slot = &mut self.slots[share.slot.0 as usize];
-            let answers = slot.sequence.want() == Want::Decode;
+            let answers = !matches!(slot.sequence.want(), Want::Prefill(_));
             let all_rows = slot.running.as_ref().is_some_and(Running::wants_prompt_logprobs)
                 && slot.sequence.generated() == 0;
             let length = slot.sequence.len();
+            let sent = slot.sequence.guesses_sent();
+            let tokens: Vec<(usize, Token)> = slot.sequence.submit(share.tokens).collect();
             let mut part = Part {
                 slot: share.slot,
                 epoch: slot.epoch,
+                position: tokens.first().map_or(length, |(position, _)| *position),
                 tokens: share.tokens,
-                choose: None,
+                guesses: slot.sequence.guesses_sent() - sent,
+                rows: 0..0,
                 prompt: Vec::new(),
+                void: false,
             };
+            if let Some(guesses) = &mut slot.guesses {
+                guesses.sent(part.guesses);
+            }
             let mut previous_row = None;
-            let tokens: Vec<(usize, Token)> = slot.sequence.submit(share.tokens).collect();
             for (position, token) in tokens {
                 let row = self.batch.len();
                 if let Some(previous) = previous_row.replace(row).filter(|_| all_rows) {
                     part.prompt.push((previous, token));
                 }
-                let last = position + 1 == length;
+                // From the last token that is certain on, each row says what comes next.
+                let chooses = position + 1 >= length;
                 self.batch
-                    .push(token, position as u32, share.slot.0 as i32, last || all_rows);
-                part.choose = last.then_some(row);
+                    .push(token, position as u32, share.slot.0 as i32, chooses || all_rows);
+                if chooses {
+                    let first = if part.rows.is_empty() {
+                        row
+                    } else {
+                        part.rows.start
+                    };
+                    part.rows = first..row + 1;
+                }
             }
             if all_rows && let (Some(row), Some(next)) = (previous_row, slot.sequence.next_pending()) {
                 part.prompt.push((row, next));
@@ -541,6 +624,9 @@ impl Runner {
                 tracing::debug!(slot = youngest, "the context is full: the youngest request waits");
                 let slot = &mut self.slots[youngest];
                 slot.sequence.lose_cache();
+                if let Some(guesses) = &mut slot.guesses {
+                    guesses.lose_cache();
+                }
                 slot.parked = true;
                 slot.epoch += 1;
                 if let Some(running) = slot.running.as_mut().filter(|_| slot.sequence.generated() == 0) {
@@ -570,19 +656,17 @@ impl Runner {
             self.fail_step(&step, &error);
             return;
         }
-        for part in step.parts {
+        for part in step.parts.iter().filter(|part| !part.void) {
             let index = part.slot.0 as usize;
             if self.slots[index].epoch == part.epoch {
-                self.apply_part(index, &part);
+                self.apply_part(index, part);
             }
         }
+        self.cancel_void();
     }
 
     fn apply_part(&mut self, index: usize, part: &Part) {
-        let Slot {
-            sequence, running, ..
-        } = &mut self.slots[index];
-        let (Some(pipeline), Some(running)) = (&mut self.pipeline, running) else {
+        let (Some(pipeline), Some(running)) = (&mut self.pipeline, &mut self.slots[index].running) else {
             return;
         };
         let context = pipeline.context();
@@ -590,24 +674,66 @@ impl Runner {
             .prompt
             .iter()
             .try_for_each(|(row, token)| running.note_prompt(context, *row, *token));
-        let generated = sequence.generated();
-        let progress = match (noted, part.choose) {
-            (Err(error), _) => Err(error),
-            (Ok(()), None) => return,
-            (Ok(()), Some(_)) if generated >= running.max_tokens() => {
-                Ok(Progress::Ended(FinishReason::Length))
+        if let Err(error) = noted {
+            return self.fail_slot(index, &error);
+        }
+        for row in part.rows.clone() {
+            if !self.choose(index, row) {
+                return;
             }
-            (Ok(()), Some(row)) => running.advance(context, row),
+        }
+    }
+
+    /// Chooses the next token of slot `index` from a row. `false` if the rows after it are worth nothing.
+    fn choose(&mut self, index: usize, row: usize) -> bool {
+        let slot = &mut self.slots[index];
+        let (Some(pipeline), Some(running)) = (&mut self.pipeline, &mut slot.running) else {
+            return false;
+        };
+        let progress = if slot.sequence.generated() >= running.max_tokens() {
+            Ok(Progress::Ended(FinishReason::Length))
+        } else {
+            running.advance(pipeline.context(), row)
         };
         match progress {
             Ok(Progress::Token(token)) => {
-                sequence.append(token);
-                if sequence.generated() >= running.max_tokens() || sequence.len() >= self.limits.context {
+                let settled = match &mut slot.guesses {
+                    Some(guesses) => {
+                        guesses.settle(&mut slot.sequence, token, &mut self.speculating.acceptance)
+                    }
+                    None => slot.sequence.settle(token),
+                };
+                let full = slot.sequence.generated() >= running.max_tokens()
+                    || slot.sequence.len() >= self.limits.context;
+                if let Settled::Wrong { cut: Some(cut) } = settled {
+                    self.cut(index, cut);
+                }
+                if full {
                     self.finish(index, FinishReason::Length);
                 }
+                !full && settled == Settled::Right
             }
-            Ok(Progress::Ended(reason)) => self.finish(index, reason),
-            Err(error) => self.fail_slot(index, &error),
+            Ok(Progress::Ended(reason)) => {
+                self.finish(index, reason);
+                false
+            }
+            Err(error) => {
+                self.fail_slot(index, &error);
+                false
+            }
+        }
+    }
+
+    /// Cuts the cache of slot `index` to so many tokens. What is in flight behind them is worth nothing.
+    fn cut(&mut self, index: usize, length: usize) {
+        self.void_from(index, length);
+        let Some(pipeline) = &mut self.pipeline else {
+            return;
+        };
+        if !pipeline.context().truncate(index as i32, length as u32) {
+            // Not all caches can be cut everywhere: what is lost is computed again.
+            pipeline.context().truncate(index as i32, 0);
+            self.slots[index].sequence.lose_cache();
         }
     }
 
@@ -615,8 +741,10 @@ impl Runner {
         let sequence = &self.slots[index].sequence;
         let (generated, length) = (sequence.generated(), sequence.len());
         self.state.completion_tokens_total += generated as u64;
+        let speculated = self.end_guesses(index);
+        self.state.guesses_total += speculated.guesses;
         if let Some(running) = self.release(index) {
-            let timings = running.finish(reason, generated);
+            let timings = running.finish(reason, generated, speculated);
             let milliseconds = |time: Duration| time.as_secs_f64() * 1e3;
             // How much and how long, never what.
             tracing::debug!(
@@ -670,6 +798,7 @@ impl Runner {
     fn publish(&mut self) {
         self.state.busy_slots = self.slots.iter().filter(|slot| slot.running.is_some()).count() as u32;
         self.state.waiting = self.queue.len() as u32;
+        self.state.windows_in_flight = self.windows_in_flight();
         self.state.tokens_cached = self
             .slots
             .iter()

@@ -1,0 +1,410 @@
+//! What leaves with guesses, and when.
+
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::time::{Duration, Instant};
+
+use super::Runner;
+use crate::llama::Error;
+use crate::server::engine::flow::RingOf;
+use crate::server::engine::pipeline::Pipeline;
+use crate::server::engine::placement::CacheKind;
+use crate::server::engine::policy::Share;
+use crate::server::engine::slot::{SlotId, Want};
+use crate::server::engine::speculation::acceptance::Acceptance;
+use crate::server::engine::speculation::drafter::{Draft, Drafter, DrafterParams};
+use crate::server::engine::speculation::policy::{Claims, Decision, Fixed, Policy, Stream};
+use crate::server::engine::speculation::{Guesses, Sources};
+use crate::server::engine::task::Speculated;
+use crate::server::engine::{Command, SpeculationParams};
+use crate::server::options::SpeculationMode;
+
+/// Steps in flight at most, those of guesses alone included: each holds its rows of logits.
+const MOST_STEPS: usize = 48;
+/// A draft that is awaited may take so many times as long as expected,
+const PATIENCE: f64 = 4.0;
+/// and so long at any rate.
+const LEAST_PATIENCE: Duration = Duration::from_millis(2);
+
+/// What guessing needs besides the slots.
+#[derive(Debug)]
+pub struct Speculating {
+    /// What leaves when.
+    pub policy: Policy,
+    /// The draft model, if there is one.
+    pub drafter: Option<Drafter>,
+    /// Whether text that was there before is copied.
+    pub copies: bool,
+    /// Most windows of a slot in flight.
+    pub most_windows: usize,
+    /// What all requests taught.
+    pub acceptance: Acceptance,
+    /// Until when a draft is waited for before something leaves.
+    pub waits_until: Option<Instant>,
+}
+
+impl Speculating {
+    /// As `params` say, for a cache of this kind.
+    ///
+    /// # Errors
+    /// Where the draft model's context cannot be made.
+    pub fn start(
+        params: SpeculationParams,
+        cache: CacheKind,
+        commands: Sender<Command>,
+    ) -> Result<Self, Error> {
+        let (copies, drafts) = match params.mode {
+            SpeculationMode::Off => (false, false),
+            SpeculationMode::Auto => (true, true),
+            SpeculationMode::Draft => (false, true),
+            SpeculationMode::NGram => (true, false),
+        };
+        let drafter = params.model.filter(|_| drafts).map(|(model, context)| {
+            let params = DrafterParams {
+                model,
+                context,
+                least_probability: params.min_p,
+            };
+            // A loop that is gone needs no drafts.
+            Drafter::start(params, move |draft| drop(commands.send(Command::Draft(draft))))
+        });
+        let most_window = params.most_window.max(1) as usize;
+        Ok(Self {
+            policy: Policy {
+                most_window,
+                fixed: params.windows.map(|windows| Fixed {
+                    window: most_window,
+                    windows: windows.max(1) as usize,
+                }),
+            },
+            drafter: drafter.transpose()?,
+            copies,
+            most_windows: match cache {
+                // A recurrent state can go back by one window, and only while it is the last.
+                CacheKind::State => 1,
+                CacheKind::Cells | CacheKind::Window(_) => MOST_STEPS,
+            },
+            acceptance: Acceptance::default(),
+            waits_until: None,
+        })
+    }
+
+    /// Waits for a command, and for a draft no longer than it is worth.
+    pub fn wait(&self, commands: &Receiver<Command>) -> Result<Command, RecvTimeoutError> {
+        match self.waits_until {
+            Some(until) => commands.recv_timeout(until.saturating_duration_since(Instant::now())),
+            None => commands.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        }
+    }
+
+    /// Whether anything guesses.
+    pub fn is_on(&self) -> bool {
+        self.copies || self.drafter.is_some()
+    }
+
+    /// What a new request's guesses begin with.
+    pub fn begin(&self, prediction: Vec<crate::llama::Token>, prompt: usize) -> Option<Guesses> {
+        self.is_on()
+            .then(|| Guesses::new(self.acceptance.new_request(), prediction, prompt, self.copies))
+    }
+}
+
+impl Runner {
+    /// Takes in what the draft model says.
+    pub(super) fn accept_draft(&mut self, draft: Draft) {
+        match draft {
+            Draft::Token(guess) => {
+                let slot = self.slots.get_mut(guess.slot.0 as usize);
+                if let Some(slot) = slot.filter(|slot| !slot.parked)
+                    && let Some(guesses) = &mut slot.guesses
+                {
+                    guesses.drafted(&mut slot.sequence, &guess);
+                }
+            }
+            Draft::End { slot, revision } => {
+                let slot = self.slots.get_mut(slot.0 as usize);
+                if let Some(guesses) = slot.and_then(|slot| slot.guesses.as_mut()) {
+                    guesses.ended(revision);
+                }
+            }
+            Draft::Failed(cause) => {
+                tracing::warn!(cause, "the draft model failed: answers go on without it");
+                self.speculating.drafter = None;
+            }
+        }
+    }
+
+    /// Has the draft model read a prompt while the nodes do. On one node they would be in each other's way.
+    pub(super) fn prepare_draft(&mut self, index: usize) {
+        if !self.is_split() {
+            return;
+        }
+        let slot = &mut self.slots[index];
+        if let Some(guesses) = &mut slot.guesses {
+            let sources = Sources {
+                lookup: false,
+                drafter: self.speculating.drafter.as_ref(),
+            };
+            guesses.extend(SlotId(index as u32), &mut slot.sequence, sources, 0, 1);
+        }
+    }
+
+    /// Nothing more is drafted for slot `index`.
+    pub(super) fn rest_drafter(&mut self, index: usize) {
+        if self.slots[index].guesses.take().is_some()
+            && let Some(drafter) = &self.speculating.drafter
+        {
+            drafter.until(SlotId(index as u32), 0);
+        }
+    }
+
+    /// What became of the guesses of a request that ends.
+    pub(super) fn end_guesses(&mut self, index: usize) -> Speculated {
+        let Some(mut guesses) = self.slots[index].guesses.take() else {
+            return Speculated::default();
+        };
+        guesses.waste();
+        if let Some(drafter) = &self.speculating.drafter {
+            drafter.until(SlotId(index as u32), 0);
+        }
+        guesses.counts()
+    }
+
+    /// Takes note of how many windows of guesses are on their way, now that a step left.
+    pub(super) fn note_windows(&mut self) {
+        let Some(pipeline) = &self.pipeline else { return };
+        let Some(last) = pipeline.in_flight().last() else {
+            return;
+        };
+        for part in last.parts.iter().filter(|part| part.guesses > 0) {
+            let steps = pipeline
+                .in_flight()
+                .filter(|step| step.has(part.slot, part.epoch));
+            if let Some(guesses) = &mut self.slots[part.slot.0 as usize].guesses {
+                guesses.left(steps.count());
+            }
+        }
+    }
+
+    /// Windows of guesses on their way.
+    pub(super) fn windows_in_flight(&self) -> u32 {
+        let steps = self.pipeline.iter().flat_map(Pipeline::in_flight);
+        let parts = steps.flat_map(|step| &step.parts);
+        parts.filter(|part| part.guesses > 0 && !part.void).count() as u32
+    }
+
+    /// Who else wants the devices, with answers in so many steps.
+    fn claims(&self, groups: usize, beside: usize, prefill_waits: bool) -> Claims {
+        Claims {
+            streams: self.slots.iter().filter(|slot| slot.is_answering()).count(),
+            groups,
+            steps_in_flight: self
+                .pipeline
+                .as_ref()
+                .map_or(0, |pipeline| pipeline.in_flight().count()),
+            beside,
+            prefill_waits,
+        }
+    }
+
+    /// Guesses that slot `index` may have: what the answer and the context have room for. The row of the last
+    /// one gives a token, too.
+    fn guess_room(&self, index: usize) -> usize {
+        let slot = &self.slots[index];
+        let Some(running) = &slot.running else { return 0 };
+        let answer = running.max_tokens().saturating_sub(slot.sequence.generated());
+        let context = self.limits.context.saturating_sub(slot.sequence.len());
+        answer.min(context).saturating_sub(1)
+    }
+
+    /// Has sources guess for slot `index`.
+    fn extend(&mut self, index: usize, claims: &Claims) {
+        let room = self.guess_room(index);
+        // On one node model and draft share a device: they take turns.
+        let idle = self.is_split() || self.pipeline.as_ref().is_none_or(Pipeline::is_empty);
+        let Self {
+            slots,
+            speculating,
+            flow,
+            ..
+        } = self;
+        let slot = &mut slots[index];
+        let Some(guesses) = &mut slot.guesses else { return };
+        let ring = RingOf {
+            flow,
+            most_windows: speculating.most_windows,
+        };
+        let drafts = match &speculating.drafter {
+            Some(_) if idle => {
+                let (offer, unobserved) = guesses.model();
+                speculating.policy.ahead(&ring, claims, &offer, unobserved)
+            }
+            _ => 0,
+        };
+        let copies = speculating.policy.ahead(&ring, claims, &guesses.copying(), 0);
+        let sources = Sources {
+            lookup: speculating.copies,
+            drafter: speculating.drafter.as_ref(),
+        };
+        guesses.extend(
+            SlotId(index as u32),
+            &mut slot.sequence,
+            sources,
+            copies.min(room),
+            drafts.min(room),
+        );
+    }
+
+    /// What slot `index` sends now: so many guesses.
+    fn decide(&self, index: usize, claims: &Claims, certain: bool) -> Decision {
+        let slot = &self.slots[index];
+        let Some(guesses) = &slot.guesses else {
+            return if certain {
+                Decision::Send(0)
+            } else {
+                Decision::Hold
+            };
+        };
+        let room = self
+            .guess_room(index)
+            .saturating_sub(slot.sequence.guesses_sent());
+        let mut unsent = guesses.unsent();
+        unsent.truncate(room);
+        let full = unsent.len() == room;
+        let in_flight = |pipeline: &Pipeline<super::Step>| {
+            let steps = pipeline.in_flight();
+            steps
+                .filter(|step| step.has(SlotId(index as u32), slot.epoch))
+                .count()
+        };
+        let stream = Stream {
+            certain,
+            guesses: &unsent,
+            reach: guesses.reach(),
+            windows_in_flight: self.pipeline.as_ref().map_or(0, in_flight),
+            expected: guesses.expected(),
+            next_guess_seconds: guesses.next_guess(&slot.sequence).filter(|_| !full),
+        };
+        let ring = RingOf {
+            flow: &self.flow,
+            most_windows: self.speculating.most_windows,
+        };
+        self.speculating.policy.decide(&ring, claims, &stream)
+    }
+
+    /// Adds guesses to the certain tokens of `shares`. One whose draft is worth waiting for is left out.
+    pub(super) fn add_guesses(&mut self, shares: Vec<Share>, groups: usize) -> Vec<Share> {
+        if !self.speculating.is_on() {
+            return shares;
+        }
+        let prefill = shares.iter().any(|share| self.is_prefill(share));
+        let mut free = self.free_rows(&shares);
+        let mut beside = shares.iter().map(|share| share.tokens).sum::<usize>();
+        let mut kept = Vec::with_capacity(shares.len());
+        for mut share in shares {
+            let index = share.slot.0 as usize;
+            if self.is_prefill(&share) {
+                kept.push(share);
+                continue;
+            }
+            let claims = self.claims(groups, beside - 1, prefill);
+            self.extend(index, &claims);
+            match self.decide(index, &claims, true) {
+                Decision::Send(guesses) => {
+                    let guesses = guesses.min(free);
+                    free -= guesses;
+                    beside += guesses;
+                    share.tokens += guesses;
+                    kept.push(share);
+                }
+                Decision::Wait if !self.waited_enough(index) => beside -= 1,
+                Decision::Wait | Decision::Hold => kept.push(share),
+            }
+        }
+        kept
+    }
+
+    /// Windows of guesses alone, behind those that are in flight.
+    pub(super) fn guess_windows(&mut self, groups: usize) -> Vec<Share> {
+        let mut shares = Vec::new();
+        let in_flight = self
+            .pipeline
+            .as_ref()
+            .map_or(0, |pipeline| pipeline.in_flight().count());
+        if !self.speculating.is_on() || !self.is_split() || in_flight >= MOST_STEPS {
+            return shares;
+        }
+        let answering: Vec<usize> = (0..self.slots.len())
+            .filter(|index| self.slots[*index].is_answering())
+            .collect();
+        let together = answering.len().div_ceil(groups.max(1));
+        let mut free = self.free_rows(&shares);
+        let mut beside = 0;
+        for index in answering {
+            if self.slots[index].sequence.want() != Want::Nothing || shares.len() >= together {
+                continue;
+            }
+            let claims = self.claims(groups, beside, false);
+            self.extend(index, &claims);
+            if let Decision::Send(guesses) = self.decide(index, &claims, false) {
+                let tokens = guesses.min(free);
+                if tokens > 0 {
+                    free -= tokens;
+                    beside += tokens;
+                    let slot = SlotId(index as u32);
+                    shares.push(Share { slot, tokens });
+                }
+            }
+        }
+        shares
+    }
+
+    fn is_prefill(&self, share: &Share) -> bool {
+        matches!(
+            self.slots[share.slot.0 as usize].sequence.want(),
+            Want::Prefill(_)
+        )
+    }
+
+    /// Tokens and rows that a step with these shares has left.
+    fn free_rows(&self, shares: &[Share]) -> usize {
+        let tokens: usize = shares.iter().map(|share| share.tokens).sum();
+        let answers = shares.iter().filter(|share| !self.is_prefill(share)).count();
+        let prompts = shares.len() - answers;
+        // A prompt's piece may want a row for each token.
+        let rows = answers + prompts * super::PROMPT_ROWS as usize;
+        let rows = self.limits.rows.saturating_sub(rows);
+        rows.min(self.limits.batch.saturating_sub(tokens))
+    }
+
+    /// Whether the draft for slot `index` was waited for long enough. Begins to wait if nobody did.
+    fn waited_enough(&mut self, index: usize) -> bool {
+        let window = self.speculating.policy.most_window as f64;
+        let guesses = &mut self.slots[index].guesses;
+        let expected = guesses.as_ref().map_or(0.0, Guesses::draft_seconds) * window;
+        let patience = LEAST_PATIENCE.max(Duration::from_secs_f64(PATIENCE * expected));
+        let now = Instant::now();
+        let until = *self.speculating.waits_until.get_or_insert(now + patience);
+        let enough = now >= until;
+        if let Some(guesses) = guesses.as_mut().filter(|_| enough) {
+            guesses.is_late();
+        }
+        enough
+    }
+
+    /// Steps whose parts are all worthless need not be computed.
+    pub(super) fn cancel_void(&mut self) {
+        if let Some(pipeline) = &mut self.pipeline {
+            pipeline.cancel(super::Step::is_void);
+        }
+    }
+
+    /// What slot `index` has in flight from position `cut` on is worthless.
+    pub(super) fn void_from(&mut self, index: usize, cut: usize) {
+        let Some(pipeline) = &mut self.pipeline else {
+            return;
+        };
+        for step in pipeline.in_flight_mut() {
+            step.void(SlotId(index as u32), cut);
+        }
+    }
+}
