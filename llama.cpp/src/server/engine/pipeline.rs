@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::llama::{Batch, Context, Decoded, Error, Rows, SequenceId, Target};
@@ -16,6 +17,7 @@ pub struct Pipeline<T> {
     context: Context,
     split: Option<Arc<Split>>,
     depth: usize,
+    step_delay: Duration,
     in_flight: VecDeque<Flight<T>>,
 }
 
@@ -66,8 +68,14 @@ impl<T> Pipeline<T> {
             context,
             split: None,
             depth: 1,
+            step_delay: Duration::ZERO,
             in_flight: VecDeque::new(),
         }
+    }
+
+    /// Each step takes so much longer, if it is computed while it is submitted.
+    pub fn delayed(self, step_delay: Duration) -> Self {
+        Self { step_delay, ..self }
     }
 
     /// A pipeline over `context`, whose devices are those of `split`.
@@ -119,7 +127,7 @@ impl<T> Pipeline<T> {
             Some(split) => queue(split, &mut self.context, batch),
             None => Queued {
                 number: 0,
-                decoded: self.context.decode(batch),
+                decoded: self.compute(batch),
                 answer: None,
             },
         };
@@ -137,6 +145,14 @@ impl<T> Pipeline<T> {
             Ok(Decoded::NoRoom) => Submitted::NoRoom(step),
             Err(error) => Submitted::Failed(step, self.lost().unwrap_or(error)),
         }
+    }
+
+    fn compute(&mut self, batch: &mut Batch) -> Result<Decoded, Error> {
+        let decoded = self.context.decode(batch)?;
+        if decoded == Decoded::Done {
+            thread::sleep(self.step_delay);
+        }
+        Ok(decoded)
     }
 
     /// Why nothing will ever be computed again.
