@@ -46,12 +46,16 @@ bench-solo *ARGS:
 bench-split *ARGS:
     cargo bench --package mesh-llm --bench split -- "$@"
 
+# Measure what guessing ahead gains, as root: `just bench-spec [--quick] [--fixed] [--json FILE] [CASE]…`.
+bench-spec *ARGS:
+    cargo bench --package mesh-llm --bench spec -- "$@"
+
 # Make a timeline for trace viewers of a split's log, written with `-vv --log-format json`.
 trace-split LOG OUT:
     cargo run --quiet --release --package mesh-llm --example trace_split < "{{LOG}}" > "{{OUT}}"
 
 # All benches: `just bench [--quick]`.
-bench *ARGS: (bench-solo ARGS) (bench-split ARGS)
+bench *ARGS: (bench-solo ARGS) (bench-split ARGS) (bench-spec ARGS)
 
 # Fuzz a target for some seconds: `just fuzz gguf_reader 600`. Needs a nightly toolchain and cargo-fuzz.
 fuzz TARGET SECONDS="60":

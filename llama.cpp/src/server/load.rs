@@ -112,6 +112,7 @@ fn start(options: &Options, header: Header, placed: &Placed) -> Result<Loaded, R
         split: placed
             .arrangement()
             .map(|arrangement| arrangement.split().clone()),
+        step_delay: options.step_delay,
     };
     let engine = Engine::start(model.clone(), templates, engine_params)
         .map_err(|error| refused(Refusal::Memory, error.to_string()))?;

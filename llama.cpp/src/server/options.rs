@@ -6,6 +6,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 /// Declares an option with a fixed set of words: parsed, displayed and deserialised by word.
 macro_rules! words {
@@ -69,6 +70,9 @@ pub const SECRET_VARIABLE: &str = "MESH_LLM_ENGINE_SECRET";
 /// The environment variable that carries the secret of a split's workers.
 pub const RPC_SECRET_VARIABLE: &str = "MESH_LLM_RPC_SECRET";
 
+/// The environment variable with the milliseconds of `step_delay`, for benches: daemons hand it down as it is.
+pub const STEP_DELAY_VARIABLE: &str = "MESH_LLM_STEP_DELAY";
+
 /// Everything that a llama-server is told when it starts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
@@ -116,6 +120,9 @@ pub struct Options {
     pub log: LogFormat,
     /// How much is logged: 0 what a user wants to know, 1 also debugging, 2 everything.
     pub verbose: u8,
+    /// How much longer this machine's layers take for a step than they would: what a small model needs in
+    /// order to stand for a large one in benches.
+    pub step_delay: Duration,
 }
 
 impl Options {
@@ -143,6 +150,7 @@ impl Options {
             speculation: Speculation::default(),
             log: LogFormat::default(),
             verbose: 0,
+            step_delay: Duration::ZERO,
         }
     }
 }

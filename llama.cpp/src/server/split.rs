@@ -223,7 +223,8 @@ fn own_device(options: &Options) -> Result<Arc<worker::Device>, Refused> {
     let threads = options.threads.unwrap_or_else(default_threads);
     // What fits is decided before, for the host's memory as a whole.
     let device = worker::Device::new(cpu, threads, u64::MAX / 2)
-        .map_err(|error| refused(Refusal::Memory, error.to_string()))?;
+        .map_err(|error| refused(Refusal::Memory, error.to_string()))?
+        .delayed(options.step_delay);
     if options.tensor_split.is_empty() {
         device.measure();
     }

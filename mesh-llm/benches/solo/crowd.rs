@@ -55,6 +55,7 @@ fn one(
         slots: SLOTS,
         queue: CLIENTS as u32,
         more: Vec::new(),
+        variables: Vec::new(),
     })?;
     let endpoint = daemon.endpoint();
     let time = Duration::from_secs(arguments.amount(10, 60));

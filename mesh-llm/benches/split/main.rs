@@ -8,6 +8,9 @@
 
 // What it stands on is Linux's; elsewhere it still compiles, as all targets are checked there, too.
 #[cfg(target_os = "linux")]
+#[path = "../lab/mod.rs"]
+mod lab;
+#[cfg(target_os = "linux")]
 #[path = "../../tests/support/netlab/mod.rs"]
 mod netlab;
 #[cfg(target_os = "linux")]

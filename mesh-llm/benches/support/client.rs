@@ -23,15 +23,34 @@ const CHOSEN: &str = ": chosen ";
 /// What hangs is not measured: no silence in an answer is this long.
 pub const LONGEST_SILENCE: Duration = Duration::from_secs(180);
 
-/// A request: greedy, and answered with exactly so many tokens.
+/// A request for an answer that streams.
 #[derive(Debug, Clone)]
 pub struct Question {
     body: String,
     header: Option<(&'static str, &'static str)>,
+    ending: Ending,
+}
+
+/// Where an answer may end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    /// After as many tokens as were asked for.
+    AfterAll,
+    /// Anywhere.
+    Anywhere,
 }
 
 impl Question {
-    /// Asks `model` to go on after one message of the user.
+    /// Asks with this body, whose answer may end anywhere. It has to ask for a stream that tells its usage.
+    pub fn of_body(body: &serde_json::Value) -> Self {
+        Self {
+            body: body.to_string(),
+            header: None,
+            ending: Ending::Anywhere,
+        }
+    }
+
+    /// Asks `model` to go on after one message of the user: greedily, and for exactly so many tokens.
     pub fn new(model: BenchModel, message: &str, tokens: usize) -> Self {
         Self::of_chat(model, &[message], tokens)
     }
@@ -57,6 +76,7 @@ impl Question {
         Self {
             body: body.to_string(),
             header: None,
+            ending: Ending::AfterAll,
         }
     }
 
@@ -92,6 +112,7 @@ impl Question {
     pub fn answer(&self, endpoint: &Endpoint) -> anyhow::Result<Answered> {
         let mut stream = self.ask(endpoint, Some(LONGEST_SILENCE))?;
         let mut answered = Answered::new(stream.sent());
+        answered.ending = self.ending;
         while let Some(event) = stream.next()? {
             answered.add(&event)?;
         }
@@ -168,7 +189,34 @@ pub struct Answered {
     pub pieces: Vec<Piece>,
     /// The text.
     pub text: String,
+    /// When its end came.
+    pub ended: Moment,
+    /// What became of tokens that were guessed.
+    pub guesses: Guesses,
+    ending: Ending,
     usage: Option<Usage>,
+}
+
+/// Of `timings`: tokens that were guessed and sent to be verified.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(default)]
+pub struct Guesses {
+    /// All.
+    #[serde(rename = "draft_n")]
+    pub sent: usize,
+    /// Those that were right.
+    #[serde(rename = "draft_n_accepted")]
+    pub right: usize,
+    /// Windows of them on their way at once.
+    #[serde(rename = "draft_windows")]
+    pub windows: Windows,
+}
+
+/// Windows of guesses on their way at once.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+pub struct Windows {
+    /// On average.
+    pub mean: f64,
 }
 
 /// How many tokens there were.
@@ -194,6 +242,7 @@ struct Chunk {
     #[serde(default)]
     choices: Vec<Choice>,
     usage: Option<Usage>,
+    timings: Option<Guesses>,
     error: Option<serde_json::Value>,
 }
 
@@ -216,6 +265,9 @@ impl Answered {
             sent,
             pieces: Vec::new(),
             text: String::new(),
+            ended: sent,
+            guesses: Guesses::default(),
+            ending: Ending::AfterAll,
             usage: None,
         }
     }
@@ -241,9 +293,14 @@ impl Answered {
             bail!("the stream ended with an error: {error}");
         }
         self.usage = chunk.usage.or(self.usage);
+        self.guesses = chunk.timings.unwrap_or(self.guesses);
         for choice in chunk.choices {
             if let Some(reason) = choice.finish_reason {
-                ensure!(reason == "length", "the answer ended by itself ({reason})");
+                ensure!(
+                    reason == "length" || self.ending == Ending::Anywhere,
+                    "the answer ended by itself ({reason})"
+                );
+                self.ended = event.came;
             }
             let Some(content) = choice.delta.content.filter(|content| !content.is_empty()) else {
                 continue;

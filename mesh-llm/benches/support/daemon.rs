@@ -26,6 +26,9 @@ const LOG_LINES: usize = 20;
 /// How long the daemon may take to start.
 const START_WITHIN: Duration = Duration::from_secs(60);
 
+/// The name and the value of a variable of the environment.
+pub type Variable = (&'static str, String);
+
 /// How the daemon is started.
 #[derive(Debug, Clone)]
 pub struct DaemonOptions {
@@ -39,6 +42,8 @@ pub struct DaemonOptions {
     pub queue: u32,
     /// Whatever else it is told.
     pub more: Vec<OsString>,
+    /// What it finds in its environment.
+    pub variables: Vec<Variable>,
 }
 
 impl DaemonOptions {
@@ -50,6 +55,7 @@ impl DaemonOptions {
             slots,
             queue: slots,
             more: Vec::new(),
+            variables: Vec::new(),
         }
     }
 }
@@ -88,7 +94,8 @@ impl Daemon {
         command
             .0
             .args(arguments.iter().flat_map(|(flag, value)| [*flag, value]))
-            .args(&options.more);
+            .args(&options.more)
+            .envs(options.variables.iter().map(|(name, value)| (name, value)));
         Self::run(command)
     }
 

@@ -17,6 +17,8 @@ pub enum BenchModel {
     HalfBillion,
     /// The first so many layers of that, with its head.
     HalfBillionCut(u32),
+    /// Guesses for [`BenchModel::Tiny`].
+    TinyDraft,
     /// The one inside the binary. Its answers end only as it likes, unless that is forbidden.
     Tiny,
 }
@@ -28,6 +30,7 @@ impl BenchModel {
             BenchModel::HalfBillion => "0.5B",
             BenchModel::HalfBillionCut(_) => "layers of 0.5B",
             BenchModel::Tiny => "tiny",
+            BenchModel::TinyDraft => "draft of tiny",
         }
     }
 
@@ -42,7 +45,8 @@ impl BenchModel {
     /// Where it cannot be written.
     pub fn path(self) -> anyhow::Result<PathBuf> {
         match self {
-            BenchModel::Tiny => Ok(Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/mesh-tiny.gguf")),
+            BenchModel::Tiny => Ok(asset("mesh-tiny.gguf")),
+            BenchModel::TinyDraft => Ok(asset("mesh-tiny-draft.gguf")),
             BenchModel::HalfBillion => made("qwen2-0.5b", &random::qwen2_half_billion(SEED)),
             BenchModel::HalfBillionCut(layers) => {
                 let spec = Spec {
@@ -53,6 +57,11 @@ impl BenchModel {
             }
         }
     }
+}
+
+/// A file that the binary has inside.
+fn asset(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("assets").join(name)
 }
 
 /// The file of a model with random weights.

@@ -4,11 +4,13 @@ use super::flags::{cache_type, flash_attention, log_format};
 use crate::log::{self, Style};
 use clap::{ArgAction, Args, Parser};
 use llama_engine::server::options::{
-    CacheType, FlashAttention, Listen, LogFormat, Options, RPC_SECRET_VARIABLE, SECRET_VARIABLE, SlotSave,
+    CacheType, FlashAttention, Listen, LogFormat, Options, RPC_SECRET_VARIABLE, SECRET_VARIABLE,
+    STEP_DELAY_VARIABLE, SlotSave,
 };
 use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// Serves one model to a mesh-llm daemon, over a socket.
 #[derive(Debug, Parser)]
@@ -92,6 +94,11 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "N,N,…", value_delimiter = ',', requires = "rpc")]
     tensor_split: Vec<u32>,
 
+    /// Milliseconds that a step takes longer than it would, so that a small model stands for a large one in
+    /// benches
+    #[arg(long, hide = true, env = STEP_DELAY_VARIABLE, value_name = "MS", default_value_t)]
+    step_delay: u32,
+
     /// Form of the log on standard error
     #[arg(long, value_name = "FORMAT", value_parser = log_format(), default_value_t)]
     log_format: LogFormat,
@@ -140,6 +147,7 @@ impl Arguments {
             tensor_split: self.tensor_split,
             log: self.log_format,
             verbose: self.verbose,
+            step_delay: Duration::from_millis(self.step_delay.into()),
         }
     }
 }

@@ -4,11 +4,12 @@ use super::flags::log_format;
 use crate::daemon::rpc_server::{self, DEFAULT_LISTEN, Offer};
 use crate::daemon::settings::{Devices, Layer, SecretSource};
 use clap::{ArgAction, Args, Parser};
-use llama_engine::server::options::LogFormat;
+use llama_engine::server::options::{LogFormat, STEP_DELAY_VARIABLE};
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// Offers this machine's devices to a mesh-llm elsewhere, which splits a model over machines.
 #[derive(Debug, Parser)]
@@ -48,6 +49,11 @@ pub(super) struct Arguments {
     /// Threads that compute on the CPU [default: one for each core]; fewer leave the machine usable
     #[arg(long, value_name = "N")]
     threads: Option<NonZeroU32>,
+
+    /// Milliseconds that a step takes longer than it would, so that a small model stands for a large one in
+    /// benches
+    #[arg(long, hide = true, env = STEP_DELAY_VARIABLE, value_name = "MS", default_value_t)]
+    step_delay: u32,
 
     /// Form of everything on standard error [default: text]; json is one object a line, for
     /// programs
@@ -92,6 +98,7 @@ impl Arguments {
             listen: self.listen,
             max_memory: self.max_memory,
             model_dirs: self.model_dir,
+            step_delay: Duration::from_millis(self.step_delay.into()),
         };
         (layer, offer)
     }

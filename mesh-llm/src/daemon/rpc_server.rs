@@ -13,6 +13,7 @@ use llama_engine::rpc::worker::{self, ServeError, ServeOptions};
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Where hosts are expected, unless something else is said: beside the API, for this machine alone.
 pub const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9338);
@@ -26,6 +27,8 @@ pub struct Offer {
     pub max_memory: Option<u64>,
     /// Where models are; none: where the daemon looks for them, too.
     pub model_dirs: Vec<PathBuf>,
+    /// How much longer its layers take for a step than they would, for benches.
+    pub step_delay: Duration,
 }
 
 /// Offers it until the process is ended from outside.
@@ -90,6 +93,7 @@ fn serve(settings: &Settings, offer: Offer, reporter: &Reporter) -> Result<(), E
         model_dirs,
         threads: settings.engine.threads.map(Into::into),
         memory_file: home.fingerprints()?,
+        step_delay: offer.step_delay,
     })?;
     Ok(())
 }

@@ -31,7 +31,7 @@ use super::files::Identity;
 use super::link::{Outlet, SILENCE, Socket, lock};
 use super::wire::frame::Limits;
 use super::wire::{
-    DeviceOffer, HOST, MOST_QUEUES, NodeId, Open, OpenQueue, SessionId, Step, ToHost, ToWorker,
+    DeviceOffer, HEAD, HOST, MOST_QUEUES, NodeId, Open, OpenQueue, SessionId, Step, ToHost, ToWorker,
 };
 use super::worker::{self, ModelSource, Session};
 use crate::llama;
@@ -166,7 +166,7 @@ impl Split {
                 session: new_session().map_err(failed)?,
             });
         }
-        split.add(HOST, 1, Role::Head, own.offer(), Duration::ZERO);
+        split.add(HOST, HEAD, Role::Head, own.offer(), Duration::ZERO);
         let devices = split.devices.iter().map(|device| DeviceRef(&raw const **device));
         split.posts.set_devices(devices.collect());
         keep_alive(&split.shared, dropped)?;

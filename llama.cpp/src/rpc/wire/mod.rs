@@ -57,6 +57,9 @@ pub struct NodeId(pub u16);
 /// The host itself.
 pub const HOST: NodeId = NodeId(0);
 
+/// The host's queue for what follows the last layer; its first layers have queue 0.
+pub const HEAD: u8 = 1;
+
 /// A hidden state on its way from one queue to another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Transfer {

@@ -31,12 +31,15 @@ pub struct Device {
     /// Bytes a second, once measured.
     bandwidth: OnceLock<u64>,
     free: Mutex<u64>,
+    /// How much longer its layers take for a step than they would.
+    pub(super) step_delay: Duration,
     /// Whose turn it is.
     pub turn: Turn,
 }
 
 /// The devices of this machine by ggml's names, or the best kind that there is where none are named:
-/// all GPUs, else the CPU. Together they offer at most `most_bytes`, the first ones first.
+/// all GPUs, else the CPU. Together they offer at most `most_bytes`, the first ones first. Each takes
+/// `step_delay` longer for a step than it would.
 ///
 /// # Errors
 /// A name that is not there, or threads that do not start.
@@ -44,6 +47,7 @@ pub fn open_devices(
     names: &[String],
     threads: u32,
     most_bytes: Option<u64>,
+    step_delay: Duration,
 ) -> Result<Vec<Arc<Device>>, llama::Error> {
     llama::initialize();
     let all = llama::devices();
@@ -84,7 +88,7 @@ pub fn open_devices(
         };
         let offered = free.min(left);
         left -= offered;
-        let device = Device::new(device, threads, offered)?;
+        let device = Device::new(device, threads, offered)?.delayed(step_delay);
         device.measure();
         devices.push(Arc::new(device));
     }
@@ -106,8 +110,15 @@ impl Device {
             bandwidth: OnceLock::new(),
             free: Mutex::new(offered),
             handle,
+            step_delay: Duration::ZERO,
             turn: Turn::default(),
         })
+    }
+
+    /// Its layers take so much longer for a step.
+    #[must_use]
+    pub fn delayed(self, step_delay: Duration) -> Self {
+        Self { step_delay, ..self }
     }
 
     /// Measures a CPU's bandwidth, which takes a tenth of a second: for those who plan by it.

@@ -19,7 +19,8 @@ use crate::rpc::graph::{BufferId, Graph, Place};
 use crate::rpc::wire::frame::LONGEST_PAYLOAD;
 use crate::rpc::wire::uploads::Uploads;
 use crate::rpc::wire::{
-    Coding, Command, Load, MOST_GRAPHS, MOST_KEPT_TENSORS, MOST_LOADED, Ran, Step, ToHost, Transfer,
+    Coding, Command, HEAD, HOST, Load, MOST_GRAPHS, MOST_KEPT_TENSORS, MOST_LOADED, Ran, Step, ToHost,
+    Transfer,
 };
 
 /// Bytes of weights between two words about progress.
@@ -186,6 +187,9 @@ impl Queue {
         let begin = Instant::now();
         self.session.note_computing(self.number, Some(begin));
         prepared.run(&self.backend, &device)?;
+        if !self.is_head() {
+            thread::sleep(device.step_delay);
+        }
         drop(turn);
         self.session.note_computing(self.number, None);
         self.session.note(begin, |begin, end| Ran {
@@ -195,6 +199,11 @@ impl Queue {
             end,
         });
         Ok(())
+    }
+
+    /// Whether it computes what follows the last layer.
+    fn is_head(&self) -> bool {
+        self.session.node == HOST && self.number == HEAD
     }
 
     fn write(

@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use thiserror::Error;
 
@@ -30,6 +31,9 @@ pub struct ServeOptions {
     pub threads: Option<u32>,
     /// Where fingerprints of models are remembered.
     pub memory_file: PathBuf,
+    /// How much longer its layers take for a step than they would: what a small model needs in order to stand
+    /// for a large one in benches.
+    pub step_delay: Duration,
 }
 
 /// Why an rpc-server does not run.
@@ -66,7 +70,7 @@ pub fn serve(options: &ServeOptions) -> Result<(), ServeError> {
     let listener = TcpListener::bind(options.listen).map_err(listen)?;
     let address = listener.local_addr().map_err(listen)?;
     give_up(options, &library);
-    let devices = open_devices(&options.devices, threads, options.max_memory)?;
+    let devices = open_devices(&options.devices, threads, options.max_memory, options.step_delay)?;
     for device in &devices {
         let offer = device.offer();
         tracing::info!(

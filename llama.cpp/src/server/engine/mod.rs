@@ -138,7 +138,7 @@ impl Engine {
         }
         let pipeline = context.map(|context| match params.split {
             Some(split) => Pipeline::over(context, split),
-            None => Pipeline::new(context),
+            None => Pipeline::new(context).delayed(params.step_delay),
         });
         let speculating = Speculating::start(params.speculation, limits.cache, commands.clone())?;
         let runner = Runner::new(

@@ -1,7 +1,7 @@
 //! How an engine is made.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::saved::SlotFiles;
 use crate::gguf::Value;
@@ -35,6 +35,8 @@ pub struct EngineParams {
     pub split: Option<Arc<Split>>,
     /// How answers are guessed ahead.
     pub speculation: SpeculationParams,
+    /// How much longer a step takes than it would, if the model is not split.
+    pub step_delay: Duration,
 }
 
 /// How answers are guessed ahead. The context has room for it: rows for the windows of all slots and,

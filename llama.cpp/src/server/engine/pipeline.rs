@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::llama::{Batch, Context, Decoded, Error, Rows, SequenceId, Target};
@@ -16,6 +17,7 @@ use crate::rpc::wire::Step;
 pub struct Pipeline<T> {
     context: Context,
     split: Option<Arc<Split>>,
+    step_delay: Duration,
     in_flight: VecDeque<Flight<T>>,
     /// Steps so far, where no split counts them.
     steps: u64,
@@ -67,9 +69,15 @@ impl<T> Pipeline<T> {
         Self {
             context,
             split: None,
+            step_delay: Duration::ZERO,
             in_flight: VecDeque::new(),
             steps: 0,
         }
+    }
+
+    /// Each step takes so much longer, if it is computed while it is submitted.
+    pub fn delayed(self, step_delay: Duration) -> Self {
+        Self { step_delay, ..self }
     }
 
     /// A pipeline over `context`, whose devices are those of `split`.
@@ -152,7 +160,7 @@ impl<T> Pipeline<T> {
                 self.steps += 1;
                 Queued {
                     number: self.steps,
-                    decoded: self.context.decode(batch),
+                    decoded: self.compute(batch),
                     answer: None,
                 }
             }
@@ -171,6 +179,14 @@ impl<T> Pipeline<T> {
             Ok(Decoded::NoRoom) => Submitted::NoRoom(step),
             Err(error) => Submitted::Failed(step, self.lost().unwrap_or(error)),
         }
+    }
+
+    fn compute(&mut self, batch: &mut Batch) -> Result<Decoded, Error> {
+        let decoded = self.context.decode(batch)?;
+        if decoded == Decoded::Done {
+            thread::sleep(self.step_delay);
+        }
+        Ok(decoded)
     }
 
     /// Why nothing will ever be computed again.

@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use super::engine::Engine;
-use super::nodes::Nodes;
-use super::served::{Served, Workers};
+use super::served::Served;
 use super::stock::{Layers, Servers, Spread, Stock};
 use super::{CaseOf, Kind, decode, loading, prefill, traffic};
+use crate::lab::nodes::Nodes;
+use crate::lab::workers::Workers;
 use crate::support::arguments::Arguments;
 use crate::support::models::BenchModel;
 use crate::support::report::{Metric, Report};
@@ -212,9 +213,14 @@ impl Engine for Ours {
 }
 
 fn ours(nodes: &Nodes, model: &Path) -> anyhow::Result<Ours> {
-    let workers = Workers::start(nodes, model)?;
+    let workers = Workers::start(nodes, model, &[])?;
     Ok(Ours {
-        served: Served::split(nodes, model, &workers, &layers(nodes.count(), super::nodes::HOST))?,
+        served: Served::split(
+            nodes,
+            model,
+            &workers,
+            &layers(nodes.count(), crate::lab::nodes::HOST),
+        )?,
         _workers: workers,
     })
 }

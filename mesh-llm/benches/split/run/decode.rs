@@ -3,8 +3,8 @@
 use super::CaseOf;
 use super::contenders::{Contenders, OURS, TIME, layers};
 use super::engine::{Engine, STREAMS};
-use super::nodes::HOST;
 use super::served::Served;
+use crate::lab::nodes::HOST;
 use crate::support::arguments::Arguments;
 use crate::support::models::BenchModel;
 use crate::support::report::{Goal, Metric, Report};

@@ -2,7 +2,7 @@
 
 use crate::netlab::Traffic;
 
-use super::nodes::Nodes;
+use crate::lab::nodes::Nodes;
 
 /// Tokens of context of every variant: the longest case and eight streams beside it.
 pub const CONTEXT: u32 = 12288;

@@ -4,9 +4,10 @@ use std::path::Path;
 
 use super::CaseOf;
 use super::contenders::{OURS, SOLO, layers, stock};
-use super::nodes::{HOST, Nodes};
-use super::served::{Served, Workers};
+use super::served::Served;
 use super::stock::Spread;
+use crate::lab::nodes::{HOST, Nodes};
+use crate::lab::workers::Workers;
 use crate::support::arguments::Arguments;
 use crate::support::report::{Goal, Metric, Report};
 
@@ -39,7 +40,7 @@ pub fn measure(
     let nodes = Nodes::start(case.nodes)?;
     nodes.set_rtt(case.rtt);
     let (mut solo, mut stocks, mut split) = (Vec::new(), Vec::new(), Vec::new());
-    let mut workers = Workers::start(&nodes, model).map_err(|error| format!("{error:#}"));
+    let mut workers = Workers::start(&nodes, model, &[]).map_err(|error| format!("{error:#}"));
     for _ in 0..arguments.amount(1, 3) {
         solo.push(one(&nodes, || {
             let served = Served::solo(&nodes, model)?;

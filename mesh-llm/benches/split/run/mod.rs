@@ -4,13 +4,10 @@ mod contenders;
 mod decode;
 mod engine;
 mod loading;
-mod nodes;
 mod prefill;
 mod served;
 mod stock;
 mod traffic;
-
-use std::fs;
 
 use clap::Parser;
 
@@ -78,27 +75,6 @@ fn cases(nodes: usize) -> Vec<CaseOf> {
     cases
 }
 
-/// Whether one of these words is the name, or the name's beginning up to a hyphen.
-fn wanted(name: &str, words: &[String]) -> bool {
-    let begins = |word: &String| {
-        name.strip_prefix(word.as_str())
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
-    };
-    words.is_empty() || words.iter().any(begins)
-}
-
-/// Says how busy the machine is before anything is measured. Where others compute, not even ratios hold:
-/// what waits for the network gives its core away each time, and gets it back late (stock at 20 ms was seen
-/// at 2.3 times solo alone, and at 4.9 times beside two builds).
-fn remark_on_load(report: &mut Report) {
-    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    if let Some(minute) = load.split(' ').next() {
-        report.remark(format!(
-            "Load average of the minute before: {minute}. Where others compute, not even ratios hold."
-        ));
-    }
-}
-
 /// Measures what the command line names.
 ///
 /// # Errors
@@ -110,21 +86,13 @@ pub fn main() -> anyhow::Result<()> {
         "bench-split needs root, iproute2 and /dev/net/tun"
     );
     let all: Vec<CaseOf> = NODES.into_iter().flat_map(cases).collect();
-    for word in &arguments.cases {
-        let one = std::slice::from_ref(word);
-        let names: Vec<&str> = all.iter().map(|case| case.name.as_str()).collect();
-        anyhow::ensure!(
-            names.iter().any(|name| wanted(name, one)),
-            "there is no case {word}, but {}",
-            names.join(", ")
-        );
-    }
+    arguments.check_parts(&all.iter().map(|case| case.name.as_str()).collect::<Vec<_>>())?;
     let program = stock::program()?;
     let mut report = Report::default();
-    remark_on_load(&mut report);
+    report.remark_on_load();
     for nodes in NODES {
         let mut cases = cases(nodes);
-        cases.retain(|case| wanted(&case.name, &arguments.cases));
+        cases.retain(|case| arguments.wants_part(&case.name));
         if !cases.is_empty() {
             contenders::measure(&arguments, &mut report, &program, nodes, &cases)?;
         }

@@ -1,116 +1,22 @@
 //! mesh-llm, measured through its API: alone, or split over workers.
 
 use std::ffi::OsString;
-use std::fs::{self, File};
-use std::net::TcpStream;
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::thread;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
-use tempfile::TempDir;
+use anyhow::Context;
 
 use super::engine::{CONTEXT, Engine, PerToken, STREAMS};
-use super::nodes::{HOST, Nodes};
+use crate::lab::nodes::{HOST, Nodes};
+use crate::lab::workers::Workers;
 use crate::support::client::{Answered, LONGEST_SILENCE, Question};
-use crate::support::daemon::{BINARY, Daemon, DaemonOptions};
+use crate::support::daemon::{Daemon, DaemonOptions};
 use crate::support::models::BenchModel;
 use crate::support::prompts;
 use crate::support::streams::{questions, rate, together};
 
-/// Where a worker listens on its node.
-const PORT: u16 = 7200;
-
-/// How long a worker may take to listen.
-const STARTS_WITHIN: Duration = Duration::from_secs(30);
-
-/// Between two looks at whether it listens.
-const LOOKS_EVERY: Duration = Duration::from_millis(20);
-
-/// What host and workers share.
-const SECRET: &str = "a secret for one bench, which nobody else could use";
-
 /// Tokens that the template adds to a prompt, about.
 const TEMPLATE_TOKENS: usize = 20;
-
-/// `mesh-llm rpc-server` on each node that is not the host.
-#[derive(Debug)]
-pub struct Workers {
-    processes: Vec<Child>,
-    folder: TempDir,
-    addresses: Vec<String>,
-}
-
-impl Drop for Workers {
-    fn drop(&mut self) {
-        for process in &mut self.processes {
-            // One that has ended by itself is neither there to kill nor to wait for.
-            let _ = process.kill();
-            let _ = process.wait();
-        }
-    }
-}
-
-impl Workers {
-    /// Starts them, with this model's folder to read, and waits until they listen.
-    ///
-    /// # Errors
-    /// With its last words, where one does not.
-    pub fn start(nodes: &Nodes, model: &Path) -> anyhow::Result<Self> {
-        let folder = tempfile::Builder::new().prefix("bench-split").tempdir()?;
-        let mut workers = Self {
-            processes: Vec::new(),
-            addresses: Vec::new(),
-            folder,
-        };
-        fs::write(workers.secret(), SECRET)?;
-        fs::set_permissions(workers.secret(), fs::Permissions::from_mode(0o600))?;
-        for node in nodes.workers() {
-            workers.add(nodes, node, model)?;
-        }
-        Ok(workers)
-    }
-
-    fn secret(&self) -> PathBuf {
-        self.folder.path().join("secret")
-    }
-
-    fn add(&mut self, nodes: &Nodes, node: usize, model: &Path) -> anyhow::Result<()> {
-        let address = nodes.address(node, PORT);
-        let log = self.folder.path().join(format!("worker-{node}.log"));
-        let mut command = Command::new(BINARY);
-        command
-            .args(["rpc-server", "--listen", &address.to_string(), "--secret-file"])
-            .arg(self.secret())
-            .arg("--model-dir")
-            .arg(model.parent().context("the model is in no folder")?)
-            .args(["--threads", "1"])
-            .env("MESH_LLM_HOME", self.folder.path().join(format!("home-{node}")))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(File::create(&log)?);
-        self.processes.push(nodes.on(node, || command.spawn())?);
-        let began = Instant::now();
-        while nodes.on(node, || TcpStream::connect(address)).is_err() {
-            let ended = self
-                .processes
-                .last_mut()
-                .map(Child::try_wait)
-                .transpose()?
-                .flatten();
-            if ended.is_some() || began.elapsed() > STARTS_WITHIN {
-                let log = fs::read_to_string(&log)?;
-                let words = log.lines().find(|line| !line.is_empty()).unwrap_or("no word");
-                bail!("no worker at {address}: {words}");
-            }
-            thread::sleep(LOOKS_EVERY);
-        }
-        self.addresses.push(address.to_string());
-        Ok(())
-    }
-}
 
 /// A daemon on the host.
 #[derive(Debug)]
@@ -135,16 +41,7 @@ impl Served {
     /// # Errors
     /// Where it does not start.
     pub fn split(nodes: &Nodes, model: &Path, workers: &Workers, layers: &[u32]) -> anyhow::Result<Self> {
-        let layers: Vec<String> = layers.iter().map(u32::to_string).collect();
-        let more: [OsString; 6] = [
-            "--rpc".into(),
-            workers.addresses.join(",").into(),
-            "--rpc-secret-file".into(),
-            workers.secret().into(),
-            "--tensor-split".into(),
-            layers.join(",").into(),
-        ];
-        Self::start(nodes, model, more.into())
+        Self::start(nodes, model, workers.arguments(layers))
     }
 
     fn start(nodes: &Nodes, model: &Path, more: Vec<OsString>) -> anyhow::Result<Self> {

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
 use super::engine::{CONTEXT, Engine, PerToken, STREAMS};
-use super::nodes::{HOST, Nodes};
+use crate::lab::nodes::{HOST, Nodes};
 
 /// How long a server may take to listen.
 const STARTS_WITHIN: Duration = Duration::from_secs(30);

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use llama_engine::llama::{
     Batch, ChatTemplates, Context, ContextParams, Decoded, Model, ModelParams, SequenceId, Token,
@@ -48,6 +49,7 @@ pub fn engine(model: &Arc<Model>, params: ContextParams, queue: u32) -> Engine {
         queue,
         saved: None,
         split: None,
+        step_delay: Duration::ZERO,
     };
     Engine::start(model.clone(), templates, params).unwrap()
 }

@@ -7,6 +7,7 @@ mod others;
 
 use std::sync::{Mutex, OnceLock};
 use std::thread;
+use std::time::Duration;
 
 use axum::{
     Router,
@@ -57,6 +58,7 @@ fn start(slots: u32, queue: u32) -> Engine {
         speculation: Speculation::default(),
         log: LogFormat::Text,
         verbose: 0,
+        step_delay: Duration::ZERO,
     };
     // It blocks, and this thread may belong to a runtime.
     let loaded = thread::scope(|scope| scope.spawn(|| load(&options)).join().unwrap());
