@@ -156,7 +156,7 @@ pub fn try_split(
     let model = Arc::new(Model::load(path, &model_params, |_| {}).map_err(|_| lost())?);
     split.load(|_| {})?;
     let context = Context::new(model, params).map_err(|_| lost())?;
-    let mut pipeline = Pipeline::over(context, split);
+    let pipeline = Pipeline::over(context, split);
     Ok(pipeline)
 }
 

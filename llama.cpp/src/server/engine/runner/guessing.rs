@@ -276,12 +276,14 @@ impl Runner {
                 .filter(|step| step.has(SlotId(index as u32), slot.epoch))
                 .count()
         };
+        let outlook = guesses.outlook();
         let stream = Stream {
             certain,
             guesses: &unsent,
             reach: guesses.reach(),
             windows_in_flight: self.pipeline.as_ref().map_or(0, in_flight),
-            expected: guesses.expected(),
+            expected: outlook.likely,
+            draft_seconds: outlook.seconds,
             next_guess_seconds: guesses.next_guess(&slot.sequence).filter(|_| !full),
         };
         let ring = RingOf {

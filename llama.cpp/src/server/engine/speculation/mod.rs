@@ -172,9 +172,19 @@ impl Guesses {
         self.model.seconds.unwrap_or(0.0)
     }
 
-    /// How likely guesses are right that are still to be made.
-    pub fn expected(&self) -> f32 {
-        self.acceptance.expected(SourceKind::Model)
+    /// What is to be expected of the guesses to come: more from where the last one came from.
+    pub fn outlook(&self) -> Offer {
+        let last = self
+            .guesses
+            .back()
+            .map_or(SourceKind::Model, |guess| guess.source);
+        match last {
+            SourceKind::Model | SourceKind::Heads => self.model().0,
+            SourceKind::NGram | SourceKind::Prediction => Offer {
+                likely: self.acceptance.expected(last),
+                seconds: 0.0,
+            },
+        }
     }
 
     /// The draft model is not waited for until it says something.
