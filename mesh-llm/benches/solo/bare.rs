@@ -164,6 +164,7 @@ impl Loop {
             micro_batch: BATCH,
             sequences: options.streams,
             outputs: options.streams + PROMPT_ROWS,
+            rollback: 0,
             threads: threads(),
             cache_type_k: CacheType::default(),
             cache_type_v: CacheType::default(),

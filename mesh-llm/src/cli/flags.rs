@@ -1,11 +1,13 @@
 //! The flags of the daemon.
 
 use crate::daemon::settings::{
-    ApiKey, DEFAULT_HOST, DEFAULT_PORT, Devices, Layer, SecretSource, TensorSplit, Worker, Workers,
+    ApiKey, DEFAULT_HOST, DEFAULT_PORT, Devices, Layer, SecretSource, Switch, TensorSplit, Worker, Workers,
 };
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, Args};
-use llama_engine::server::options::{CacheType, FlashAttention, LogFormat};
+use llama_engine::server::options::{
+    CacheType, Count, FlashAttention, LogFormat, MOST_WINDOW, Probability, SpeculationMode,
+};
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 
@@ -97,6 +99,33 @@ pub(super) struct Flags {
     #[arg(long, value_name = "N,N,…")]
     tensor_split: Option<TensorSplit>,
 
+    /// Small model that guesses the answer's next words for the large one to verify several at once: a
+    /// name, org/repo, a URL or a path, as for --model, of a model with the same vocabulary [default: the
+    /// one that `mesh-llm download --draft` fetches with the model, if it is there]
+    #[arg(long, value_name = "MODEL", conflicts_with = "no_draft")]
+    draft: Option<String>,
+
+    /// Use no draft model, even if there is one
+    #[arg(long)]
+    no_draft: bool,
+
+    /// Tokens that are guessed in one piece at most
+    #[arg(long, value_name = "N", help = format!("Tokens that are guessed in one piece at most [default: {MOST_WINDOW}]"))]
+    draft_max: Option<Count>,
+
+    /// How sure the draft model must be of a guess, from 0 to 1; less is not guessed [default: 0]
+    #[arg(long, value_name = "P")]
+    draft_min_p: Option<Probability>,
+
+    /// What guesses ahead [default: auto]; draft: the draft model alone, ngram: text that was there
+    /// before alone, off: nothing
+    #[arg(long, value_name = "WHAT", value_parser = speculation())]
+    speculate: Option<SpeculationMode>,
+
+    /// Pieces of guesses that are on their way through a split at once [default: as many as pay]
+    #[arg(long, value_name = "N")]
+    draft_windows: Option<Count>,
+
     /// Folder to run `llama-server` from [default: the one inside this program]; for engines that
     /// were built for other devices
     #[arg(long, value_name = "DIR")]
@@ -128,6 +157,12 @@ pub(super) fn log_format() -> impl TypedValueParser<Value = LogFormat> {
         .try_map(|word| word.parse::<LogFormat>())
 }
 
+/// Reads what guesses ahead.
+pub(super) fn speculation() -> impl TypedValueParser<Value = SpeculationMode> {
+    PossibleValuesParser::new(SpeculationMode::ALL.iter().map(|value| value.word()))
+        .try_map(|word| word.parse::<SpeculationMode>())
+}
+
 /// Reads when flash attention is used.
 pub(super) fn flash_attention() -> impl TypedValueParser<Value = FlashAttention> {
     PossibleValuesParser::new(FlashAttention::ALL.iter().map(|value| value.word()))
@@ -156,6 +191,12 @@ impl Flags {
             rpc: (!self.rpc.is_empty()).then_some(Workers(self.rpc)),
             rpc_secret: self.rpc_secret_file.map(SecretSource::File),
             tensor_split: self.tensor_split,
+            draft: self.draft,
+            no_draft: self.no_draft.then_some(Switch(true)),
+            draft_max: self.draft_max,
+            draft_min_p: self.draft_min_p,
+            speculate: self.speculate,
+            draft_windows: self.draft_windows,
             bin_dir: self.bin_dir,
             log_format: self.log_format,
             verbose: (self.verbose > 0).then_some(self.verbose),

@@ -1,11 +1,11 @@
 //! The flags of `llama-server`, which the daemon writes with `engine::arguments`.
 
-use super::flags::{cache_type, flash_attention, log_format};
+use super::flags::{cache_type, flash_attention, log_format, speculation};
 use crate::log::{self, Style};
 use clap::{ArgAction, Args, Parser};
 use llama_engine::server::options::{
-    CacheType, FlashAttention, Listen, LogFormat, Options, RPC_SECRET_VARIABLE, SECRET_VARIABLE,
-    STEP_DELAY_VARIABLE, SlotSave,
+    CacheType, Count, Draft, FlashAttention, Listen, LogFormat, MOST_WINDOW, Options, Origin, Probability,
+    RPC_SECRET_VARIABLE, SECRET_VARIABLE, STEP_DELAY_VARIABLE, SlotSave, Speculation, SpeculationMode,
 };
 use std::io::{self, IsTerminal};
 use std::path::PathBuf;
@@ -99,6 +99,29 @@ pub(super) struct Arguments {
     #[arg(long, hide = true, env = STEP_DELAY_VARIABLE, value_name = "MS", default_value_t)]
     step_delay: u32,
 
+    /// GGUF file of a small model that guesses ahead, of a split model its first part
+    #[arg(long, value_name = "FILE")]
+    draft: Option<PathBuf>,
+
+    /// Go on without the draft model if it does not fit: nobody named it
+    #[arg(long, requires = "draft")]
+    draft_found: bool,
+
+    #[arg(long, value_name = "N", help = format!("Tokens of a window of guesses at most [default: {MOST_WINDOW}]"))]
+    draft_max: Option<Count>,
+
+    /// How likely a guess of the draft model must be
+    #[arg(long, value_name = "P", default_value_t)]
+    draft_min_p: Probability,
+
+    /// What guesses ahead
+    #[arg(long, value_name = "WHAT", value_parser = speculation(), default_value_t)]
+    speculate: SpeculationMode,
+
+    /// Windows of guesses in flight [default: as many as pay]
+    #[arg(long, value_name = "N")]
+    draft_windows: Option<Count>,
+
     /// Form of the log on standard error
     #[arg(long, value_name = "FORMAT", value_parser = log_format(), default_value_t)]
     log_format: LogFormat,
@@ -123,6 +146,11 @@ struct Secrets {
 
 impl Arguments {
     fn into_options(self, secrets: Secrets) -> Options {
+        let origin = if self.draft_found {
+            Origin::Found
+        } else {
+            Origin::Asked
+        };
         Options {
             listen: self.listen,
             secret: secrets.listener,
@@ -145,6 +173,13 @@ impl Arguments {
             rpc: self.rpc,
             rpc_secret: secrets.workers,
             tensor_split: self.tensor_split,
+            speculation: Speculation {
+                draft: self.draft.map(|path| Draft { path, origin }),
+                most_window: self.draft_max.map_or(MOST_WINDOW, Count::get),
+                min_p: self.draft_min_p,
+                mode: self.speculate,
+                windows: self.draft_windows.map(Count::get),
+            },
             log: self.log_format,
             verbose: self.verbose,
             step_delay: Duration::from_millis(self.step_delay.into()),
@@ -210,10 +245,26 @@ mod tests {
             rpc: vec!["10.0.0.2:9338".to_owned(), "[::1]:9338".to_owned()],
             rpc_secret: Some("w".to_owned()),
             tensor_split: vec![20, 0, 4],
+            speculation: Speculation {
+                draft: Some(Draft {
+                    path: "/m/d e.gguf".into(),
+                    origin: Origin::Asked,
+                }),
+                most_window: 16,
+                min_p: "0.3".parse().unwrap(),
+                mode: SpeculationMode::NGram,
+                windows: Some(3),
+            },
             log: LogFormat::Json,
             verbose: 2,
             ..least
         };
         assert_eq!(read_back(&all), all);
+        let mut found = all;
+        found.speculation.draft = Some(Draft {
+            path: "/m/d.gguf".into(),
+            origin: Origin::Found,
+        });
+        assert_eq!(read_back(&found), found);
     }
 }

@@ -52,6 +52,7 @@ Examples:
   mesh-llm --model Qwen3-8B                      a model by name, downloaded if it is not there
   mesh-llm --model tiny                          the embedded model, to try the API with
   mesh-llm --model ~/models/Qwen3-8B-Q4_K_M.gguf --ctx-size 32768 --parallel 4
+  mesh-llm --model Qwen3-32B --draft Qwen3-0.6B  faster, with a small model that guesses ahead
   mesh-llm --model Qwen3-32B --rpc 10.0.0.2:9338 split with a machine that runs mesh-llm rpc-server";
 
 /// Does what the arguments say, the first of which is the name that the program was started by.
@@ -180,7 +181,7 @@ mod tests {
         for flag in replaceable_flags() {
             let name = format!("MESH_LLM_{}", flag.replace('-', "_").to_uppercase());
             // One of these says something to every one of them.
-            let heard = ["1", "q8_0", "on", "json", "localhost:1"]
+            let heard = ["1", "q8_0", "on", "off", "json", "localhost:1"]
                 .iter()
                 .any(|value| load(&name, value).is_ok_and(|settings| settings != default));
             assert!(heard, "{name}");

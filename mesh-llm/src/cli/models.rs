@@ -40,7 +40,7 @@ pub(super) struct Download {
     #[arg(long, conflicts_with = "words")]
     recommended: bool,
 
-    /// Fetch the small model, too, that is to guess the words of this one ahead; nothing uses it yet
+    /// Fetch the small model, too, that guesses the words of this one ahead, which makes it faster
     #[arg(long)]
     draft: bool,
 

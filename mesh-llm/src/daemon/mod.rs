@@ -5,6 +5,7 @@ mod api;
 pub mod commands;
 mod console;
 mod download;
+mod draft;
 mod limits;
 mod options;
 mod progress;
@@ -23,8 +24,9 @@ pub use state::StateError;
 use crate::api::{BindError, Keys, Server};
 use crate::engine::{Engine, Failure, Launch, Program, ProgramError, State};
 use crate::exit::Exit;
-use crate::models::{self, Choice, Library, Resolved, fetch};
+use crate::models::{self, Library, fetch};
 use api::Api;
+use draft::Wanted;
 use options::options;
 use report::{EngineReport, Offer, Reporter};
 use settings::{Layer, Settings};
@@ -114,7 +116,8 @@ fn serve(settings: &Settings, reporter: &Reporter) -> Result<(), Error> {
     let program = Program::find(settings.bin_dir.as_deref())?;
     let home = Home::open(&settings.home)?;
     let library = Library::open(settings.places.clone(), settings.home.clone(), home.models())?;
-    let resolved = library.resolve(settings.model.as_deref(), available_memory())?;
+    let model = settings.model.as_deref();
+    let wanted = Wanted::find(&library, model, &settings.speculation, available_memory())?;
     let keys = keys(settings)?;
     let split = Split::prepare(&settings.split, &home)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -136,41 +139,33 @@ fn serve(settings: &Settings, reporter: &Reporter) -> Result<(), Error> {
         let folder = home.run_folder()?;
         let (state, states) = watch::channel(State::Starting);
         let api = Api::start(server, states, keys, max_connections);
-        let model = match resolved {
-            Resolved::Here(model) => model,
-            Resolved::Missing(missing) => {
-                let downloaded = tokio::select! {
-                    downloaded = download::to_serve(&library, &missing, &state, reporter) => downloaded,
-                    () = signals.next() => {
-                        state.send_replace(State::Stopping);
-                        api.finish(sleep(TELL_WITHIN), || {}).await;
-                        return Ok(());
-                    }
-                };
-                match downloaded {
-                    Ok(model) => model,
-                    Err(error) => {
-                        state.send_replace(State::Failed(Failure {
-                            message: error.to_string(),
-                            last_lines: Vec::new(),
-                            exit: error.exit(),
-                        }));
-                        api.finish(sleep(TELL_WITHIN), || {}).await;
-                        return Err(error.into());
-                    }
-                }
+        let had = tokio::select! {
+            had = wanted.have(&library, &state, reporter) => had,
+            () = signals.next() => {
+                state.send_replace(State::Stopping);
+                api.finish(sleep(TELL_WITHIN), || {}).await;
+                return Ok(());
             }
         };
-        if model.choice != Choice::Named {
-            reporter.note(&model.choice.to_string());
-        }
+        let (model, draft) = match had {
+            Ok(had) => had,
+            Err(error) => {
+                state.send_replace(State::Failed(Failure {
+                    message: error.to_string(),
+                    last_lines: Vec::new(),
+                    exit: error.exit(),
+                }));
+                api.finish(sleep(TELL_WITHIN), || {}).await;
+                return Err(error.into());
+            }
+        };
         let offer = Offer {
             model: model.id.clone(),
             address,
             workers: split.workers.clone(),
         };
         let path = model.path.clone();
-        let options = options(settings, model, split, &folder).map_err(unexpected("choosing a secret"))?;
+        let options = options(settings, model, draft, split, &folder).map_err(unexpected("choosing a secret"))?;
         let log = reporter.clone();
         let engine = Engine::start(Launch { program, options }, state, move |line| {
             log.engine_log(line)

@@ -1,11 +1,11 @@
 //! What the engine is told.
 
 use super::secret;
-use super::settings::{EngineSettings, Settings};
+use super::settings::{EngineSettings, Settings, SpeculationSettings};
 use super::split::Split;
 use super::state::RunFolder;
 use crate::models::Model;
-use llama_engine::server::options::{Listen, Options, SlotSave};
+use llama_engine::server::options::{Count, Draft, Listen, MOST_WINDOW, Options, SlotSave, Speculation};
 use std::io;
 
 /// The folder in the state directory for slots' caches.
@@ -15,6 +15,7 @@ const SLOTS: &str = "slots";
 pub(super) fn options(
     settings: &Settings,
     model: Model,
+    draft: Option<Draft>,
     split: Split,
     folder: &RunFolder,
 ) -> io::Result<Options> {
@@ -36,6 +37,13 @@ pub(super) fn options(
         cache_type_v,
         flash_attention,
     } = settings.engine.clone();
+    let SpeculationSettings {
+        draft: _,
+        most_window,
+        min_p,
+        mode,
+        windows,
+    } = settings.speculation;
     Ok(Options {
         secret,
         context: context.map(Into::into),
@@ -54,6 +62,13 @@ pub(super) fn options(
         rpc: split.workers,
         rpc_secret: split.secret,
         tensor_split: split.shares,
+        speculation: Speculation {
+            draft,
+            most_window: most_window.map_or(MOST_WINDOW, Count::get),
+            min_p: min_p.unwrap_or_default(),
+            mode,
+            windows: windows.map(Count::get),
+        },
         log: settings.log,
         verbose: settings.verbose,
         ..Options::new(listen, model.path, model.id)

@@ -1,6 +1,6 @@
 //! How the child is started.
 
-use llama_engine::server::options::{Options, RPC_SECRET_VARIABLE, SECRET_VARIABLE};
+use llama_engine::server::options::{Draft, Options, Origin, RPC_SECRET_VARIABLE, SECRET_VARIABLE};
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -166,10 +166,28 @@ pub fn arguments(options: &Options) -> Vec<OsString> {
         let shares: Vec<_> = options.tensor_split.iter().map(u32::to_string).collect();
         add("--tensor-split", shares.join(",").into());
     }
+    let speculation = &options.speculation;
+    if let Some(draft) = &speculation.draft {
+        add("--draft", draft.path.clone().into());
+    }
+    add("--draft-max", speculation.most_window.to_string().into());
+    add("--draft-min-p", speculation.min_p.to_string().into());
+    add("--speculate", speculation.mode.word().into());
+    if let Some(windows) = speculation.windows {
+        add("--draft-windows", windows.to_string().into());
+    }
     add("--cache-type-k", options.cache_type_k.word().into());
     add("--cache-type-v", options.cache_type_v.word().into());
     add("--flash-attn", options.flash_attention.word().into());
     add("--log-format", options.log.word().into());
+    let found = |draft: &Draft| draft.origin == Origin::Found;
+    arguments.extend(
+        speculation
+            .draft
+            .as_ref()
+            .filter(|draft| found(draft))
+            .map(|_| "--draft-found".into()),
+    );
     arguments.extend(std::iter::repeat_n("-v".into(), options.verbose.into()));
     arguments
 }

@@ -60,6 +60,20 @@ pub enum Missing {
     },
 }
 
+/// The draft model that is known to guess well for a model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KnownDraft {
+    /// On this machine.
+    Here(Model),
+    /// To be downloaded.
+    Elsewhere {
+        /// The name of the model that it guesses for.
+        model: String,
+    },
+    /// None is known.
+    None,
+}
+
 impl Missing {
     /// As people call it.
     pub fn name(&self) -> String {
@@ -171,6 +185,43 @@ impl Library {
                 Err(ambiguous(words, paths.iter()))
             }
         }
+    }
+
+    /// The draft model that guesses ahead for `model`, as far as is known.
+    pub fn draft_for(&self, model: &Model) -> KnownDraft {
+        if tiny::is_it(model, &self.own) {
+            // It only makes answers faster: what cannot be written is told where it is needed.
+            return tiny::draft(&self.own).map_or(KnownDraft::None, KnownDraft::Here);
+        }
+        let Some((entry, draft)) = self.entry_of(model).and_then(|entry| {
+            let draft = self.catalog.entry(entry.draft.as_deref()?)?;
+            Some((entry, draft))
+        }) else {
+            return KnownDraft::None;
+        };
+        match find_entry(&self.inventory(), draft) {
+            Some(draft) => KnownDraft::Here(of_inventory(draft, Choice::Named)),
+            None => KnownDraft::Elsewhere {
+                model: entry.name.clone(),
+            },
+        }
+    }
+
+    /// The catalog's entry for a model on this machine: by its file's name, or by its own.
+    fn entry_of(&self, model: &Model) -> Option<&Entry> {
+        let file = model.path.file_name()?;
+        let is_file = |entry: &&Entry| {
+            let first = entry.source.as_ref().and_then(|source| source.files.first());
+            let name = first.and_then(|first| first.rsplit('/').next());
+            name.is_some_and(|name| file.eq_ignore_ascii_case(name))
+        };
+        let entries = self.catalog.entries();
+        let by_file = entries.iter().find(is_file);
+        by_file.or_else(|| {
+            entries
+                .iter()
+                .find(|entry| entry.name.eq_ignore_ascii_case(&model.id))
+        })
     }
 
     fn to_fetch(&self, entry: &Entry) -> Result<Missing, Error> {

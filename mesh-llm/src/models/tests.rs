@@ -181,3 +181,61 @@ fn a_catalog_that_cannot_be_understood_is_told_with_its_line() {
     let error = Library::open(places, disk.path("state"), disk.path("own")).unwrap_err();
     assert!(error.to_string().contains("catalog.tsv:2: "), "{error}");
 }
+
+mod drafts {
+    use super::super::library::KnownDraft;
+    use super::*;
+
+    const CATALOG: &str = "name\tsize\thf_repo\tfile\tdraft\n\
+        Big\t1GB\tme/big\tx/big-q4.gguf\tSmall\n\
+        Small\t1GB\tme/small\tsmall-q4.gguf\t\n";
+
+    fn draft_for(disk: &Disk, path: &Path) -> KnownDraft {
+        fs::write(disk.path("state").join(catalog::FILE_NAME), CATALOG).unwrap();
+        let model = library::file_model(path, Choice::Named).unwrap();
+        disk.library().draft_for(&model)
+    }
+
+    #[test]
+    fn it_is_the_one_of_the_catalog_once_it_is_on_disk() {
+        let disk = Disk::new();
+        let big = disk.model("elsewhere/BIG-q4.gguf");
+        let elsewhere = KnownDraft::Elsewhere {
+            model: "Big".to_owned(),
+        };
+        assert_eq!(draft_for(&disk, &big), elsewhere);
+        let small = disk.model("store/small-q4.gguf");
+        let KnownDraft::Here(draft) = draft_for(&disk, &big) else {
+            panic!("the draft is in the store");
+        };
+        assert_eq!(draft.path, small);
+    }
+
+    #[test]
+    fn a_model_is_known_by_its_own_name_too() {
+        let disk = Disk::new();
+        let big = disk.model("big.gguf");
+        assert!(matches!(draft_for(&disk, &big), KnownDraft::Elsewhere { .. }));
+    }
+
+    #[test]
+    fn there_is_none_for_other_models() {
+        let disk = Disk::new();
+        let (small, other) = (disk.model("store/small-q4.gguf"), disk.model("other.gguf"));
+        assert_eq!(draft_for(&disk, &small), KnownDraft::None);
+        assert_eq!(draft_for(&disk, &other), KnownDraft::None);
+    }
+
+    #[test]
+    fn the_embedded_model_has_its_own() {
+        let disk = Disk::new();
+        let Ok(Resolved::Here(tiny)) = disk.resolve(TINY) else {
+            panic!("it is always there");
+        };
+        let KnownDraft::Here(draft) = disk.library().draft_for(&tiny) else {
+            panic!("and so is its draft model");
+        };
+        assert_eq!(draft.path.parent(), tiny.path.parent());
+        assert_ne!(draft.path, tiny.path);
+    }
+}

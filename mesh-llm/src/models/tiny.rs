@@ -1,4 +1,4 @@
-//! The model inside the binary, which is put on disk because llama.cpp reads files.
+//! The model inside the binary, and the draft model for it, which are put on disk because llama.cpp reads files.
 
 use super::choice::{Choice, TINY};
 use super::{Error, Model};
@@ -6,26 +6,57 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::Path;
 
-/// Its file; see `assets/` for where it comes from.
-static BYTES: &[u8] = include_bytes!("../../assets/mesh-tiny.gguf");
+/// A file inside the binary; see `assets/` for where they come from.
+struct Embedded {
+    name: &'static str,
+    bytes: &'static [u8],
+}
 
-const FILE_NAME: &str = "mesh-tiny.gguf";
+static MODEL: Embedded = Embedded {
+    name: "mesh-tiny.gguf",
+    bytes: include_bytes!("../../assets/mesh-tiny.gguf"),
+};
+
+static DRAFT: Embedded = Embedded {
+    name: "mesh-tiny-draft.gguf",
+    bytes: include_bytes!("../../assets/mesh-tiny-draft.gguf"),
+};
+
+/// What the draft model is called.
+const DRAFT_ID: &str = "tiny-draft";
 
 /// The model, its file in the folder `store`.
 pub(super) fn model(store: &Path, choice: Choice) -> Result<Model, Error> {
-    let path = store.join(FILE_NAME);
-    // A file that cannot be read is replaced like one that differs; if that fails, too, it is told.
-    if !holds(&path, BYTES).unwrap_or(false) {
-        place(store, &path).map_err(|cause| Error::Unwritable {
-            path: path.clone(),
-            cause,
-        })?;
+    MODEL.put(store, TINY, choice)
+}
+
+/// The draft model that guesses ahead for it, its file in the folder `store`.
+pub(super) fn draft(store: &Path) -> Result<Model, Error> {
+    DRAFT.put(store, DRAFT_ID, Choice::Named)
+}
+
+/// Whether this is the embedded model, its file in the folder `store`.
+pub(super) fn is_it(model: &Model, store: &Path) -> bool {
+    model.path == store.join(MODEL.name)
+}
+
+impl Embedded {
+    /// The file in `store`, written if need be.
+    fn put(&self, store: &Path, id: &str, choice: Choice) -> Result<Model, Error> {
+        let path = store.join(self.name);
+        // A file that cannot be read is replaced like one that differs; if that fails, too, it is told.
+        if !holds(&path, self.bytes).unwrap_or(false) {
+            place(store, &path, self.bytes).map_err(|cause| Error::Unwritable {
+                path: path.clone(),
+                cause,
+            })?;
+        }
+        Ok(Model {
+            path,
+            id: id.to_owned(),
+            choice,
+        })
     }
-    Ok(Model {
-        path,
-        id: TINY.to_owned(),
-        choice,
-    })
 }
 
 /// Whether the file holds exactly these bytes.
@@ -46,10 +77,10 @@ fn holds(path: &Path, bytes: &[u8]) -> io::Result<bool> {
 }
 
 /// Writes the file so that nobody ever sees a part of it.
-fn place(store: &Path, path: &Path) -> io::Result<()> {
+fn place(store: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
     fs::create_dir_all(store)?;
     let mut file = tempfile::NamedTempFile::new_in(store)?;
-    file.as_file_mut().write_all(BYTES)?;
+    file.as_file_mut().write_all(bytes)?;
     file.persist(path).map_err(|error| error.error)?;
     Ok(())
 }
@@ -64,15 +95,15 @@ mod tests {
         let store = root.path().join("models");
         let written = || {
             let model = model(&store, Choice::Named).unwrap();
-            assert!(holds(&model.path, BYTES).unwrap());
+            assert!(holds(&model.path, MODEL.bytes).unwrap());
             fs::metadata(&model.path).unwrap().modified().unwrap()
         };
         let first = written();
         assert_eq!(written(), first);
-        let path = store.join(FILE_NAME);
-        fs::write(&path, &BYTES[..1000]).unwrap();
+        let path = store.join(MODEL.name);
+        fs::write(&path, &MODEL.bytes[..1000]).unwrap();
         written();
-        let mut damaged = BYTES.to_vec();
+        let mut damaged = MODEL.bytes.to_vec();
         damaged[70_000] ^= 1;
         fs::write(&path, damaged).unwrap();
         written();
@@ -81,6 +112,16 @@ mod tests {
             1,
             "a temporary file was left"
         );
+    }
+
+    #[test]
+    fn the_draft_model_lies_beside_it() {
+        let root = tempfile::tempdir().unwrap();
+        let store = root.path().join("models");
+        let (model, draft) = (model(&store, Choice::Named).unwrap(), draft(&store).unwrap());
+        assert!(holds(&draft.path, DRAFT.bytes).unwrap());
+        assert_eq!(draft.path.parent(), model.path.parent());
+        assert!(is_it(&model, &store) && !is_it(&draft, &store));
     }
 
     #[test]

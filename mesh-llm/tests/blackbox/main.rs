@@ -12,6 +12,7 @@ mod caching;
 mod context;
 mod crashes;
 mod disk;
+mod drafts;
 mod equality;
 mod fairness;
 mod guards;

@@ -54,3 +54,16 @@ pub struct SpeculationParams {
     /// Windows in flight; none: as many as pay.
     pub windows: Option<u32>,
 }
+
+impl SpeculationParams {
+    /// Nothing is guessed.
+    pub fn off() -> Self {
+        Self {
+            model: None,
+            most_window: 0,
+            min_p: 0.0,
+            mode: SpeculationMode::Off,
+            windows: None,
+        }
+    }
+}

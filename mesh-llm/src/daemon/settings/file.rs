@@ -20,10 +20,12 @@ pub(super) fn layer(path: &Path, user_home: Option<&Path>) -> Result<Layer, Erro
         SecretSource::File(path) => SecretSource::File(anchored(path, folder, user_home)),
         source => source,
     });
-    layer.model = layer.model.map(|model| match Reference::read(&model, |_| false) {
+    let named = |model: String| match Reference::read(&model, |_| false) {
         Reference::Path(path) => anchored(path, folder, user_home).to_string_lossy().into_owned(),
         _ => model,
-    });
+    };
+    layer.model = layer.model.map(named);
+    layer.draft = layer.draft.map(named);
     Ok(layer)
 }
 
@@ -104,6 +106,9 @@ mod tests {
             error("port = 70000")
         );
         assert!(error("flash-attn = 'x'").contains("auto, on, off"));
+        assert!(error("speculate = 'x'").contains("auto, off, draft, ngram"));
+        assert!(error("draft-max = 65").contains("1 to 64"));
+        assert!(error("draft-min-p = 2.0").contains("0 to 1"));
         assert!(!error("port = ").contains('\n'));
     }
 
@@ -125,6 +130,11 @@ mod tests {
             read("model = '~/m/x.gguf'").model,
             Some("/home/u/m/x.gguf".into())
         );
+        assert_eq!(
+            read("draft = '~/m/d.gguf'").draft,
+            Some("/home/u/m/d.gguf".into())
+        );
+        assert_eq!(read("draft = 'Qwen3-0.6B'").draft, Some("Qwen3-0.6B".into()));
         assert_eq!(read("model = '/m/x.gguf'").model, Some("/m/x.gguf".into()));
         assert_eq!(read("model = 'tiny'").model, Some("tiny".into()));
         assert_eq!(read("bin-dir = 'bin'").bin_dir, Some(folder.path().join("bin")));

@@ -3,18 +3,22 @@
 //! Each source is read into a [`Layer`]; [`Layer::over`] is the whole of the precedence.
 
 mod file;
+mod speculation;
 mod split;
 mod user;
 mod values;
 mod variables;
 
+pub use speculation::{DraftWish, SpeculationSettings, Switch};
 pub use split::{SecretSource, SplitSettings, TensorSplit, Worker, Workers};
 pub use user::UserFolders;
 pub use values::{ApiKey, Devices, Hidden};
 
 use crate::exit::Exit;
 use crate::models::places::Places;
-use llama_engine::server::options::{CacheType, FlashAttention, LogFormat};
+use llama_engine::server::options::{
+    CacheType, Count, FlashAttention, LogFormat, Probability, SpeculationMode,
+};
 use serde::Deserialize;
 use std::ffi::OsString;
 use std::num::NonZeroU32;
@@ -70,6 +74,18 @@ pub struct Layer {
     pub rpc_secret: Option<SecretSource>,
     /// Layers of this machine and of each worker.
     pub tensor_split: Option<TensorSplit>,
+    /// The draft model: a path or other words for one.
+    pub draft: Option<String>,
+    /// Whether there is to be none.
+    pub no_draft: Option<Switch>,
+    /// Tokens of a window of guesses at most.
+    pub draft_max: Option<Count>,
+    /// What the draft model must think of a guess at least.
+    pub draft_min_p: Option<Probability>,
+    /// What guesses ahead.
+    pub speculate: Option<SpeculationMode>,
+    /// Windows of guesses in flight.
+    pub draft_windows: Option<Count>,
     /// Where to find `llama-server`.
     pub bin_dir: Option<PathBuf>,
     /// How the log looks.
@@ -81,6 +97,7 @@ pub struct Layer {
 impl Layer {
     /// This layer, and what it leaves open from the one `below`.
     pub fn over(self, below: Layer) -> Layer {
+        let (draft, no_draft) = speculation::draft_over(&self, &below);
         Layer {
             model: self.model.or(below.model),
             host: self.host.or(below.host),
@@ -100,6 +117,12 @@ impl Layer {
             rpc: self.rpc.or(below.rpc),
             rpc_secret: self.rpc_secret.or(below.rpc_secret),
             tensor_split: self.tensor_split.or(below.tensor_split),
+            draft,
+            no_draft,
+            draft_max: self.draft_max.or(below.draft_max),
+            draft_min_p: self.draft_min_p.or(below.draft_min_p),
+            speculate: self.speculate.or(below.speculate),
+            draft_windows: self.draft_windows.or(below.draft_windows),
             bin_dir: self.bin_dir.or(below.bin_dir),
             log_format: self.log_format.or(below.log_format),
             verbose: self.verbose.or(below.verbose),
@@ -130,6 +153,8 @@ pub struct Settings {
     pub engine: EngineSettings,
     /// How the model is split over machines.
     pub split: SplitSettings,
+    /// How answers are guessed ahead.
+    pub speculation: SpeculationSettings,
     /// How the log looks.
     pub log: LogFormat,
     /// How much is logged.
@@ -193,6 +218,7 @@ impl Settings {
         Settings {
             home,
             places,
+            speculation: SpeculationSettings::from_layer(&layer),
             model: layer.model,
             host: layer.host.unwrap_or_else(|| DEFAULT_HOST.to_owned()),
             port: layer.port.unwrap_or(DEFAULT_PORT),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use llama_engine::llama::{
     Batch, ChatTemplates, Context, ContextParams, Decoded, Model, ModelParams, SequenceId, Token,
 };
-use llama_engine::server::engine::{Engine, EngineParams, ModelFile, PROMPT_ROWS};
+use llama_engine::server::engine::{Engine, EngineParams, ModelFile, PROMPT_ROWS, SpeculationParams};
 use llama_engine::server::options::{CacheType, FlashAttention};
 
 /// Tokens of a step, where nobody said otherwise.
@@ -21,6 +21,7 @@ pub fn context_params(context: u32, slots: u32) -> ContextParams {
         micro_batch: STEP as u32,
         sequences: slots,
         outputs: slots + PROMPT_ROWS,
+        rollback: 0,
         threads: 1,
         cache_type_k: CacheType::F16,
         cache_type_v: CacheType::F16,
@@ -50,6 +51,7 @@ pub fn engine(model: &Arc<Model>, params: ContextParams, queue: u32) -> Engine {
         saved: None,
         split: None,
         step_delay: Duration::ZERO,
+        speculation: SpeculationParams::off(),
     };
     Engine::start(model.clone(), templates, params).unwrap()
 }
