@@ -14,6 +14,7 @@ mod request;
 mod runner;
 mod saved;
 mod slot;
+mod speculation;
 mod state;
 pub mod task;
 mod text;

@@ -1,0 +1,516 @@
+//! How much is guessed, and when guesses leave. Pure: it has no clock, what it knows is measured.
+//!
+//! One stream on a ring earns a token for each of its rows that only right guesses are before. Windows
+//! leave one after the other, as fast as the slowest stage or the draft allows, and each comes back
+//! after a whole ring. A wrong guess costs a ring: what is behind it was for nothing. So a window is
+//! worth its expected rows less the time that it takes, at the price of what the best setting would
+//! have earned in that time; the best setting is found by trying all in a formula.
+
+/// Settings whose stream is this much better are worth leaving another for.
+const GAIN: f64 = 1.02;
+/// Least chance that a window is reached with which it leaves.
+const LEAST_REACH: f64 = 0.01;
+/// What nothing is surer than.
+const SUREST: f64 = 0.995;
+/// Guesses that what is expected of those to come counts for, beside those that are known.
+const EXPECTED_WEIGHT: f64 = 4.0;
+/// Known guesses that are looked at when a window is cut.
+const LOOKS_AHEAD: usize = 48;
+/// Part of the time that may go into guesses that are made only to see how good they are.
+const PROBING: f64 = 0.015;
+
+/// What a step costs.
+pub trait Ring {
+    /// Seconds that each node takes for a step of so many tokens, the host first.
+    fn stage_seconds(&self, tokens: usize) -> Vec<f64>;
+    /// Seconds that a step spends between the nodes, once round.
+    fn between_seconds(&self) -> f64;
+    /// Most windows of a stream that may be in flight.
+    fn most_windows(&self) -> usize;
+}
+
+/// What runs on the ring now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Claims {
+    /// Answers that run, this one too.
+    pub streams: usize,
+    /// Into how many steps they are divided.
+    pub groups: usize,
+    /// Steps in flight that are not stale.
+    pub steps_in_flight: usize,
+    /// Tokens of others in the step that is being made: one for each that was not asked yet.
+    pub beside: usize,
+    /// Whether a prompt waits for its turn.
+    pub prefill_waits: bool,
+}
+
+/// A stream that could send.
+#[derive(Debug, Clone, Copy)]
+pub struct Stream<'a> {
+    /// Whether the next token that was not sent is one that the target chose: it must leave.
+    pub certain: bool,
+    /// How likely each guess is right that was not sent, if all before it are.
+    pub guesses: &'a [f32],
+    /// How likely all that is in flight is right.
+    pub reach: f32,
+    /// Windows in flight that are not stale.
+    pub windows_in_flight: usize,
+    /// How likely guesses are right that are still to be made.
+    pub expected: f32,
+    /// Seconds until the source has one more; `None`: it has no more.
+    pub next_guess_seconds: Option<f64>,
+}
+
+/// What a source offers.
+#[derive(Debug, Clone, Copy)]
+pub struct Offer {
+    /// How likely its guesses are right, each if all before it are.
+    pub likely: f32,
+    /// Seconds that a guess takes.
+    pub seconds: f64,
+}
+
+/// What a stream does now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    /// Sends the certain token, if there is one, and so many guesses.
+    Send(usize),
+    /// Waits for the next guess.
+    Wait,
+    /// Sends nothing before something came back.
+    Hold,
+}
+
+/// Always the same, to compare with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fixed {
+    /// Tokens of a window.
+    pub window: usize,
+    /// Windows in flight.
+    pub windows: usize,
+}
+
+/// Decides.
+#[derive(Debug, Clone, Copy)]
+pub struct Policy {
+    /// Most tokens of a window.
+    pub most_window: usize,
+    /// Not to be decided.
+    pub fixed: Option<Fixed>,
+}
+
+/// What a step of some size takes.
+#[derive(Debug, Clone, Copy)]
+struct Cost {
+    host: f64,
+    slowest: f64,
+    around: f64,
+}
+
+impl Cost {
+    fn of(ring: &dyn Ring, tokens: usize) -> Self {
+        let stages = ring.stage_seconds(tokens);
+        Self {
+            host: stages.first().copied().unwrap_or(0.0),
+            slowest: stages.iter().copied().fold(1e-9, f64::max),
+            around: stages.iter().sum::<f64>() + ring.between_seconds(),
+        }
+    }
+}
+
+/// The best setting, as far as the formula knows.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Plan {
+    window: usize,
+    windows: usize,
+    /// Tokens a second of one stream.
+    rate: f64,
+    /// The same without guesses.
+    rate_without: f64,
+}
+
+impl Policy {
+    /// What a stream does now. A certain token never waits longer than it gains by it.
+    pub fn decide(&self, ring: &dyn Ring, claims: &Claims, stream: &Stream<'_>) -> Decision {
+        if let Some(fixed) = self.fixed {
+            return fixed.decide(stream);
+        }
+        if !stream.certain && (stream.guesses.is_empty() || stream.windows_in_flight >= ring.most_windows()) {
+            return Decision::Hold;
+        }
+        let outlook = Offer {
+            likely: mean(stream),
+            seconds: stream.next_guess_seconds.unwrap_or(0.0),
+        };
+        let plan = self.plan(ring, claims, &outlook);
+        let chances = Chances::of(stream);
+        if !stream.certain {
+            return self.follow(ring, claims, stream, &plan, &chances);
+        }
+        let best = self.best_window(ring, claims, stream, &plan, &chances);
+        match best {
+            Window::Of(tokens) => Decision::Send(tokens - 1),
+            Window::Longer => Decision::Wait,
+        }
+    }
+
+    /// How many steps may be in flight where several streams run: as many as leave no stage without work.
+    /// More would only wait, each for itself, instead of together.
+    pub fn most_steps(&self, ring: &dyn Ring, claims: &Claims) -> usize {
+        let groups = claims.groups.clamp(1, claims.streams.max(1));
+        let cost = Cost::of(ring, claims.streams.div_ceil(groups));
+        groups.max((cost.around / cost.slowest + 0.01) as usize)
+    }
+
+    /// How many tokens a source should be ahead of what is certain; 0 if it should rest. `unobserved` are the
+    /// tokens since one of its guesses was last seen to be right or wrong.
+    pub fn ahead(&self, ring: &dyn Ring, claims: &Claims, offer: &Offer, unobserved: usize) -> usize {
+        if let Some(fixed) = self.fixed {
+            return fixed.window * (fixed.windows + 1);
+        }
+        let plan = self.plan(ring, claims, offer);
+        if plan.rate > plan.rate_without * GAIN {
+            return plan.window * (plan.windows + 1);
+        }
+        let token = 1.0 / plan.rate_without;
+        usize::from(offer.seconds <= PROBING * token * (unobserved + 1) as f64)
+    }
+
+    /// Which source should make the next guesses.
+    pub fn best_source(&self, ring: &dyn Ring, claims: &Claims, offers: &[Offer]) -> Option<usize> {
+        let rate = |offer: &Offer| self.plan(ring, claims, offer).rate;
+        let rates = offers.iter().map(rate).enumerate();
+        rates.max_by(|a, b| a.1.total_cmp(&b.1)).map(|(source, _)| source)
+    }
+
+    /// The best setting for a stream whose guesses are all alike, if all streams do the same.
+    fn plan(&self, ring: &dyn Ring, claims: &Claims, offer: &Offer) -> Plan {
+        let streams = claims.streams.max(1);
+        let groups = claims.groups.clamp(1, streams);
+        let together = streams.div_ceil(groups);
+        let likely = f64::from(offer.likely).clamp(0.0, SUREST);
+        let mut plan = Plan {
+            window: 1,
+            windows: 1,
+            rate: 0.0,
+            rate_without: 0.0,
+        };
+        for window in 1..=self.most_window.max(1) {
+            let cost = Cost::of(ring, together * window);
+            let pace = cost.slowest.max(window as f64 * offer.seconds);
+            let full = cost.around / pace;
+            let counts = [1.0, 2.0, 3.0, full / 2.0, full, full + 1.0, full + 2.0];
+            for windows in counts {
+                let windows = (windows as usize).clamp(1, ring.most_windows().max(1));
+                let setting = Setting {
+                    window,
+                    windows,
+                    likely,
+                    draft: offer.seconds,
+                    groups,
+                };
+                let rate = setting.rate(&cost);
+                if window == 1 && windows == 1 {
+                    plan.rate_without = rate;
+                }
+                if rate > plan.rate {
+                    (plan.window, plan.windows, plan.rate) = (window, windows, rate);
+                }
+            }
+        }
+        plan
+    }
+
+    /// Whether a window of guesses follows those in flight.
+    fn follow(
+        &self,
+        ring: &dyn Ring,
+        claims: &Claims,
+        stream: &Stream<'_>,
+        plan: &Plan,
+        chances: &Chances<'_>,
+    ) -> Decision {
+        let in_flight = stream.windows_in_flight;
+        let reach = f64::from(stream.reach * stream.guesses[0]);
+        if in_flight >= plan.windows || reach < LEAST_REACH {
+            return Decision::Hold;
+        }
+        let tokens = match self.best_window(ring, claims, stream, plan, chances) {
+            Window::Of(tokens) => tokens,
+            Window::Longer => return Decision::Wait,
+        };
+        let cost = Cost::of(ring, claims.beside + tokens);
+        let ahead = if claims.streams > 1 {
+            claims.steps_in_flight
+        } else {
+            in_flight
+        } as f64;
+        if claims.streams > 1 && (ahead + 1.0) * cost.slowest > cost.around {
+            return Decision::Hold;
+        }
+        // What is sent now begins when the host is done with what is before it; what is held, when the
+        // oldest window is back. Should that one be wrong, the host must still be free.
+        let pace = cost
+            .slowest
+            .max(plan.window as f64 * stream.next_guess_seconds.unwrap_or(0.0));
+        let gain = (1.05 * cost.around - in_flight as f64 * pace).clamp(0.0, pace);
+        let blocked = ((ahead + 1.0) * cost.slowest - cost.around).clamp(0.0, cost.host);
+        let oldest_wrong = 1.0
+            - f64::from(stream.reach)
+                .max(1e-6)
+                .powf(1.0 / in_flight.max(1) as f64);
+        if reach * gain > oldest_wrong * blocked {
+            Decision::Send(tokens)
+        } else {
+            Decision::Hold
+        }
+    }
+
+    /// How many tokens the next window has, its first, which is right, included.
+    fn best_window(
+        &self,
+        ring: &dyn Ring,
+        claims: &Claims,
+        stream: &Stream<'_>,
+        plan: &Plan,
+        chances: &Chances<'_>,
+    ) -> Window {
+        let known = chances.known();
+        let most = self.most_window.max(1);
+        let most = match stream.next_guess_seconds {
+            Some(_) => most,
+            None => most.min(known),
+        };
+        let costs: Vec<Cost> = (1..=most)
+            .map(|tokens| Cost::of(ring, claims.beside + tokens))
+            .collect();
+        let best = if claims.streams > 1 {
+            best_beside_others(claims, stream, plan, chances, &costs)
+        } else if plan.windows == 1 {
+            best_alone(stream, plan, chances, &costs)
+        } else {
+            best_in_flight(stream, plan, chances, &costs)
+        };
+        if best > known {
+            Window::Longer
+        } else {
+            Window::Of(best)
+        }
+    }
+}
+
+/// What is best for a stream beside others: guesses ride along where they earn more than all lose by the
+/// time that they take.
+fn best_beside_others(
+    claims: &Claims,
+    stream: &Stream<'_>,
+    plan: &Plan,
+    chances: &Chances<'_>,
+    costs: &[Cost],
+) -> usize {
+    let streams = claims.streams.max(1);
+    let groups = claims.groups.clamp(1, streams);
+    let together = streams.div_ceil(groups) as f64 / streams as f64;
+    let full = costs[0].slowest * groups as f64 >= costs[0].around;
+    let price = plan.rate * streams as f64;
+    let value = |tokens: usize, rows: f64, _: f64| {
+        let cost = &costs[tokens - 1];
+        let time = if full {
+            cost.slowest
+        } else {
+            cost.around * together + (cost.slowest * groups as f64 - cost.around).max(0.0)
+        };
+        rows - price * time - plan.rate * wait(stream, chances, tokens)
+    };
+    best(chances, 0, costs.len(), value).1
+}
+
+/// What is best where a window leaves when the last one is back.
+fn best_alone(stream: &Stream<'_>, plan: &Plan, chances: &Chances<'_>, costs: &[Cost]) -> usize {
+    let value = |tokens: usize, rows: f64, _: f64| {
+        rows - plan.rate * (costs[tokens - 1].around + wait(stream, chances, tokens))
+    };
+    best(chances, 0, costs.len(), value).1
+}
+
+/// What is best where windows follow each other. How known guesses are best cut is found from their end.
+fn best_in_flight(stream: &Stream<'_>, plan: &Plan, chances: &Chances<'_>, costs: &[Cost]) -> usize {
+    let draft = stream.next_guess_seconds.unwrap_or(0.0);
+    let horizon = chances.known().min(LOOKS_AHEAD);
+    let mut values = vec![0.0; horizon + costs.len()];
+    let mut tokens = 1;
+    for from in (0..horizon).rev() {
+        let value = |tokens: usize, rows: f64, all: f64| {
+            let cost = &costs[tokens - 1];
+            let wait = match from {
+                0 => wait_in_flight(stream, chances, tokens, cost),
+                _ => 0.0,
+            };
+            let pace = cost.slowest.max(draft * tokens as f64);
+            let next = pace.max(cost.around / plan.windows as f64);
+            rows - plan.rate * ((1.0 - all) * cost.around + all * next + wait) + all * values[from + tokens]
+        };
+        let found = best(chances, from, costs.len(), value);
+        (values[from], tokens) = found;
+    }
+    tokens
+}
+
+/// The best of windows of 1 to `most` tokens from a token that is right, by a value of tokens, rows before
+/// which all is right, and the chance that all is right with what follows.
+fn best(
+    chances: &Chances<'_>,
+    from: usize,
+    most: usize,
+    value: impl Fn(usize, f64, f64) -> f64,
+) -> (f64, usize) {
+    let mut best = (f64::MIN, 1);
+    let (mut rows, mut all) = (0.0, 1.0);
+    for tokens in 1..=most {
+        rows += all;
+        all *= chances.at(from + tokens - 1);
+        let value = value(tokens, rows, all);
+        if value > best.0 {
+            best = (value, tokens);
+        }
+    }
+    best
+}
+
+/// Seconds until there are so many tokens.
+fn wait(stream: &Stream<'_>, chances: &Chances<'_>, tokens: usize) -> f64 {
+    let missing = tokens.saturating_sub(chances.known()) as f64;
+    stream.next_guess_seconds.map_or(0.0, |draft| draft * missing)
+}
+
+/// The same, where windows are in flight: while the host computes the last one, waiting costs nothing.
+fn wait_in_flight(stream: &Stream<'_>, chances: &Chances<'_>, tokens: usize, cost: &Cost) -> f64 {
+    let wait = wait(stream, chances, tokens);
+    if stream.certain {
+        return wait;
+    }
+    let made = stream.next_guess_seconds.unwrap_or(0.0) * chances.known() as f64;
+    (made + wait - cost.host).max(0.0) - (made - cost.host).max(0.0)
+}
+
+enum Window {
+    /// Of so many tokens.
+    Of(usize),
+    /// Of more than there are.
+    Longer,
+}
+
+/// How likely guesses are right, each if all before it are. The token before the first is right.
+struct Chances<'a> {
+    guesses: &'a [f32],
+    /// Of those that are still to be made.
+    expected: f64,
+}
+
+impl<'a> Chances<'a> {
+    fn of(stream: &Stream<'a>) -> Self {
+        let expected = match stream.next_guess_seconds {
+            Some(_) => f64::from(stream.expected),
+            None => 0.0,
+        };
+        Self {
+            guesses: &stream.guesses[usize::from(!stream.certain)..],
+            expected,
+        }
+    }
+
+    fn at(&self, index: usize) -> f64 {
+        self.guesses
+            .get(index)
+            .map_or(self.expected, |guess| f64::from(*guess))
+    }
+
+    /// Tokens that there are.
+    fn known(&self) -> usize {
+        self.guesses.len() + 1
+    }
+}
+
+/// How likely the stream's guesses are right, those to come included.
+fn mean(stream: &Stream<'_>) -> f32 {
+    let expected = f64::from(stream.expected).max(1e-3).ln();
+    let known = stream.guesses.iter().take(8);
+    let (mut sum, mut weight) = (EXPECTED_WEIGHT * expected, EXPECTED_WEIGHT);
+    if stream.next_guess_seconds.is_none() && !stream.guesses.is_empty() {
+        (sum, weight) = (0.0, 0.0);
+    }
+    for guess in known {
+        sum += f64::from(*guess).max(1e-3).ln();
+        weight += 1.0;
+    }
+    (sum / weight).exp() as f32
+}
+
+/// One of the settings that a plan chooses from.
+struct Setting {
+    window: usize,
+    windows: usize,
+    likely: f64,
+    draft: f64,
+    groups: usize,
+}
+
+impl Setting {
+    /// Tokens a second of one stream.
+    fn rate(&self, cost: &Cost) -> f64 {
+        let window = self.window as f64;
+        let windows = self.windows as f64;
+        let groups = self.groups as f64;
+        let all = self.likely.powf(window);
+        let rows = (1.0 - all) / (1.0 - self.likely);
+        if self.windows == 1 {
+            let around = cost.around.max(cost.slowest * groups);
+            let ready = (window * self.draft - around).max(0.0);
+            let anew = (window - 1.0) * self.draft;
+            return rows / (around + all * ready + (1.0 - all) * anew);
+        }
+        let tokens = 1.0 / (1.0 - self.likely);
+        let pace = cost.slowest.max(window * self.draft);
+        let follow = all / (1.0 - all);
+        let pause = (cost.around - windows * pace).max(0.0);
+        let turns = all.powf(windows) / (1.0 - all.powf(windows));
+        let time = (window - 1.0) * self.draft
+            + follow * pace
+            + turns * pause
+            + cost.around
+            + self.blocked(cost, pace);
+        let wasted = (windows - 1.0).min(cost.around / pace);
+        let busy = groups * cost.slowest * (follow + 1.0 + wasted);
+        if self.groups > 1 {
+            tokens / time.max(busy)
+        } else {
+            tokens / time
+        }
+    }
+
+    /// Seconds that the host still computes what is stale when a right token should leave.
+    fn blocked(&self, cost: &Cost, pace: f64) -> f64 {
+        let filled = self.windows as f64 * cost.slowest;
+        if pace > cost.slowest || (filled > cost.around && cost.host < 0.99 * cost.slowest) {
+            cost.host * cost.host / (2.0 * pace)
+        } else if filled > cost.around + cost.slowest {
+            cost.host / 2.0
+        } else {
+            (filled - cost.around).clamp(0.0, cost.host)
+        }
+    }
+}
+
+impl Fixed {
+    fn decide(self, stream: &Stream<'_>) -> Decision {
+        if !stream.certain && stream.windows_in_flight >= self.windows {
+            return Decision::Hold;
+        }
+        let wanted = self.window - usize::from(stream.certain).min(self.window);
+        match stream.next_guess_seconds {
+            Some(_) if stream.guesses.len() < wanted => Decision::Wait,
+            _ if !stream.certain && stream.guesses.is_empty() => Decision::Hold,
+            _ => Decision::Send(stream.guesses.len().min(wanted)),
+        }
+    }
+}
