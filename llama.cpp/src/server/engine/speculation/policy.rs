@@ -9,11 +9,9 @@
 /// Settings whose stream is this much better are worth leaving another for.
 const GAIN: f64 = 1.02;
 /// Least chance that a window is reached with which it leaves.
-const LEAST_REACH: f64 = 0.01;
+const LEAST_REACH: f64 = 0.002;
 /// What nothing is surer than.
 const SUREST: f64 = 0.995;
-/// Guesses that what is expected of those to come counts for, beside those that are known.
-const EXPECTED_WEIGHT: f64 = 4.0;
 /// Known guesses that are looked at when a window is cut.
 const LOOKS_AHEAD: usize = 48;
 /// Part of the time that may go into guesses that are made only to see how good they are.
@@ -57,7 +55,9 @@ pub struct Stream<'a> {
     pub windows_in_flight: usize,
     /// How likely guesses are right that are still to be made.
     pub expected: f32,
-    /// Seconds until the source has one more; `None`: it has no more.
+    /// Seconds that the source takes for a guess.
+    pub draft_seconds: f64,
+    /// Seconds until it has one more; `None`: it makes no more, or not now.
     pub next_guess_seconds: Option<f64>,
 }
 
@@ -139,8 +139,8 @@ impl Policy {
             return Decision::Hold;
         }
         let outlook = Offer {
-            likely: mean(stream),
-            seconds: stream.next_guess_seconds.unwrap_or(0.0),
+            likely: stream.expected,
+            seconds: stream.draft_seconds,
         };
         let plan = self.plan(ring, claims, &outlook);
         let chances = Chances::of(stream);
@@ -250,9 +250,7 @@ impl Policy {
         }
         // What is sent now begins when the host is done with what is before it; what is held, when the
         // oldest window is back. Should that one be wrong, the host must still be free.
-        let pace = cost
-            .slowest
-            .max(plan.window as f64 * stream.next_guess_seconds.unwrap_or(0.0));
+        let pace = cost.slowest.max(plan.window as f64 * stream.draft_seconds);
         let gain = (1.05 * cost.around - in_flight as f64 * pace).clamp(0.0, pace);
         let blocked = ((ahead + 1.0) * cost.slowest - cost.around).clamp(0.0, cost.host);
         let oldest_wrong = 1.0
@@ -335,19 +333,14 @@ fn best_alone(stream: &Stream<'_>, plan: &Plan, chances: &Chances<'_>, costs: &[
 
 /// What is best where windows follow each other. How known guesses are best cut is found from their end.
 fn best_in_flight(stream: &Stream<'_>, plan: &Plan, chances: &Chances<'_>, costs: &[Cost]) -> usize {
-    let draft = stream.next_guess_seconds.unwrap_or(0.0);
     let horizon = chances.known().min(LOOKS_AHEAD);
     let mut values = vec![0.0; horizon + costs.len()];
     let mut tokens = 1;
     for from in (0..horizon).rev() {
         let value = |tokens: usize, rows: f64, all: f64| {
             let cost = &costs[tokens - 1];
-            let wait = match from {
-                0 => wait_in_flight(stream, chances, tokens, cost),
-                _ => 0.0,
-            };
-            let pace = cost.slowest.max(draft * tokens as f64);
-            let next = pace.max(cost.around / plan.windows as f64);
+            let wait = wait_in_flight(stream, chances, from, tokens, cost);
+            let next = cost.slowest.max(cost.around / plan.windows as f64);
             rows - plan.rate * ((1.0 - all) * cost.around + all * next + wait) + all * values[from + tokens]
         };
         let found = best(chances, from, costs.len(), value);
@@ -379,20 +372,32 @@ fn best(
 
 /// Seconds until there are so many tokens.
 fn wait(stream: &Stream<'_>, chances: &Chances<'_>, tokens: usize) -> f64 {
-    let missing = tokens.saturating_sub(chances.known()) as f64;
-    stream.next_guess_seconds.map_or(0.0, |draft| draft * missing)
+    match (tokens.saturating_sub(chances.known()), stream.next_guess_seconds) {
+        (0, _) | (_, None) => 0.0,
+        (missing, Some(next)) => next + stream.draft_seconds * (missing - 1) as f64,
+    }
 }
 
 /// The same, where windows are in flight: while the host computes the last one, waiting costs nothing.
-fn wait_in_flight(stream: &Stream<'_>, chances: &Chances<'_>, tokens: usize, cost: &Cost) -> f64 {
-    let wait = wait(stream, chances, tokens);
+fn wait_in_flight(
+    stream: &Stream<'_>,
+    chances: &Chances<'_>,
+    from: usize,
+    tokens: usize,
+    cost: &Cost,
+) -> f64 {
+    let wait = wait(stream, chances, from + tokens);
+    if from > 0 {
+        return (wait - cost.host).max(0.0);
+    }
     if stream.certain {
         return wait;
     }
-    let made = stream.next_guess_seconds.unwrap_or(0.0) * chances.known() as f64;
+    let made = stream.draft_seconds * chances.known() as f64;
     (made + wait - cost.host).max(0.0) - (made - cost.host).max(0.0)
 }
 
+#[derive(Debug)]
 enum Window {
     /// Of so many tokens.
     Of(usize),
@@ -429,21 +434,6 @@ impl<'a> Chances<'a> {
     fn known(&self) -> usize {
         self.guesses.len() + 1
     }
-}
-
-/// How likely the stream's guesses are right, those to come included.
-fn mean(stream: &Stream<'_>) -> f32 {
-    let expected = f64::from(stream.expected).max(1e-3).ln();
-    let known = stream.guesses.iter().take(8);
-    let (mut sum, mut weight) = (EXPECTED_WEIGHT * expected, EXPECTED_WEIGHT);
-    if stream.next_guess_seconds.is_none() && !stream.guesses.is_empty() {
-        (sum, weight) = (0.0, 0.0);
-    }
-    for guess in known {
-        sum += f64::from(*guess).max(1e-3).ln();
-        weight += 1.0;
-    }
-    (sum / weight).exp() as f32
 }
 
 /// One of the settings that a plan chooses from.
