@@ -2,3 +2,5 @@
 
 mod acceptance;
 mod policy;
+#[cfg(test)]
+mod simulator;
