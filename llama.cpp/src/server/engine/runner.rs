@@ -419,6 +419,9 @@ impl Runner {
         }
         let answers = self.slots.iter().filter(|slot| slot.is_answering()).count();
         let groups = self.flow.groups(answers);
+        if self.is_ring_full(groups) {
+            return Vec::new();
+        }
         let shares = self.compose_certain(&wants, answers, groups);
         if !guess {
             return shares;

@@ -192,8 +192,8 @@ impl Runner {
         parts.filter(|part| part.guesses > 0 && !part.void).count() as u32
     }
 
-    /// Who else wants the devices, with answers in so many steps.
-    fn claims(&self, groups: usize, beside: usize, prefill_waits: bool) -> Claims {
+    /// Who else wants the devices, with answers in so many steps, and so many tokens of others in this one.
+    fn claims(&self, groups: usize, beside: usize) -> Claims {
         Claims {
             streams: self.slots.iter().filter(|slot| slot.is_answering()).count(),
             groups,
@@ -202,7 +202,21 @@ impl Runner {
                 .as_ref()
                 .map_or(0, |pipeline| pipeline.in_flight().count()),
             beside,
-            prefill_waits,
+        }
+    }
+
+    /// Whether so many steps are in flight that no stage is without work. More of them would wait each for
+    /// itself, not together.
+    pub(super) fn is_ring_full(&self, groups: usize) -> bool {
+        let claims = self.claims(groups, 0);
+        let most = || self.speculating.policy.most_steps(&self.ring(), &claims);
+        self.speculating.is_on() && claims.streams > 1 && claims.steps_in_flight >= most()
+    }
+
+    fn ring(&self) -> RingOf<'_> {
+        RingOf {
+            flow: &self.flow,
+            most_windows: self.speculating.most_windows,
         }
     }
 
@@ -254,8 +268,8 @@ impl Runner {
         );
     }
 
-    /// What slot `index` sends now: so many guesses.
-    fn decide(&self, index: usize, claims: &Claims, certain: bool) -> Decision {
+    /// What slot `index` sends now, its next token being `certain` or not. In a hurry it does not wait.
+    fn decide(&self, index: usize, claims: &Claims, certain: bool, hurry: bool) -> Decision {
         let slot = &self.slots[index];
         let Some(guesses) = &slot.guesses else {
             return if certain {
@@ -268,8 +282,8 @@ impl Runner {
             .guess_room(index)
             .saturating_sub(slot.sequence.guesses_sent());
         let mut unsent = guesses.unsent();
+        let full = unsent.len() >= room;
         unsent.truncate(room);
-        let full = unsent.len() == room;
         let in_flight = |pipeline: &Pipeline<super::Step>| {
             let steps = pipeline.in_flight();
             steps
@@ -284,45 +298,42 @@ impl Runner {
             windows_in_flight: self.pipeline.as_ref().map_or(0, in_flight),
             expected: outlook.likely,
             draft_seconds: outlook.seconds,
-            next_guess_seconds: guesses.next_guess(&slot.sequence).filter(|_| !full),
+            next_guess_seconds: guesses.next_guess(&slot.sequence).filter(|_| !full && !hurry),
         };
-        let ring = RingOf {
-            flow: &self.flow,
-            most_windows: self.speculating.most_windows,
-        };
-        self.speculating.policy.decide(&ring, claims, &stream)
+        self.speculating.policy.decide(&self.ring(), claims, &stream)
     }
 
-    /// Adds guesses to the certain tokens of `shares`. One whose draft is worth waiting for is left out.
+    /// Adds guesses to the certain tokens of `shares`. One whose draft is worth waiting for is left out, unless
+    /// others leave anyway.
     pub(super) fn add_guesses(&mut self, shares: Vec<Share>, groups: usize) -> Vec<Share> {
         if !self.speculating.is_on() {
             return shares;
         }
-        let prefill = shares.iter().any(|share| self.is_prefill(share));
         let mut free = self.free_rows(&shares);
         let mut beside = shares.iter().map(|share| share.tokens).sum::<usize>();
-        let mut kept = Vec::with_capacity(shares.len());
-        for mut share in shares {
+        let mut leaving = Vec::with_capacity(shares.len());
+        let mut waiting = Vec::new();
+        for share in shares {
             let index = share.slot.0 as usize;
             if self.is_prefill(&share) {
-                kept.push(share);
+                leaving.push(share);
                 continue;
             }
-            let claims = self.claims(groups, beside - 1, prefill);
+            let claims = self.claims(groups, beside - 1);
             self.extend(index, &claims);
-            match self.decide(index, &claims, true) {
-                Decision::Send(guesses) => {
-                    let guesses = guesses.min(free);
-                    free -= guesses;
-                    beside += guesses;
-                    share.tokens += guesses;
-                    kept.push(share);
-                }
-                Decision::Wait if !self.waited_enough(index) => beside -= 1,
-                Decision::Wait | Decision::Hold => kept.push(share),
+            match self.decide(index, &claims, true, false) {
+                Decision::Wait if !self.waited_enough(index) => waiting.push(share),
+                decision => leaving.push(with_guesses(share, &decision, &mut free, &mut beside)),
             }
         }
-        kept
+        if !leaving.is_empty() {
+            for share in waiting {
+                let claims = self.claims(groups, beside - 1);
+                let decision = self.decide(share.slot.0 as usize, &claims, true, true);
+                leaving.push(with_guesses(share, &decision, &mut free, &mut beside));
+            }
+        }
+        leaving
     }
 
     /// Windows of guesses alone, behind those that are in flight.
@@ -345,9 +356,9 @@ impl Runner {
             if self.slots[index].sequence.want() != Want::Nothing || shares.len() >= together {
                 continue;
             }
-            let claims = self.claims(groups, beside, false);
+            let claims = self.claims(groups, beside);
             self.extend(index, &claims);
-            if let Decision::Send(guesses) = self.decide(index, &claims, false) {
+            if let Decision::Send(guesses) = self.decide(index, &claims, false, false) {
                 let tokens = guesses.min(free);
                 if tokens > 0 {
                     free -= tokens;
@@ -409,4 +420,15 @@ impl Runner {
             step.void(SlotId(index as u32), cut);
         }
     }
+}
+
+/// A share with the guesses that are to go with it, as far as there is room.
+fn with_guesses(mut share: Share, decision: &Decision, free: &mut usize, beside: &mut usize) -> Share {
+    if let Decision::Send(guesses) = decision {
+        let guesses = (*guesses).min(*free);
+        *free -= guesses;
+        *beside += guesses;
+        share.tokens += guesses;
+    }
+    share
 }

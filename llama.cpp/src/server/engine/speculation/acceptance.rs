@@ -229,3 +229,57 @@ fn log_odds(chance: f32) -> f32 {
 fn chance(log_odds: f32) -> f32 {
     1.0 / (1.0 + (-log_odds).exp())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(seen: usize, right: impl Fn(usize) -> bool) -> RequestAcceptance {
+        let mut request = Acceptance::default().new_request();
+        let grade = Grade::of_probability(0.9);
+        (0..seen).for_each(|index| request.record(SourceKind::Model, grade, right(index)));
+        request
+    }
+
+    #[test]
+    fn twenty_observations_change_what_is_likely() {
+        let sure = Grade::of_probability(0.9);
+        let mut request = request(300, |index| index % 20 != 0);
+        assert!(request.likely(SourceKind::Model, sure) > 0.88);
+        (0..20).for_each(|_| request.record(SourceKind::Model, sure, false));
+        assert!(request.likely(SourceKind::Model, sure) < 0.2);
+        assert!(request.likely(SourceKind::Model, Grade::of_probability(0.99)) < 0.7);
+        (0..20).for_each(|_| request.record(SourceKind::Model, sure, true));
+        assert!(request.likely(SourceKind::Model, sure) > 0.8);
+    }
+
+    #[test]
+    fn surer_guesses_are_likelier_and_longer_matches_too() {
+        let request = Acceptance::default().new_request();
+        let of = |probability| request.likely(SourceKind::Model, Grade::of_probability(probability));
+        assert!(of(0.1) < of(0.4) && of(0.4) < of(0.8) && of(0.8) < of(0.999));
+        let of = |tokens| request.likely(SourceKind::NGram, Grade::of_match(tokens));
+        assert!(of(1) < of(3) && of(3) < of(12) && of(12) < of(100));
+    }
+
+    #[test]
+    fn a_request_begins_at_what_others_taught() {
+        let mut all = Acceptance::default();
+        let sure = Grade::of_probability(0.99);
+        (0..2000).for_each(|index| all.record(SourceKind::Model, sure, index % 2 == 0));
+        let likely = all.new_request().likely(SourceKind::Model, sure);
+        assert!((0.45..0.55).contains(&likely), "{likely}");
+    }
+
+    #[test]
+    fn sources_do_not_teach_each_other() {
+        let before = Acceptance::default().new_request();
+        let after = request(100, |_| false);
+        let grade = Grade::of_match(5);
+        let (before, after) = (
+            before.likely(SourceKind::NGram, grade),
+            after.likely(SourceKind::NGram, grade),
+        );
+        assert!((before - after).abs() < 1e-6);
+    }
+}

@@ -11,6 +11,8 @@ pub mod acceptance;
 pub mod drafter;
 mod lookup;
 pub mod policy;
+#[cfg(test)]
+mod simulator;
 
 use std::collections::VecDeque;
 

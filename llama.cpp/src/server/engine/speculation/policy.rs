@@ -10,6 +10,14 @@
 const GAIN: f64 = 1.02;
 /// Least chance that a window is reached with which it leaves.
 const LEAST_REACH: f64 = 0.002;
+/// Part of a ring's time from which on the slowest stage is at work always.
+const NEARLY: f64 = 0.9;
+/// What steps of different lengths cost more than their time.
+const UNEVEN: f64 = 1.3;
+/// What a window that is not reached costs others, of its time in a full ring.
+const OTHERS: f64 = 0.2;
+/// A ring has no more steps in flight than this, of those that keep its slowest stage at work.
+const MOST_FILLED: f64 = 1.6;
 /// What nothing is surer than.
 const SUREST: f64 = 0.995;
 /// Known guesses that are looked at when a window is cut.
@@ -38,8 +46,6 @@ pub struct Claims {
     pub steps_in_flight: usize,
     /// Tokens of others in the step that is being made: one for each that was not asked yet.
     pub beside: usize,
-    /// Whether a prompt waits for its turn.
-    pub prefill_waits: bool,
 }
 
 /// A stream that could send.
@@ -176,13 +182,6 @@ impl Policy {
         usize::from(offer.seconds <= PROBING * token * (unobserved + 1) as f64)
     }
 
-    /// Which source should make the next guesses.
-    pub fn best_source(&self, ring: &dyn Ring, claims: &Claims, offers: &[Offer]) -> Option<usize> {
-        let rate = |offer: &Offer| self.plan(ring, claims, offer).rate;
-        let rates = offers.iter().map(rate).enumerate();
-        rates.max_by(|a, b| a.1.total_cmp(&b.1)).map(|(source, _)| source)
-    }
-
     /// The best setting for a stream whose guesses are all alike, if all streams do the same.
     fn plan(&self, ring: &dyn Ring, claims: &Claims, offer: &Offer) -> Plan {
         let streams = claims.streams.max(1);
@@ -196,20 +195,27 @@ impl Policy {
             rate_without: 0.0,
         };
         for window in 1..=self.most_window.max(1) {
-            let cost = Cost::of(ring, together * window);
-            let pace = cost.slowest.max(window as f64 * offer.seconds);
-            let full = cost.around / pace;
+            let shared = Cost::of(ring, together * window);
+            let own = Cost::of(ring, window);
+            let pace = own.slowest.max(window as f64 * offer.seconds);
+            let full = own.around / pace;
             let counts = [1.0, 2.0, 3.0, full / 2.0, full, full + 1.0, full + 2.0];
             for windows in counts {
                 let windows = (windows as usize).clamp(1, ring.most_windows().max(1));
+                // Windows in flight come back at other times than others', and many then leave alone.
+                let (cost, steps) = if windows == 1 {
+                    (&shared, groups as f64)
+                } else {
+                    (&own, ((groups * streams) as f64).sqrt())
+                };
                 let setting = Setting {
                     window,
                     windows,
                     likely,
                     draft: offer.seconds,
-                    groups,
+                    steps,
                 };
-                let rate = setting.rate(&cost);
+                let rate = setting.rate(cost);
                 if window == 1 && windows == 1 {
                     plan.rate_without = rate;
                 }
@@ -245,19 +251,25 @@ impl Policy {
         } else {
             in_flight
         } as f64;
-        if claims.streams > 1 && (ahead + 1.0) * cost.slowest > cost.around {
+        let filled = (ahead + 1.0) * cost.slowest / cost.around;
+        if claims.streams > 1 && filled > MOST_FILLED {
             return Decision::Hold;
         }
         // What is sent now begins when the host is done with what is before it; what is held, when the
         // oldest window is back. Should that one be wrong, the host must still be free.
         let pace = cost.slowest.max(plan.window as f64 * stream.draft_seconds);
         let gain = (1.05 * cost.around - in_flight as f64 * pace).clamp(0.0, pace);
-        let blocked = ((ahead + 1.0) * cost.slowest - cost.around).clamp(0.0, cost.host);
+        let blocked = ((filled - 1.0) * cost.around).clamp(0.0, cost.host);
         let oldest_wrong = 1.0
             - f64::from(stream.reach)
                 .max(1e-6)
                 .powf(1.0 / in_flight.max(1) as f64);
-        if reach * gain > oldest_wrong * blocked {
+        let others = if claims.streams > 1 {
+            OTHERS * (1.0 - reach) * filled * cost.slowest
+        } else {
+            0.0
+        };
+        if reach * gain > oldest_wrong * blocked + others {
             Decision::Send(tokens)
         } else {
             Decision::Hold
@@ -282,12 +294,24 @@ impl Policy {
         let costs: Vec<Cost> = (1..=most)
             .map(|tokens| Cost::of(ring, claims.beside + tokens))
             .collect();
-        let best = if claims.streams > 1 {
-            best_beside_others(claims, stream, plan, chances, &costs)
-        } else if plan.windows == 1 {
-            best_alone(stream, plan, chances, &costs)
+        let streams = claims.streams.max(1);
+        let groups = claims.groups.clamp(1, streams);
+        let best = if groups > 1 && costs[0].slowest * groups as f64 >= costs[0].around * NEARLY {
+            best_in_full_ring(streams, stream, plan, chances, &costs)
         } else {
-            best_in_flight(stream, plan, chances, &costs)
+            // Who shares the step is late with this one.
+            let late = (streams.div_ceil(groups) - 1) as f64;
+            let shared = |cost: &Cost| Cost {
+                around: cost.around + late * (cost.around - costs[0].around),
+                slowest: cost.slowest * groups as f64,
+                ..*cost
+            };
+            let costs: Vec<Cost> = costs.iter().map(shared).collect();
+            if plan.windows == 1 {
+                best_alone(stream, plan, chances, &costs)
+            } else {
+                best_in_flight(stream, plan, chances, &costs)
+            }
         };
         if best > known {
             Window::Longer
@@ -297,28 +321,18 @@ impl Policy {
     }
 }
 
-/// What is best for a stream beside others: guesses ride along where they earn more than all lose by the
-/// time that they take.
-fn best_beside_others(
-    claims: &Claims,
+/// What is best where others keep the slowest stage at work all the time: guesses earn more than all lose by
+/// the time that they take. Steps of different lengths wait for each other, which costs as well.
+fn best_in_full_ring(
+    streams: usize,
     stream: &Stream<'_>,
     plan: &Plan,
     chances: &Chances<'_>,
     costs: &[Cost],
 ) -> usize {
-    let streams = claims.streams.max(1);
-    let groups = claims.groups.clamp(1, streams);
-    let together = streams.div_ceil(groups) as f64 / streams as f64;
-    let full = costs[0].slowest * groups as f64 >= costs[0].around;
-    let price = plan.rate * streams as f64;
+    let price = UNEVEN * plan.rate * streams as f64;
     let value = |tokens: usize, rows: f64, _: f64| {
-        let cost = &costs[tokens - 1];
-        let time = if full {
-            cost.slowest
-        } else {
-            cost.around * together + (cost.slowest * groups as f64 - cost.around).max(0.0)
-        };
-        rows - price * time - plan.rate * wait(stream, chances, tokens)
+        rows - price * costs[tokens - 1].slowest - plan.rate * wait(stream, chances, tokens)
     };
     best(chances, 0, costs.len(), value).1
 }
@@ -442,7 +456,8 @@ struct Setting {
     windows: usize,
     likely: f64,
     draft: f64,
-    groups: usize,
+    /// Into how many steps the streams are divided, on average.
+    steps: f64,
 }
 
 impl Setting {
@@ -450,11 +465,10 @@ impl Setting {
     fn rate(&self, cost: &Cost) -> f64 {
         let window = self.window as f64;
         let windows = self.windows as f64;
-        let groups = self.groups as f64;
         let all = self.likely.powf(window);
         let rows = (1.0 - all) / (1.0 - self.likely);
         if self.windows == 1 {
-            let around = cost.around.max(cost.slowest * groups);
+            let around = cost.around.max(cost.slowest * self.steps);
             let ready = (window * self.draft - around).max(0.0);
             let anew = (window - 1.0) * self.draft;
             return rows / (around + all * ready + (1.0 - all) * anew);
@@ -470,8 +484,8 @@ impl Setting {
             + cost.around
             + self.blocked(cost, pace);
         let wasted = (windows - 1.0).min(cost.around / pace);
-        let busy = groups * cost.slowest * (follow + 1.0 + wasted);
-        if self.groups > 1 {
+        let busy = self.steps * cost.slowest * (follow + 1.0 + wasted);
+        if self.steps > 1.0 {
             tokens / time.max(busy)
         } else {
             tokens / time
@@ -502,5 +516,153 @@ impl Fixed {
             _ if !stream.certain && stream.guesses.is_empty() => Decision::Hold,
             _ => Decision::Send(stream.guesses.len().min(wanted)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[derive(Debug, Clone)]
+    struct Even {
+        nodes: usize,
+        fixed: f64,
+        each: f64,
+        between: f64,
+    }
+
+    impl Ring for Even {
+        fn stage_seconds(&self, tokens: usize) -> Vec<f64> {
+            vec![self.fixed + self.each * tokens as f64; self.nodes]
+        }
+
+        fn between_seconds(&self) -> f64 {
+            self.between
+        }
+
+        fn most_windows(&self) -> usize {
+            if self.nodes == 1 { 1 } else { 24 }
+        }
+    }
+
+    fn rings() -> impl Strategy<Value = Even> {
+        (1_usize..5, 0.0..0.03_f64, 0.0001..0.03_f64, 0.0..0.2_f64).prop_map(
+            |(nodes, fixed, each, between)| Even {
+                nodes,
+                fixed,
+                each,
+                between: if nodes == 1 { 0.0 } else { between },
+            },
+        )
+    }
+
+    fn claims(streams: usize, groups: usize) -> Claims {
+        Claims {
+            streams,
+            groups,
+            steps_in_flight: 0,
+            beside: streams.div_ceil(groups) - 1,
+        }
+    }
+
+    const POLICY: Policy = Policy {
+        most_window: 8,
+        fixed: None,
+    };
+
+    proptest! {
+        #[test]
+        fn a_certain_token_leaves_and_nothing_empty_does(
+            ring in rings(),
+            (streams, groups) in (1_usize..9, 1_usize..9),
+            certain: bool,
+            guesses in prop::collection::vec(0.0..1.0_f32, 0..40),
+            (reach, expected) in (0.0..1.0_f32, 0.0..1.0_f32),
+            in_flight in 0_usize..24,
+            draft_seconds in 0.0..0.01_f64,
+            more: bool,
+        ) {
+            let stream = Stream {
+                certain,
+                guesses: &guesses,
+                reach,
+                windows_in_flight: if certain { 0 } else { in_flight },
+                expected,
+                draft_seconds,
+                next_guess_seconds: more.then_some(draft_seconds),
+            };
+            match POLICY.decide(&ring, &claims(streams, groups.min(streams)), &stream) {
+                Decision::Send(sent) => {
+                    prop_assert!(sent <= guesses.len() && sent + usize::from(certain) <= 8);
+                    prop_assert!(certain || sent > 0);
+                }
+                Decision::Wait => prop_assert!(more && guesses.len() < 8),
+                Decision::Hold => prop_assert!(!certain),
+            }
+        }
+
+        /// No plan is worse than none, by the formula that it is made by.
+        #[test]
+        fn no_plan_loses_by_its_own_model(
+            ring in rings(),
+            (streams, groups) in (1_usize..9, 1_usize..9),
+            likely in 0.0..1.0_f32,
+            seconds in 0.0..0.01_f64,
+        ) {
+            let plan = POLICY.plan(&ring, &claims(streams, groups.min(streams)), &Offer { likely, seconds });
+            prop_assert!(plan.rate >= plan.rate_without);
+            prop_assert!(plan.windows <= ring.most_windows() && plan.window <= 8);
+        }
+    }
+
+    #[test]
+    fn what_is_hopeless_is_seldom_drafted_and_never_sent() {
+        let ring = Even {
+            nodes: 2,
+            fixed: 0.015,
+            each: 0.001,
+            between: 0.02,
+        };
+        let hopeless = Offer {
+            likely: 0.0,
+            seconds: 0.005,
+        };
+        assert_eq!(POLICY.ahead(&ring, &claims(1, 1), &hopeless, 0), 0);
+        assert_eq!(POLICY.ahead(&ring, &claims(1, 1), &hopeless, 50), 1);
+        let stream = Stream {
+            certain: true,
+            guesses: &[0.005; 8],
+            reach: 1.0,
+            windows_in_flight: 0,
+            expected: 0.005,
+            draft_seconds: 0.0,
+            next_guess_seconds: None,
+        };
+        assert_eq!(POLICY.decide(&ring, &claims(1, 1), &stream), Decision::Send(0));
+    }
+
+    #[test]
+    fn a_longer_round_trip_takes_more_windows() {
+        let windows = |between| {
+            let ring = Even {
+                nodes: 2,
+                fixed: 0.015,
+                each: 0.0,
+                between,
+            };
+            POLICY
+                .plan(
+                    &ring,
+                    &claims(1, 1),
+                    &Offer {
+                        likely: 0.95,
+                        seconds: 0.001,
+                    },
+                )
+                .windows
+        };
+        assert!(windows(0.0) < windows(0.02) && windows(0.02) < windows(0.08));
     }
 }

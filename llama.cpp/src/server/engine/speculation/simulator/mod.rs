@@ -1,0 +1,197 @@
+//! The policy on a simulated ring, beside the best fixed setting.
+
+mod ring;
+mod text;
+
+use super::acceptance::SourceKind;
+use super::policy::{Fixed, Policy};
+use ring::{Outcome, Stage, World, simulate};
+use text::{Agreement, text};
+
+const TOKENS: usize = 800;
+
+fn world(
+    nodes: usize,
+    round_trip: f64,
+    stage: Stage,
+    draft: f64,
+    streams: usize,
+    agreement: Agreement,
+) -> World {
+    let copied = agreement == Agreement::Copied;
+    World {
+        stages: vec![stage; nodes],
+        hops: vec![(usize::MAX, round_trip / 2.0)],
+        draft: if copied { 20e-6 } else { draft },
+        kind: if copied {
+            SourceKind::NGram
+        } else {
+            SourceKind::Model
+        },
+        texts: (0..streams as u64)
+            .map(|seed| text(agreement, 20_000, seed))
+            .collect(),
+        most_windows: if nodes == 1 { 1 } else { 24 },
+    }
+}
+
+fn run_fixed(world: &World, window: usize, windows: usize) -> Outcome {
+    let policy = Policy {
+        most_window: window,
+        fixed: Some(Fixed { window, windows }),
+    };
+    simulate(world, policy, world.groups(window), TOKENS)
+}
+
+fn best_fixed(world: &World, most: usize, sizes: &[usize]) -> (f64, usize, usize) {
+    let mut best = (0.0, 0, 0);
+    for window in sizes.iter().copied().filter(|window| *window <= most) {
+        for windows in [1, 2, 3, 5, 7, 10, 16, 24] {
+            if windows <= world.most_windows {
+                let rate = run_fixed(world, window, windows).rate();
+                if rate > best.0 {
+                    best = (rate, window, windows);
+                }
+            }
+        }
+    }
+    best
+}
+
+fn run_policy(world: &World, most_window: usize) -> Outcome {
+    simulate(
+        world,
+        Policy {
+            most_window,
+            fixed: None,
+        },
+        world.groups(1),
+        TOKENS,
+    )
+}
+
+const FLAT: Stage = Stage {
+    fixed: 0.015,
+    each: 0.0,
+};
+const LINEAR: Stage = Stage {
+    fixed: 0.0015,
+    each: 0.0135,
+};
+
+/// Worse than the best fixed setting by no more than this, which chance may add to.
+#[track_caller]
+fn near_best(world: &World, share: f64) {
+    let best = best_fixed(world, 8, &[1, 2, 4, 8]);
+    let ours = run_policy(world, 8);
+    assert!(ours.rate() >= share * best.0, "{} of {best:?}", ours.rate());
+}
+
+#[test]
+fn one_stream_is_near_the_best_fixed_setting() {
+    for (nodes, round_trip) in [(1, 0.0), (2, 0.0), (2, 0.02), (2, 0.08), (3, 0.02)] {
+        for agreement in [Agreement::Even(0.95), Agreement::Graded(0.82), Agreement::Copied] {
+            near_best(&world(nodes, round_trip, FLAT, 0.001, 1, agreement), 0.9);
+        }
+    }
+}
+
+#[test]
+fn nobody_is_slower_for_what_is_hopeless_or_full() {
+    for streams in [1, 2, 8] {
+        for (nodes, stage) in [(1, FLAT), (1, LINEAR), (2, FLAT), (2, LINEAR)] {
+            for agreement in [Agreement::Even(0.0), Agreement::Even(0.82)] {
+                let world = world(nodes, 0.02, stage, 0.001, streams, agreement);
+                let (none, ours) = (run_fixed(&world, 1, 1), run_policy(&world, 8));
+                let share = ours.rate() / none.rate();
+                assert!(
+                    share >= 0.97,
+                    "{share} with {streams} on {nodes} of {stage:?}, {agreement:?}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_change_is_followed_within_twenty_steps() {
+    let (before, after) = (400, 600);
+    let mut world = world(2, 0.02, FLAT, 0.001, 1, Agreement::Even(0.95));
+    let hopeless = text(Agreement::Even(0.0), 20_000, 7);
+    world.texts[0][before..after].copy_from_slice(&hopeless[before..after]);
+    let ours = run_policy(&world, 8);
+    let since = |token: usize| ours.windows.iter().filter(move |window| window.0 > token);
+    // Each step gives a token while nothing is right.
+    let guessed = since(before + 20).take_while(|window| window.0 < after - 2);
+    let (tokens, windows) = guessed.fold((0, 0), |(tokens, windows), window| {
+        (tokens + window.1, windows + 1)
+    });
+    assert!(tokens <= windows * 2, "{tokens} tokens in {windows} windows");
+    let again = since(after + 40).take(20).map(|window| window.1).max();
+    assert!(again >= Some(4), "{again:?}");
+}
+
+#[test]
+fn a_changed_round_trip_is_followed() {
+    let mut world = world(2, 0.0, FLAT, 0.001, 1, Agreement::Even(0.95));
+    world.hops = vec![(400, 0.0), (usize::MAX, 0.04)];
+    let ours = run_policy(&world, 8);
+    let depth = |from: usize, to: usize| {
+        let windows = ours
+            .windows
+            .iter()
+            .filter(|window| (from..to).contains(&window.0));
+        windows.map(|window| window.2).max()
+    };
+    assert!(depth(100, 400) <= Some(3), "{:?}", depth(100, 400));
+    assert!(depth(420, 800) >= Some(6), "{:?}", depth(420, 800));
+}
+
+/// `cargo test --release table -- --ignored --nocapture`
+#[test]
+#[ignore = "prints a table"]
+fn table() {
+    for streams in [1, 2, 8] {
+        for (nodes, round_trip) in [
+            (1, 0.0),
+            (2, 0.0),
+            (2, 0.02),
+            (2, 0.08),
+            (3, 0.0),
+            (3, 0.02),
+            (3, 0.08),
+        ] {
+            for stage in [FLAT, LINEAR] {
+                for agreement in [
+                    Agreement::Even(0.95),
+                    Agreement::Bursts(0.95),
+                    Agreement::Graded(0.95),
+                    Agreement::Boasting(0.82),
+                    Agreement::Even(0.82),
+                    Agreement::Even(0.0),
+                    Agreement::Copied,
+                ] {
+                    let world = world(nodes, round_trip, stage, 0.001, streams, agreement);
+                    let none = run_fixed(&world, 1, 1).rate();
+                    let (best, window, windows) = best_fixed(&world, 8, &[1, 2, 4, 8]);
+                    let ours = run_policy(&world, 8);
+                    let a_window = ours.sent as f64 / ours.steps as f64;
+                    let depth = ours.depth as f64 / ours.steps as f64;
+                    println!(
+                        "{streams} streams, {nodes} nodes, {:>2.0} ms, {:>4.1}+{:>4.1} ms a stage, {agreement:?}: \
+                         none {none:.1}, best {:.1} x none ({window}x{windows}), policy {:.1} x none, {:.2} of best; \
+                         {a_window:.1} a window, depth {depth:.1}, accepted {:.2}, held {:.0} ms",
+                        round_trip * 1e3,
+                        stage.fixed * 1e3,
+                        stage.each * 1e3,
+                        best / none,
+                        ours.rate() / none,
+                        ours.rate() / best,
+                        ours.accepted as f64 / ours.sent as f64,
+                        ours.held * 1e3,
+                    );
+                }
+            }
+        }
+    }
+}
