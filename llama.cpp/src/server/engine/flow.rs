@@ -5,11 +5,12 @@
 //! are on their way as well. More steps at once are smaller ones, and each reads all weights again: what
 //! pays follows from measured times.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use super::policy::Line;
-use super::speculation::policy::Ring;
+use super::speculation::policy::{Cost as StepCost, Ring};
 
 /// Steps whose parts are remembered until all have come in.
 const MOST_STEPS: usize = 512;
@@ -102,8 +103,31 @@ impl Cost {
 pub struct RingOf<'a> {
     /// What was measured.
     pub flow: &'a Flow,
+    /// Its costs as far as they are known.
+    pub costs: &'a Costs,
     /// Most windows of a stream in flight.
     pub most_windows: usize,
+}
+
+/// Steps after which costs are looked up anew.
+const REFRESH: u32 = 8;
+
+/// Costs of steps by tokens, which are looked up far more often than they change.
+#[derive(Debug, Default)]
+pub struct Costs {
+    known: RefCell<Vec<Option<StepCost>>>,
+    age: u32,
+}
+
+impl Costs {
+    /// One more step was measured.
+    pub fn grow_older(&mut self) {
+        self.age += 1;
+        if self.age >= REFRESH {
+            self.age = 0;
+            self.known.get_mut().clear();
+        }
+    }
 }
 
 impl Ring for RingOf<'_> {
@@ -117,6 +141,15 @@ impl Ring for RingOf<'_> {
 
     fn most_windows(&self) -> usize {
         self.most_windows
+    }
+
+    fn cost(&self, tokens: usize) -> StepCost {
+        let mut known = self.costs.known.borrow_mut();
+        if known.len() <= tokens {
+            known.resize(tokens + 1, None);
+        }
+        *known[tokens]
+            .get_or_insert_with(|| StepCost::of(&self.stage_seconds(tokens), self.between_seconds()))
     }
 }
 

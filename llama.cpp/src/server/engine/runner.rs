@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use super::Command;
 use super::embedder::Embedder;
-use super::flow::{Flow, Stage};
+use super::flow::{Costs, Flow, Stage};
 use super::pipeline::{Finished, Pipeline, Submitted};
 use super::placement::{CacheKind, SlotView, place};
 use super::policy::{Share, StepCosts, compose};
@@ -78,6 +78,7 @@ pub struct Runner {
     costs: StepCosts,
     /// What steps take, by stage: one node is a stage.
     flow: Flow,
+    step_times: Costs,
     speculating: Speculating,
     /// Nothing can be done before a command comes.
     blocked: bool,
@@ -108,6 +109,7 @@ impl Runner {
         let split = pipeline.as_ref().and_then(Pipeline::split);
         Self {
             flow: Flow::new(split.map_or(1, |split| split.queues())),
+            step_times: Costs::default(),
             speculating,
             blocked: false,
             ending: false,
@@ -471,6 +473,7 @@ impl Runner {
             flow.computed(stage, finished.number, finished.time);
         }
         flow.returned(finished.number, finished.time);
+        self.step_times.grow_older();
         let Some(split) = split else { return };
         // What `just trace-split` makes a picture of.
         let moment = |at: Instant| at.saturating_duration_since(self.begun).as_micros() as u64;

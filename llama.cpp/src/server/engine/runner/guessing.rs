@@ -10,10 +10,10 @@ use crate::server::engine::pipeline::Pipeline;
 use crate::server::engine::placement::CacheKind;
 use crate::server::engine::policy::Share;
 use crate::server::engine::slot::{SlotId, Want};
+use crate::server::engine::speculation::Guesses;
 use crate::server::engine::speculation::acceptance::Acceptance;
 use crate::server::engine::speculation::drafter::{Draft, Drafter, DrafterParams};
 use crate::server::engine::speculation::policy::{Claims, Decision, Fixed, Policy, Stream};
-use crate::server::engine::speculation::{Guesses, Sources};
 use crate::server::engine::task::Speculated;
 use crate::server::engine::{Command, SpeculationParams};
 use crate::server::options::SpeculationMode;
@@ -117,7 +117,7 @@ impl Runner {
                 if let Some(slot) = slot.filter(|slot| !slot.parked)
                     && let Some(guesses) = &mut slot.guesses
                 {
-                    guesses.drafted(&mut slot.sequence, &guess);
+                    guesses.drafted(&mut slot.sequence, &guess, Instant::now());
                 }
             }
             Draft::End { slot, revision } => {
@@ -140,11 +140,15 @@ impl Runner {
         }
         let slot = &mut self.slots[index];
         if let Some(guesses) = &mut slot.guesses {
-            let sources = Sources {
-                lookup: false,
-                drafter: self.speculating.drafter.as_ref(),
-            };
-            guesses.extend(SlotId(index as u32), &mut slot.sequence, sources, 0, 1);
+            let drafter = self.speculating.drafter.as_ref();
+            guesses.extend(
+                SlotId(index as u32),
+                &mut slot.sequence,
+                drafter,
+                0,
+                1,
+                Instant::now(),
+            );
         }
     }
 
@@ -216,6 +220,7 @@ impl Runner {
     fn ring(&self) -> RingOf<'_> {
         RingOf {
             flow: &self.flow,
+            costs: &self.step_times,
             most_windows: self.speculating.most_windows,
         }
     }
@@ -239,12 +244,14 @@ impl Runner {
             slots,
             speculating,
             flow,
+            step_times,
             ..
         } = self;
         let slot = &mut slots[index];
         let Some(guesses) = &mut slot.guesses else { return };
         let ring = RingOf {
             flow,
+            costs: step_times,
             most_windows: speculating.most_windows,
         };
         let drafts = match &speculating.drafter {
@@ -254,17 +261,18 @@ impl Runner {
             }
             _ => 0,
         };
-        let copies = speculating.policy.ahead(&ring, claims, &guesses.copying(), 0);
-        let sources = Sources {
-            lookup: speculating.copies,
-            drafter: speculating.drafter.as_ref(),
+        let copies = if speculating.copies && guesses.can_copy(&slot.sequence) {
+            speculating.policy.ahead(&ring, claims, &guesses.copying(), 0)
+        } else {
+            0
         };
         guesses.extend(
             SlotId(index as u32),
             &mut slot.sequence,
-            sources,
+            speculating.drafter.as_ref(),
             copies.min(room),
             drafts.min(room),
+            Instant::now(),
         );
     }
 
@@ -290,6 +298,14 @@ impl Runner {
                 .filter(|step| step.has(SlotId(index as u32), slot.epoch))
                 .count()
         };
+        let next_guess = guesses.next_guess(&slot.sequence).filter(|_| !full && !hurry);
+        if unsent.is_empty() && next_guess.is_none() {
+            return if certain {
+                Decision::Send(0)
+            } else {
+                Decision::Hold
+            };
+        }
         let outlook = guesses.outlook();
         let stream = Stream {
             certain,
@@ -298,7 +314,7 @@ impl Runner {
             windows_in_flight: self.pipeline.as_ref().map_or(0, in_flight),
             expected: outlook.likely,
             draft_seconds: outlook.seconds,
-            next_guess_seconds: guesses.next_guess(&slot.sequence).filter(|_| !full && !hurry),
+            next_guess_seconds: next_guess,
         };
         self.speculating.policy.decide(&self.ring(), claims, &stream)
     }

@@ -15,6 +15,7 @@ pub mod policy;
 mod simulator;
 
 use std::collections::VecDeque;
+use std::time::Instant;
 
 use super::slot::{Sequence, Settled, SlotId};
 use super::task::Speculated;
@@ -55,6 +56,8 @@ struct ModelDraft {
     unobserved: usize,
     /// Seconds that it takes for a token.
     seconds: Option<f64>,
+    /// When it was asked for the next one.
+    asked: Option<Instant>,
 }
 
 /// The guesses of one request.
@@ -74,15 +77,6 @@ pub struct Guesses {
     /// Windows that left, and the sum of how many were on their way each time.
     left: u64,
     windows: u64,
-}
-
-/// Which sources may guess.
-#[derive(Debug, Clone, Copy)]
-pub struct Sources<'a> {
-    /// Copying.
-    pub lookup: bool,
-    /// The draft model.
-    pub drafter: Option<&'a Drafter>,
 }
 
 fn copy_source(copied: Copied) -> SourceKind {
@@ -200,17 +194,15 @@ impl Guesses {
         &mut self,
         slot: SlotId,
         sequence: &mut Sequence,
-        sources: Sources<'_>,
+        drafter: Option<&Drafter>,
         copies: usize,
         drafts: usize,
+        now: Instant,
     ) {
-        if sources.lookup {
-            self.lookup.learn(&sequence.stream()[..sequence.len()]);
-            while sequence.guesses() < copies && self.copy(sequence, sources.drafter.is_some() && drafts > 0)
-            {
-            }
+        if copies > 0 {
+            while sequence.guesses() < copies && self.copy(sequence, drafter.is_some() && drafts > 0) {}
         }
-        let Some(drafter) = sources.drafter else { return };
+        let Some(drafter) = drafter else { return };
         let until = sequence.len() + drafts;
         if drafts == 0 || sequence.stream().len() >= until {
             return;
@@ -224,10 +216,21 @@ impl Guesses {
             model.following = true;
             model.ended = false;
             model.until = until;
+            model.asked = Some(now);
         } else if model.until < until {
+            if model.until <= sequence.stream().len() {
+                model.asked = Some(now);
+            }
             drafter.until(slot, until);
             model.until = until;
         }
+    }
+
+    /// Whether there may be something to copy.
+    pub fn can_copy(&mut self, sequence: &Sequence) -> bool {
+        self.lookup.learn(&sequence.stream()[..sequence.len()]);
+        let mut cursor = self.cursor;
+        self.lookup.next(&mut cursor, sequence.stream()).is_some()
     }
 
     /// Copies one token, unless there is nothing to copy, or the draft model would be right more often.
@@ -255,9 +258,14 @@ impl Guesses {
     }
 
     /// The draft model's guess arrived. `false` if it is for another stream.
-    pub fn drafted(&mut self, sequence: &mut Sequence, drafted: &Drafted) -> bool {
+    pub fn drafted(&mut self, sequence: &mut Sequence, drafted: &Drafted, now: Instant) -> bool {
         let model = &mut self.model;
-        let seconds = drafted.time.as_secs_f64();
+        // What it takes is more than computing: the way there and back counts as well.
+        let asked = model.asked.replace(now).unwrap_or(now);
+        let seconds = now
+            .saturating_duration_since(asked)
+            .max(drafted.time)
+            .as_secs_f64();
         let known = model.seconds.get_or_insert(seconds);
         *known += SMOOTHING * (seconds.min(2.0 * *known) - *known);
         model.late = false;

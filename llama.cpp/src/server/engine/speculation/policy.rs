@@ -33,6 +33,11 @@ pub trait Ring {
     fn between_seconds(&self) -> f64;
     /// Most windows of a stream that may be in flight.
     fn most_windows(&self) -> usize;
+
+    /// What a step of so many tokens takes.
+    fn cost(&self, tokens: usize) -> Cost {
+        Cost::of(&self.stage_seconds(tokens), self.between_seconds())
+    }
 }
 
 /// What runs on the ring now.
@@ -105,21 +110,24 @@ pub struct Policy {
     pub fixed: Option<Fixed>,
 }
 
-/// What a step of some size takes.
+/// What a step of some size takes, in seconds.
 #[derive(Debug, Clone, Copy)]
-struct Cost {
+pub struct Cost {
+    /// At the first node.
     host: f64,
+    /// At the slowest.
     slowest: f64,
+    /// Once round.
     around: f64,
 }
 
 impl Cost {
-    fn of(ring: &dyn Ring, tokens: usize) -> Self {
-        let stages = ring.stage_seconds(tokens);
+    /// Where stages take so long, and the network between them.
+    pub fn of(stages: &[f64], between: f64) -> Self {
         Self {
             host: stages.first().copied().unwrap_or(0.0),
             slowest: stages.iter().copied().fold(1e-9, f64::max),
-            around: stages.iter().sum::<f64>() + ring.between_seconds(),
+            around: stages.iter().sum::<f64>() + between,
         }
     }
 }
@@ -164,7 +172,7 @@ impl Policy {
     /// More would only wait, each for itself, instead of together.
     pub fn most_steps(&self, ring: &dyn Ring, claims: &Claims) -> usize {
         let groups = claims.groups.clamp(1, claims.streams.max(1));
-        let cost = Cost::of(ring, claims.streams.div_ceil(groups));
+        let cost = ring.cost(claims.streams.div_ceil(groups));
         groups.max((cost.around / cost.slowest + 0.01) as usize)
     }
 
@@ -195,13 +203,16 @@ impl Policy {
             rate_without: 0.0,
         };
         for window in 1..=self.most_window.max(1) {
-            let shared = Cost::of(ring, together * window);
-            let own = Cost::of(ring, window);
+            let shared = ring.cost(together * window);
+            let own = ring.cost(window);
             let pace = own.slowest.max(window as f64 * offer.seconds);
             let full = own.around / pace;
             let counts = [1.0, 2.0, 3.0, full / 2.0, full, full + 1.0, full + 2.0];
-            for windows in counts {
-                let windows = (windows as usize).clamp(1, ring.most_windows().max(1));
+            let counts = counts.map(|windows| (windows as usize).clamp(1, ring.most_windows().max(1)));
+            for (index, windows) in counts.into_iter().enumerate() {
+                if counts[..index].contains(&windows) {
+                    continue;
+                }
                 // Windows in flight come back at other times than others', and many then leave alone.
                 let (cost, steps) = if windows == 1 {
                     (&shared, groups as f64)
@@ -245,7 +256,7 @@ impl Policy {
             Window::Of(tokens) => tokens,
             Window::Longer => return Decision::Wait,
         };
-        let cost = Cost::of(ring, claims.beside + tokens);
+        let cost = ring.cost(claims.beside + tokens);
         let ahead = if claims.streams > 1 {
             claims.steps_in_flight
         } else {
@@ -292,7 +303,7 @@ impl Policy {
             None => most.min(known),
         };
         let costs: Vec<Cost> = (1..=most)
-            .map(|tokens| Cost::of(ring, claims.beside + tokens))
+            .map(|tokens| ring.cost(claims.beside + tokens))
             .collect();
         let streams = claims.streams.max(1);
         let groups = claims.groups.clamp(1, streams);
