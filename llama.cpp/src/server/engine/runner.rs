@@ -87,6 +87,8 @@ pub struct Runner {
     begun: Instant,
     batch: Batch,
     clock: u64,
+    /// Tokens of answers so far.
+    chosen: u64,
     state: EngineState,
     published: watch::Sender<EngineState>,
     files: Option<SlotFiles>,
@@ -124,6 +126,7 @@ impl Runner {
             costs: StepCosts::default(),
             batch: Batch::default(),
             clock: 0,
+            chosen: 0,
             state: EngineState::default(),
             published,
             files,
@@ -662,12 +665,15 @@ impl Runner {
             self.fail_step(&step, &error);
             return;
         }
+        let streams = self.slots.iter().filter(|slot| slot.is_answering()).count();
+        let chosen = self.chosen;
         for part in step.parts.iter().filter(|part| !part.void) {
             let index = part.slot.0 as usize;
             if self.slots[index].epoch == part.epoch {
                 self.apply_part(index, part);
             }
         }
+        self.note_progress(&step, streams, (self.chosen - chosen) as usize);
         self.cancel_void();
     }
 
@@ -703,6 +709,7 @@ impl Runner {
         };
         match progress {
             Ok(Progress::Token(token)) => {
+                self.chosen += 1;
                 let settled = match &mut slot.guesses {
                     Some(guesses) => {
                         guesses.settle(&mut slot.sequence, token, &mut self.speculating.acceptance)

@@ -13,7 +13,8 @@ use crate::server::engine::slot::{SlotId, Want};
 use crate::server::engine::speculation::Guesses;
 use crate::server::engine::speculation::acceptance::Acceptance;
 use crate::server::engine::speculation::drafter::{Draft, Drafter, DrafterParams};
-use crate::server::engine::speculation::policy::{Claims, Decision, Fixed, Policy, Stream};
+use crate::server::engine::speculation::governor::Governor;
+use crate::server::engine::speculation::policy::{Claims, Decision, Fixed, Policy, Ring, Stream};
 use crate::server::engine::task::Speculated;
 use crate::server::engine::{Command, SpeculationParams};
 use crate::server::options::SpeculationMode;
@@ -36,6 +37,8 @@ pub struct Speculating {
     pub copies: bool,
     /// Most windows of a slot in flight.
     pub most_windows: usize,
+    /// Whether it all pays.
+    pub governor: Governor,
     /// What all requests taught.
     pub acceptance: Acceptance,
     /// Until when a draft is waited for before something leaves.
@@ -83,6 +86,7 @@ impl Speculating {
                 CacheKind::State => 1,
                 CacheKind::Cells | CacheKind::Window(_) => MOST_STEPS,
             },
+            governor: Governor::default(),
             acceptance: Acceptance::default(),
             waits_until: None,
         })
@@ -109,15 +113,39 @@ impl Speculating {
 }
 
 impl Runner {
+    /// Whether answers guess now.
+    fn is_guessing(&self) -> bool {
+        let Speculating { policy, governor, .. } = &self.speculating;
+        self.speculating.is_on() && (policy.fixed.is_some() || governor.allows(self.answering()))
+    }
+
+    fn answering(&self) -> usize {
+        self.slots.iter().filter(|slot| slot.is_answering()).count()
+    }
+
+    /// Takes note of what a step brought: so many tokens of its answers.
+    pub(super) fn note_progress(&mut self, step: &super::Step, streams: usize, tokens: usize) {
+        if step.prefill > 0 || streams == 0 {
+            return self.speculating.governor.interrupt();
+        }
+        let groups = self.flow.groups(streams);
+        let plain = self.ring().cost(streams.div_ceil(groups)).around();
+        let guesses = step.parts.iter().map(|part| part.guesses).sum();
+        let now = self.begun.elapsed().as_secs_f64();
+        let governor = &mut self.speculating.governor;
+        governor.chosen(streams, tokens, guesses, now, plain);
+    }
+
     /// Takes in what the draft model says.
     pub(super) fn accept_draft(&mut self, draft: Draft) {
+        let in_turn = !self.is_split();
         match draft {
             Draft::Token(guess) => {
                 let slot = self.slots.get_mut(guess.slot.0 as usize);
                 if let Some(slot) = slot.filter(|slot| !slot.parked)
                     && let Some(guesses) = &mut slot.guesses
                 {
-                    guesses.drafted(&mut slot.sequence, &guess, Instant::now());
+                    guesses.drafted(&mut slot.sequence, &guess, Instant::now(), in_turn);
                 }
             }
             Draft::End { slot, revision } => {
@@ -199,7 +227,7 @@ impl Runner {
     /// Who else wants the devices, with answers in so many steps, and so many tokens of others in this one.
     fn claims(&self, groups: usize, beside: usize) -> Claims {
         Claims {
-            streams: self.slots.iter().filter(|slot| slot.is_answering()).count(),
+            streams: self.answering(),
             groups,
             steps_in_flight: self
                 .pipeline
@@ -214,7 +242,7 @@ impl Runner {
     pub(super) fn is_ring_full(&self, groups: usize) -> bool {
         let claims = self.claims(groups, 0);
         let most = || self.speculating.policy.most_steps(&self.ring(), &claims);
-        self.speculating.is_on() && claims.streams > 1 && claims.steps_in_flight >= most()
+        self.is_guessing() && claims.streams > 1 && claims.steps_in_flight >= most()
     }
 
     fn ring(&self) -> RingOf<'_> {
@@ -322,7 +350,7 @@ impl Runner {
     /// Adds guesses to the certain tokens of `shares`. One whose draft is worth waiting for is left out, unless
     /// others leave anyway.
     pub(super) fn add_guesses(&mut self, shares: Vec<Share>, groups: usize) -> Vec<Share> {
-        if !self.speculating.is_on() {
+        if !self.is_guessing() {
             return shares;
         }
         let mut free = self.free_rows(&shares);
@@ -359,7 +387,7 @@ impl Runner {
             .pipeline
             .as_ref()
             .map_or(0, |pipeline| pipeline.in_flight().count());
-        if !self.speculating.is_on() || !self.is_split() || in_flight >= MOST_STEPS {
+        if !self.is_guessing() || !self.is_split() || in_flight >= MOST_STEPS {
             return shares;
         }
         let answering: Vec<usize> = (0..self.slots.len())

@@ -3,12 +3,14 @@
 //!
 //! A slot's stream is one: what is certain, and guesses after it, from whichever source expects to be right
 //! more often at that point. `lookup` copies from text that was there before, `drafter` is a small model on
-//! a thread of its own; `acceptance` learns how often they are right, `policy` decides what leaves when.
+//! a thread of its own; `acceptance` learns how often they are right, `policy` decides what leaves when,
+//! and `governor` looks whether all of that pays.
 //! Verification is exact: the request's own sampler chooses from the model's row, and a guess is right if it
 //! is what was chosen. So the answer is the one without guesses, token by token, sampled or not.
 
 pub mod acceptance;
 pub mod drafter;
+pub mod governor;
 mod lookup;
 pub mod policy;
 #[cfg(test)]
@@ -257,15 +259,20 @@ impl Guesses {
         true
     }
 
-    /// The draft model's guess arrived. `false` if it is for another stream.
-    pub fn drafted(&mut self, sequence: &mut Sequence, drafted: &Drafted, now: Instant) -> bool {
+    /// The draft model's guess arrived `now`; `in_turn` with the model, if they never compute at once. `false`
+    /// if it is for another stream.
+    pub fn drafted(
+        &mut self,
+        sequence: &mut Sequence,
+        drafted: &Drafted,
+        now: Instant,
+        in_turn: bool,
+    ) -> bool {
         let model = &mut self.model;
-        // What it takes is more than computing: the way there and back counts as well.
-        let asked = model.asked.replace(now).unwrap_or(now);
-        let seconds = now
-            .saturating_duration_since(asked)
-            .max(drafted.time)
-            .as_secs_f64();
+        // Where they take turns, the way there and back takes time as well.
+        let asked = model.asked.replace(now).filter(|_| in_turn);
+        let time = asked.map(|asked| now.saturating_duration_since(asked));
+        let seconds = time.unwrap_or_default().max(drafted.time).as_secs_f64();
         let known = model.seconds.get_or_insert(seconds);
         *known += SMOOTHING * (seconds.min(2.0 * *known) - *known);
         model.late = false;

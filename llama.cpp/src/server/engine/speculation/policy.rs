@@ -122,6 +122,11 @@ pub struct Cost {
 }
 
 impl Cost {
+    /// Seconds that it takes once round.
+    pub fn around(&self) -> f64 {
+        self.around
+    }
+
     /// Where stages take so long, and the network between them.
     pub fn of(stages: &[f64], between: f64) -> Self {
         Self {
