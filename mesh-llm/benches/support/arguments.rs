@@ -5,7 +5,7 @@ use std::path::PathBuf;
 /// What every bench is told.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// Measures less of everything: the whole bench takes under three minutes
+    /// Measures less of everything: the whole bench takes a few minutes
     #[arg(long)]
     pub quick: bool,
 
