@@ -513,6 +513,7 @@ impl Runner {
                 return false;
             }
             let tokens = shares.iter().map(|share| share.tokens).sum();
+            self.rest_drafts();
             let step = self.fill(&shares);
             let Some(pipeline) = &mut self.pipeline else {
                 return false;

@@ -365,7 +365,11 @@ impl Runner {
             }
             let claims = self.claims(groups, beside - 1);
             self.extend(index, &claims);
-            match self.decide(index, &claims, true, false) {
+            let mut decision = self.decide(index, &claims, true, false);
+            if self.is_probing(index) {
+                decision = Decision::Wait;
+            }
+            match decision {
                 Decision::Wait if !self.waited_enough(index) => waiting.push(share),
                 decision => leaving.push(with_guesses(share, &decision, &mut free, &mut beside)),
             }
@@ -378,6 +382,29 @@ impl Runner {
             }
         }
         leaving
+    }
+
+    /// Whether slot `index` of one node awaits a guess that shows how good guesses are: beside the model it would
+    /// cost more than before it.
+    fn is_probing(&self, index: usize) -> bool {
+        let slot = &self.slots[index];
+        let guesses = slot.guesses.as_ref().filter(|_| !self.is_split());
+        guesses.is_some_and(|guesses| guesses.is_probing(&slot.sequence))
+    }
+
+    /// On one node the draft model rests while the model computes.
+    pub(super) fn rest_drafts(&mut self) {
+        if self.is_split() {
+            return;
+        }
+        let Some(drafter) = &self.speculating.drafter else {
+            return;
+        };
+        for (number, slot) in (0..).zip(&mut self.slots) {
+            if let Some(guesses) = &mut slot.guesses {
+                guesses.rest(SlotId(number), drafter);
+            }
+        }
     }
 
     /// Windows of guesses alone, behind those that are in flight.

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 /// Tokens of each stream that a measurement is made of.
-const BLOCK: usize = 16;
+const BLOCK: usize = 12;
 /// Tokens that take less than this share of a plain step's time leave no doubt.
 const NO_DOUBT: f64 = 0.7;
 /// Of a plain token's time, what one with guesses may take.
@@ -57,7 +57,9 @@ impl Default for Trial {
 struct Block {
     streams: usize,
     guessing: bool,
-    since: f64,
+    /// When the last tokens of it were chosen, unless something else took time since.
+    last: Option<f64>,
+    seconds: f64,
     tokens: usize,
     guesses: usize,
 }
@@ -78,7 +80,9 @@ impl Governor {
 
     /// Something else took time.
     pub fn interrupt(&mut self) {
-        self.block = None;
+        if let Some(block) = &mut self.block {
+            block.last = None;
+        }
     }
 
     /// At `now`, in seconds, so many tokens were chosen of so many streams, and so many guesses were verified
@@ -86,29 +90,33 @@ impl Governor {
     pub fn chosen(&mut self, streams: usize, tokens: usize, guesses: usize, now: f64, step: f64) {
         let guessing = self.allows(streams);
         let same = |block: &Block| block.streams == streams && block.guessing == guessing;
-        let Some(block) = self.block.as_mut().filter(|block| same(block)) else {
-            self.block = Some(Block {
-                streams,
-                guessing,
-                since: now,
-                tokens: 0,
-                guesses: 0,
-            });
+        let begun = Block {
+            streams,
+            guessing,
+            last: None,
+            seconds: 0.0,
+            tokens: 0,
+            guesses: 0,
+        };
+        let block = self.block.get_or_insert(begun);
+        if !same(block) {
+            *block = begun;
+        }
+        let Some(last) = block.last.replace(now) else {
             return;
         };
+        block.seconds += now - last;
         block.tokens += tokens;
         block.guesses += guesses;
         if block.tokens < BLOCK * streams {
             return;
         }
         let done = *block;
-        self.block = Some(Block {
-            since: now,
-            tokens: 0,
-            guesses: 0,
-            ..done
-        });
-        let seconds = (now - done.since) / done.tokens as f64;
+        *block = Block {
+            last: Some(now),
+            ..begun
+        };
+        let seconds = done.seconds / done.tokens as f64;
         let trial = self.trials.entry(streams).or_default();
         if guessing {
             let said = done.guesses as f64 >= LEAST_GUESSES * done.tokens as f64;

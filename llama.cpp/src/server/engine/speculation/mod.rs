@@ -28,6 +28,9 @@ use drafter::{Drafted, Drafter, Revision};
 use lookup::{Copied, Cursor, Lookup};
 use policy::Offer;
 
+/// Of the draft model's chance to be wrong, what copied text may have: where it is copied, that one has to
+/// follow.
+const MUCH_SURER: f32 = 0.7;
 /// Weight of the newest time that a draft took.
 const SMOOTHING: f64 = 0.2;
 
@@ -185,6 +188,21 @@ impl Guesses {
         }
     }
 
+    /// Whether a guess is on its way that is only to show how good guesses are.
+    pub fn is_probing(&self, sequence: &Sequence) -> bool {
+        self.guesses.is_empty()
+            && self.model.until == sequence.len() + 1
+            && self.next_guess(sequence).is_some()
+    }
+
+    /// The draft model rests until it is asked again.
+    pub fn rest(&mut self, slot: SlotId, drafter: &Drafter) {
+        if self.model.following && self.model.until > 0 {
+            drafter.until(slot, 0);
+            self.model.until = 0;
+        }
+    }
+
     /// The draft model is not waited for until it says something.
     pub fn is_late(&mut self) {
         self.model.late = true;
@@ -244,7 +262,7 @@ impl Guesses {
         let source = copy_source(copied);
         let grade = Grade::of_match(copied.matched);
         let likely = self.acceptance.likely(source, grade);
-        if has_model && likely < self.acceptance.expected(SourceKind::Model) {
+        if has_model && 1.0 - likely > MUCH_SURER * (1.0 - self.acceptance.expected(SourceKind::Model)) {
             self.cursor = before;
             return false;
         }
