@@ -31,6 +31,8 @@ use policy::Offer;
 /// Of the draft model's chance to be wrong, what copied text may have: where it is copied, that one has to
 /// follow.
 const MUCH_SURER: f32 = 0.7;
+/// Where there is a draft model, so many tokens must agree before anything is copied.
+const LONG_MATCH: usize = 8;
 /// Weight of the newest time that a draft took.
 const SMOOTHING: f64 = 0.2;
 
@@ -262,7 +264,8 @@ impl Guesses {
         let source = copy_source(copied);
         let grade = Grade::of_match(copied.matched);
         let likely = self.acceptance.likely(source, grade);
-        if has_model && 1.0 - likely > MUCH_SURER * (1.0 - self.acceptance.expected(SourceKind::Model)) {
+        let surer = 1.0 - likely < MUCH_SURER * (1.0 - self.acceptance.expected(SourceKind::Model));
+        if has_model && (copied.matched < LONG_MATCH || !surer) {
             self.cursor = before;
             return false;
         }
