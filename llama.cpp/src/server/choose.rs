@@ -150,15 +150,18 @@ impl Chooser<'_> {
         let (plan, demands) = match fitted {
             Ok(fitted) => fitted,
             Err(shortage) => {
-                if let Some(draft) = wanted(self.options) {
+                // A model that does not fit alone is refused without a word on guesses.
+                self.alone()?;
+                if let Some(draft) = wanted(self.options).filter(|draft| draft.origin == Origin::Asked) {
                     let unfit = Unfit::Memory(too_large(self.options, &shortage, guessing.extra()));
                     draft::give_up(self.options, draft, unfit)?;
                 }
+                tracing::info!("{}", no_memory(name));
                 return Ok(None);
             }
         };
         if !fastest(&plan) && !plan.is_as_fast_as(&self.alone()?.plan) {
-            tracing::info!("{name} guesses nothing ahead: there is no memory for windows of guesses");
+            tracing::info!("{}", no_memory(name));
             return Ok(None);
         }
         if !model.has_recurrent_state() {
@@ -170,7 +173,7 @@ impl Chooser<'_> {
         }
         guessing.rollback = guessing.window;
         let kept = self.measure.demands(plan, guessing.extra()).map_err(unusable)?;
-        if kept == demands {
+        if needed(&kept) == needed(&demands) {
             let architecture = model.architecture();
             tracing::info!(
                 "{name} guesses nothing ahead: llama.cpp cannot take wrong guesses back from the state of \
@@ -228,6 +231,15 @@ impl Chooser<'_> {
         }
         Err(Unfit::Memory(why))
     }
+}
+
+fn no_memory(model: &str) -> String {
+    format!("{model} guesses nothing ahead: there is no memory for windows of guesses")
+}
+
+/// What each memory must hold: what is free there may change any time.
+fn needed(demands: &[Demand]) -> Vec<u64> {
+    demands.iter().map(|demand| demand.needed).collect()
 }
 
 /// The draft model, where it is of use.
