@@ -78,19 +78,27 @@ pub fn load(options: &Options) -> Result<Loaded, Refused> {
         return Err(refused(Refusal::Arguments, message));
     }
     llama::initialize();
-    let placed = if options.rpc.is_empty() {
+    let mut placed = if options.rpc.is_empty() {
         Placed::Here(choose_devices(&options.devices)?)
     } else {
         Placed::Split(Arrangement::find(options, header.layers)?)
     };
-    start(options, header, &placed).map_err(|refused| placed.blame(refused))
+    let chosen = choose(options, &header, &mut placed);
+    chosen
+        .and_then(|(plan, needs)| start(options, header, &placed, plan, &needs))
+        .map_err(|refused| placed.blame(refused))
 }
 
 /// Loads the model where it was placed.
-fn start(options: &Options, header: Header, placed: &Placed) -> Result<Loaded, Refused> {
+fn start(
+    options: &Options,
+    header: Header,
+    placed: &Placed,
+    plan: Plan,
+    needs: &[Demand],
+) -> Result<Loaded, Refused> {
     let path = &options.model;
-    let (plan, needs) = choose(options, &header, placed)?;
-    let model = load_model(options, &header, placed, plan, &needs)?;
+    let model = load_model(options, &header, placed, plan, needs)?;
     if model.is_encoder_decoder() {
         let message = format!(
             "{}: {} models have an encoder and a decoder, which is not supported; try a model with a decoder only",
@@ -355,20 +363,63 @@ pub(crate) fn free_host_memory() -> u64 {
         .saturating_sub(MARGIN)
 }
 
-/// Chooses what fits, and says what it needs.
-fn choose(options: &Options, header: &Header, placed: &Placed) -> Result<(Plan, Vec<Demand>), Refused> {
-    let host_free = free_host_memory();
+/// Bytes of this machine's memory for a model.
+pub(super) fn host_memory(options: &Options) -> u64 {
+    free_host_memory().min(options.max_memory.unwrap_or(u64::MAX))
+}
+
+/// Chooses what fits, and says what it needs. A split's layers are shared out again where they do not.
+fn choose(
+    options: &Options,
+    header: &Header,
+    placed: &mut Placed,
+) -> Result<(Plan, Vec<Demand>), Refused> {
+    loop {
+        let shortage = match measure(options, header, placed)? {
+            Ok(chosen) => {
+                if let Placed::Split(arrangement) = placed {
+                    arrangement.report();
+                }
+                return Ok(chosen);
+            }
+            Err(shortage) => shortage,
+        };
+        // Each time a node gets less, so this ends.
+        let has_room = match placed {
+            Placed::Here(_) => false,
+            Placed::Split(arrangement) => arrangement.make_room(&shortage.demand),
+        };
+        if !has_room {
+            return Err(too_large(options, &shortage));
+        }
+    }
+}
+
+/// What of the wishes fits where the model is placed, or what is short.
+fn measure(
+    options: &Options,
+    header: &Header,
+    placed: &Placed,
+) -> Result<Result<(Plan, Vec<Demand>), Shortage>, Refused> {
+    let host_free = host_memory(options);
     let measure = |plan: Plan| {
         let model = placed.model_params(plan.gpu_layers);
         let need = llama::memory_need(&options.model, &model, &context_params(options, plan))?;
-        Ok(match placed {
+        let demands: Vec<Demand> = match placed {
             Placed::Here(_) => need
                 .devices
                 .into_iter()
                 .map(|need| demand(need, host_free))
                 .collect(),
             Placed::Split(arrangement) => arrangement.demands(&need.devices, host_free),
-        })
+        };
+        for Demand {
+            device, needed, free, ..
+        } in &demands
+        {
+            tracing::debug!(device, needed, free, ?plan, "memory");
+        }
+        Ok(demands)
     };
     // The output layer counts as one.
     let (layers, gpu_layers) = match placed {
@@ -381,16 +432,8 @@ fn choose(options: &Options, header: &Header, placed: &Placed) -> Result<(Plan, 
         slots: options.slots,
         gpu_layers,
     };
-    let (plan, demands) = fit(wish, header.context_train, layers, measure)
-        .map_err(|error: llama::Error| refused(Refusal::Model, error.to_string()))?
-        .map_err(|shortage| too_large(options, &shortage))?;
-    for Demand {
-        device, needed, free, ..
-    } in &demands
-    {
-        tracing::debug!(device, needed, free, "memory");
-    }
-    Ok((plan, demands))
+    fit(wish, header.context_train, layers, measure)
+        .map_err(|error: llama::Error| refused(Refusal::Model, error.to_string()))
 }
 
 fn demand(need: DeviceNeed, host_free: u64) -> Demand {

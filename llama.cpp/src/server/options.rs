@@ -36,6 +36,9 @@ pub struct Options {
     pub threads: Option<u32>,
     /// Layers to put on GPUs; none: as many as fit.
     pub gpu_layers: Option<u32>,
+    /// Most bytes of this machine's memory, GPUs' own not counted, that the model may take; none: what is
+    /// free.
+    pub max_memory: Option<u64>,
     /// How keys are kept in the KV cache.
     pub cache_type_k: CacheType,
     /// How values are kept in the KV cache.
@@ -74,6 +77,7 @@ impl Options {
             devices: Vec::new(),
             threads: None,
             gpu_layers: None,
+            max_memory: None,
             cache_type_k: CacheType::default(),
             cache_type_v: CacheType::default(),
             flash_attention: FlashAttention::default(),

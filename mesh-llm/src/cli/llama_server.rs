@@ -55,6 +55,10 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "N")]
     gpu_layers: Option<u32>,
 
+    /// Bytes of this machine's memory that the model takes at most [default: what is free]
+    #[arg(long, value_name = "BYTES")]
+    max_memory: Option<u64>,
+
     /// Numbers in which keys are cached
     #[arg(long, value_name = "TYPE", value_parser = cache_type(), default_value_t)]
     cache_type_k: CacheType,
@@ -126,6 +130,7 @@ impl Arguments {
             devices: self.device,
             threads: self.threads,
             gpu_layers: self.gpu_layers,
+            max_memory: self.max_memory,
             cache_type_k: self.cache_type_k,
             cache_type_v: self.cache_type_v,
             flash_attention: self.flash_attn,
@@ -190,6 +195,7 @@ mod tests {
             devices: vec!["CUDA0".to_owned(), "CUDA1".to_owned()],
             threads: Some(2),
             gpu_layers: Some(0),
+            max_memory: Some(7_500_000_000),
             cache_type_k: CacheType::Q8_0,
             cache_type_v: CacheType::Bf16,
             flash_attention: FlashAttention::On,

@@ -114,7 +114,8 @@ fn serve(settings: &Settings, reporter: &Reporter) -> Result<(), Error> {
     let program = Program::find(settings.bin_dir.as_deref())?;
     let home = Home::open(&settings.home)?;
     let library = Library::open(settings.places.clone(), settings.home.clone(), home.models())?;
-    let resolved = library.resolve(settings.model.as_deref(), available_memory())?;
+    let memory = available_memory().min(settings.engine.max_memory.unwrap_or(u64::MAX));
+    let resolved = library.resolve(settings.model.as_deref(), memory)?;
     let keys = keys(settings)?;
     let split = Split::prepare(&settings.split, &home)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()

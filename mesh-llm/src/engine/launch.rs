@@ -152,6 +152,9 @@ pub fn arguments(options: &Options) -> Vec<OsString> {
             add(flag, number.to_string().into());
         }
     }
+    if let Some(bytes) = options.max_memory {
+        add("--max-memory", bytes.to_string().into());
+    }
     for device in &options.devices {
         add("--device", device.into());
     }
