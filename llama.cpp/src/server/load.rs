@@ -369,11 +369,7 @@ pub(super) fn host_memory(options: &Options) -> u64 {
 }
 
 /// Chooses what fits, and says what it needs. A split's layers are shared out again where they do not.
-fn choose(
-    options: &Options,
-    header: &Header,
-    placed: &mut Placed,
-) -> Result<(Plan, Vec<Demand>), Refused> {
+fn choose(options: &Options, header: &Header, placed: &mut Placed) -> Result<(Plan, Vec<Demand>), Refused> {
     loop {
         let shortage = match measure(options, header, placed)? {
             Ok(chosen) => {

@@ -58,6 +58,8 @@ pub struct Options {
     /// Layers, or shares of them, of the host and of each worker's device, in order; none: the engine's
     /// choice.
     pub tensor_split: Vec<u32>,
+    /// Where fingerprints of models are remembered, for a split; none: they are not.
+    pub fingerprints: Option<PathBuf>,
     /// How the log on standard error looks.
     pub log: LogFormat,
     /// How much is logged: 0 what a user wants to know, 1 also debugging, 2 everything.
@@ -87,6 +89,7 @@ impl Options {
             rpc: Vec::new(),
             rpc_secret: None,
             tensor_split: Vec::new(),
+            fingerprints: None,
             log: LogFormat::default(),
             verbose: 0,
         }

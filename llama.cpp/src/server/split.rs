@@ -83,7 +83,12 @@ impl Arrangement {
         }
         let unreadable = |error: files::Error| refused(Refusal::File, error.to_string());
         let file = WeightFile::open(&options.model).map_err(unreadable)?;
-        let identity = file.identify(&Memory::in_process()).map_err(unreadable)?;
+        let memory = options
+            .fingerprints
+            .as_ref()
+            .map_or_else(Memory::in_process, Memory::open);
+        let identity = file.identify(&memory).map_err(unreadable)?;
+        memory.save();
         let own = own_device(options)?;
         let split = Split::dial(&options.rpc, &secret, own).map_err(|error| split_refused(&error))?;
         let members = split.members();
@@ -124,7 +129,10 @@ impl Arrangement {
     /// of them for that node, and the head for the last worker where the host has no room for it. `false`
     /// where there is no other way.
     pub(super) fn make_room(&mut self, short: &Demand) -> bool {
-        let node = self.members.iter().position(|member| member.device.name == short.device);
+        let node = self
+            .members
+            .iter()
+            .position(|member| member.device.name == short.device);
         // The host's devices share its memory.
         let node = node.unwrap_or(0);
         let other = match self.choice {
@@ -139,7 +147,9 @@ impl Arrangement {
                 // Where nothing is left to give away, nothing helps.
                 let fits = u64::try_from(fits).unwrap_or(u64::MAX).min(has.saturating_sub(1));
                 self.nodes[node].bytes = fits;
-                plan::best_shares(&self.work, &self.nodes).ok().filter(|_| has > 0)
+                plan::best_shares(&self.work, &self.nodes)
+                    .ok()
+                    .filter(|_| has > 0)
             }
         };
         let Some(shares) = other.filter(|shares| self.used_by(shares).count() <= MOST_DEVICES) else {
@@ -160,7 +170,10 @@ impl Arrangement {
                 (Role::Head, ..) => "the output".to_owned(),
                 (_, 0, _) => "nothing: it would only slow the others down".to_owned(),
                 (_, layers, true) => {
-                    format!("{} layers, and the output: this machine has no room for it", layers - 1)
+                    format!(
+                        "{} layers, and the output: this machine has no room for it",
+                        layers - 1
+                    )
                 }
                 (_, layers, false) => format!("{layers} layers"),
             };

@@ -96,6 +96,10 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "N,N,…", value_delimiter = ',', requires = "rpc")]
     tensor_split: Vec<u32>,
 
+    /// File in which fingerprints of models are remembered, for a split [default: none]
+    #[arg(long, value_name = "FILE")]
+    fingerprints: Option<PathBuf>,
+
     /// Form of the log on standard error
     #[arg(long, value_name = "FORMAT", value_parser = log_format(), default_value_t)]
     log_format: LogFormat,
@@ -143,6 +147,7 @@ impl Arguments {
             rpc: self.rpc,
             rpc_secret: secrets.workers,
             tensor_split: self.tensor_split,
+            fingerprints: self.fingerprints,
             log: self.log_format,
             verbose: self.verbose,
         }
@@ -208,6 +213,7 @@ mod tests {
             rpc: vec!["10.0.0.2:9338".to_owned(), "[::1]:9338".to_owned()],
             rpc_secret: Some("w".to_owned()),
             tensor_split: vec![20, 0, 4],
+            fingerprints: Some("/h/f.json".into()),
             log: LogFormat::Json,
             verbose: 2,
             ..least

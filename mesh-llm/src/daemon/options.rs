@@ -56,6 +56,7 @@ pub(super) fn options(
         rpc: split.workers,
         rpc_secret: split.secret,
         tensor_split: split.shares,
+        fingerprints: split.fingerprints,
         log: settings.log,
         verbose: settings.verbose,
         ..Options::new(listen, model.path, model.id)

@@ -169,6 +169,9 @@ pub fn arguments(options: &Options) -> Vec<OsString> {
         let shares: Vec<_> = options.tensor_split.iter().map(u32::to_string).collect();
         add("--tensor-split", shares.join(",").into());
     }
+    if let Some(file) = &options.fingerprints {
+        add("--fingerprints", file.into());
+    }
     add("--cache-type-k", options.cache_type_k.word().into());
     add("--cache-type-v", options.cache_type_v.word().into());
     add("--flash-attn", options.flash_attention.word().into());

@@ -33,7 +33,6 @@ pub fn load(path: &Path) -> Arc<Model> {
     let params = ModelParams {
         devices: Some(Vec::new()),
         gpu_layers: Some(0),
-        max_memory: None,
         tensor_split: Vec::new(),
     };
     Arc::new(Model::load(path, &params, |_| {}).unwrap())

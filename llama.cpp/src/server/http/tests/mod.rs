@@ -46,6 +46,7 @@ fn start(slots: u32, queue: u32) -> Engine {
         threads: Some(1),
         gpu_layers: None,
         max_memory: None,
+        fingerprints: None,
         cache_type_k: CacheType::F16,
         cache_type_v: CacheType::F16,
         flash_attention: FlashAttention::Auto,
