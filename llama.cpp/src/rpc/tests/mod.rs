@@ -2,7 +2,8 @@
 
 mod admission;
 mod failures;
-mod lab;
+pub mod lab;
+mod layouts;
 mod liars;
 mod proxy;
 mod same;
