@@ -1,4 +1,4 @@
-//! Who computes which layers. Pure.
+//! Who computes which layers, and where the head is. Pure.
 //!
 //! With one stream, a token takes the sum over the nodes of the bytes that they read for it divided by
 //! the rate at which they read, and once round the ring. So the fastest memory is filled first, few
@@ -8,18 +8,23 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-/// Of what a node offers, what weights may take: caches and buffers need the rest.
+/// Of what a node offers, what weights take if it can be helped: caches and buffers need the rest.
 const FOR_WEIGHTS: f64 = 0.85;
 /// Most nodes whose subsets are all tried; beyond, nodes are left out one by one.
 const MOST_SUBSETS: usize = 12;
+/// Bytes a second that a network carries: a gigabit. It is not measured, and decides nothing but between
+/// arrangements that both have the head away from the host.
+const NETWORK: f64 = 125e6;
 
 /// What there is to compute, in bytes of weights that a token reads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Work {
     /// Each layer.
     pub layers: Vec<u64>,
-    /// The output layer and all that the host keeps.
-    pub output: u64,
+    /// The output layer.
+    pub head: u64,
+    /// Bytes of a token's logits.
+    pub logits: u64,
 }
 
 /// A node that could take layers; the host comes first.
@@ -33,10 +38,63 @@ pub struct Node {
     pub hop: Duration,
 }
 
+/// Where the output layer is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Head {
+    /// On the host, where tokens are chosen: nothing of it crosses the network.
+    Host,
+    /// On this node, a worker and the last that computes: it sends the logits that are wanted.
+    Worker(usize),
+}
+
+impl Head {
+    /// Which node that is.
+    pub fn node(self) -> usize {
+        match self {
+            Self::Host => 0,
+            Self::Worker(node) => node,
+        }
+    }
+}
+
+/// Who computes what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shares {
+    /// Layers of each node.
+    pub layers: Vec<u32>,
+    /// Where the output layer is.
+    pub head: Head,
+}
+
+impl Shares {
+    /// Bytes of weights of each node.
+    pub fn weights(&self, work: &Work) -> Vec<u64> {
+        let mut from = 0;
+        let nodes = self.layers.iter().enumerate();
+        nodes
+            .map(|(node, layers)| {
+                let until = from + *layers as usize;
+                let layers: u64 = work.layers[from..until].iter().sum();
+                from = until;
+                layers + if self.head.node() == node { work.head } else { 0 }
+            })
+            .collect()
+    }
+
+    /// The same layers with the head on the last node that computes, if that is a worker.
+    pub fn with_head_on_last_worker(&self) -> Option<Self> {
+        let last = self.layers.iter().rposition(|layers| *layers > 0);
+        last.filter(|last| *last > 0).map(|last| Self {
+            layers: self.layers.clone(),
+            head: Head::Worker(last),
+        })
+    }
+}
+
 /// It fits nowhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shortage {
-    /// Bytes of all layers.
+    /// Bytes of all layers and the head.
     pub needed: u64,
     /// Bytes that all nodes offer for them.
     pub offered: u64,
@@ -89,29 +147,49 @@ pub fn whole_layers(shares: &[u32], devices: usize, layers: u32) -> Result<Vec<u
         .collect())
 }
 
-/// The layers of each node with which a token takes the least time, of all that fit.
+/// The arrangement with which a token takes the least time, of all that fit. The head is on the host
+/// wherever that can be.
 ///
 /// # Errors
 /// Where none fits.
-pub fn best_shares(work: &Work, nodes: &[Node]) -> Result<Vec<u32>, Shortage> {
-    let subsets: Vec<Vec<bool>> = if nodes.len() <= MOST_SUBSETS {
-        (1_u32..1 << nodes.len())
+pub fn best_shares(work: &Work, nodes: &[Node]) -> Result<Shares, Shortage> {
+    let mut subsets: Vec<Vec<bool>> = if nodes.len() <= MOST_SUBSETS {
+        (0_u32..1 << nodes.len())
             .map(|subset| (0..nodes.len()).map(|node| subset >> node & 1 == 1).collect())
             .collect()
     } else {
         fastest_first(nodes)
     };
-    let arranged = subsets
-        .into_iter()
-        .filter_map(|used| arrange(work, nodes, &used))
-        .min_by_key(|(time, shares)| {
-            let count = shares.iter().filter(|share| **share > 0).count();
-            (*time, count)
+    subsets.retain(|used| used.contains(&true));
+    let best = |away: bool, share: f64| {
+        let room: Vec<u64> = nodes
+            .iter()
+            .map(|node| (node.bytes as f64 * share) as u64)
+            .collect();
+        let arranged = subsets.iter().filter_map(|used| {
+            let head = match used.iter().rposition(|used| *used).filter(|_| away) {
+                None => Head::Host,
+                Some(0) => return None,
+                Some(last) => Head::Worker(last),
+            };
+            arrange(work, nodes, &room, used, head)
         });
-    arranged.map(|(_, shares)| shares).ok_or_else(|| Shortage {
-        needed: work.layers.iter().sum(),
-        offered: nodes.iter().map(for_weights).sum(),
-    })
+        arranged
+            .min_by_key(|(time, shares)| {
+                let count = shares.layers.iter().filter(|share| **share > 0).count();
+                (*time, count)
+            })
+            .map(|(_, shares)| shares)
+    };
+    // What fits with room to spare is more likely to have room for all the rest.
+    best(false, FOR_WEIGHTS)
+        .or_else(|| best(false, 1.0))
+        .or_else(|| best(true, FOR_WEIGHTS))
+        .or_else(|| best(true, 1.0))
+        .ok_or_else(|| Shortage {
+            needed: work.layers.iter().sum::<u64>() + work.head,
+            offered: nodes.iter().map(|node| node.bytes).sum(),
+        })
 }
 
 /// The fastest node, the two fastest, and so on.
@@ -127,33 +205,37 @@ fn fastest_first(nodes: &[Node]) -> Vec<Vec<bool>> {
         .collect()
 }
 
-fn for_weights(node: &Node) -> u64 {
-    (node.bytes as f64 * FOR_WEIGHTS) as u64
-}
-
-/// The time of a token with just these nodes, and their layers: as many as possible where memory is
-/// fast. `None` where they do not hold the model.
-fn arrange(work: &Work, nodes: &[Node], used: &[bool]) -> Option<(Duration, Vec<u32>)> {
+/// The time of a token with just these nodes and the head there, and who computes what: as many layers
+/// as possible where memory is fast. `None` where they do not hold the model.
+fn arrange(
+    work: &Work,
+    nodes: &[Node],
+    room: &[u64],
+    used: &[bool],
+    head: Head,
+) -> Option<(Duration, Shares)> {
     let largest = work.layers.iter().copied().max().unwrap_or(0).max(1);
-    let count = work.layers.len() as u64;
     let mut order: Vec<usize> = (0..nodes.len()).filter(|node| used[*node]).collect();
     order.sort_by_key(|node| (std::cmp::Reverse(nodes[*node].bandwidth), *node));
-    let mut shares = vec![0_u32; nodes.len()];
-    let mut left = count;
+    let mut room = room.to_vec();
+    room[head.node()] = room[head.node()].checked_sub(work.head)?;
+    let mut layers = vec![0_u32; nodes.len()];
+    let mut left = work.layers.len() as u64;
     for node in order {
-        let fits = (for_weights(&nodes[node]) / largest).min(left);
-        shares[node] = fits as u32;
+        let fits = (room[node] / largest).min(left);
+        layers[node] = fits as u32;
         left -= fits;
         // A node that is used gets something, or another subset is the same without it.
-        if fits == 0 {
+        if fits == 0 && head != Head::Worker(node) {
             return None;
         }
     }
+    let shares = Shares { layers, head };
     (left == 0).then(|| (predict(work, nodes, &shares), shares))
 }
 
 /// How long a token takes.
-pub fn predict(work: &Work, nodes: &[Node], shares: &[u32]) -> Duration {
+pub fn predict(work: &Work, nodes: &[Node], shares: &Shares) -> Duration {
     // What is not known is taken for as fast as the others.
     let usual = nodes
         .iter()
@@ -161,19 +243,18 @@ pub fn predict(work: &Work, nodes: &[Node], shares: &[u32]) -> Duration {
         .find(|rate| *rate > 0)
         .unwrap_or(1);
     let rate = |node: &Node| if node.bandwidth > 0 { node.bandwidth } else { usual } as f64;
-    let mut seconds = nodes.first().map_or(0.0, |host| work.output as f64 / rate(host));
-    let mut from = 0;
+    let mut seconds = match shares.head {
+        Head::Host => 0.0,
+        Head::Worker(_) => work.logits as f64 / NETWORK,
+    };
     let mut at = Duration::ZERO;
-    for (node, share) in nodes.iter().zip(shares) {
-        let until = from + *share as usize;
-        let bytes: u64 = work.layers[from..until].iter().sum();
+    for ((number, node), bytes) in nodes.iter().enumerate().zip(shares.weights(work)) {
         seconds += bytes as f64 / rate(node);
-        if *share > 0 {
+        if shares.layers[number] > 0 || shares.head == Head::Worker(number) {
             // Between two workers the way is at most that by the host, and about half of it.
             seconds += ((at + node.hop) / if at.is_zero() { 1 } else { 2 }).as_secs_f64();
             at = node.hop;
         }
-        from = until;
     }
     Duration::from_secs_f64(seconds + at.as_secs_f64())
 }
@@ -195,26 +276,33 @@ mod tests {
     fn work(layers: usize, megabytes: u64) -> Work {
         Work {
             layers: vec![megabytes << 20; layers],
-            output: 0,
+            head: 0,
+            logits: 0,
         }
+    }
+
+    fn layers(work: &Work, nodes: &[Node]) -> Vec<u32> {
+        let shares = best_shares(work, nodes).unwrap();
+        assert_eq!(shares.head, Head::Host);
+        shares.layers
     }
 
     #[test]
     fn a_model_that_fits_on_the_host_stays_there() {
         let nodes = [node(64, 50, 0), node(64, 50, 10)];
-        assert_eq!(best_shares(&work(32, 200), &nodes), Ok(vec![32, 0]));
+        assert_eq!(layers(&work(32, 200), &nodes), [32, 0]);
     }
 
     #[test]
     fn a_far_faster_worker_takes_all_that_fits() {
         let nodes = [node(16, 20, 0), node(8, 900, 1)];
-        assert_eq!(best_shares(&work(32, 400), &nodes), Ok(vec![15, 17]));
+        assert_eq!(layers(&work(32, 400), &nodes), [15, 17]);
     }
 
     #[test]
     fn a_node_that_only_slows_the_ring_stays_out() {
         let nodes = [node(8, 50, 0), node(16, 50, 5), node(16, 50, 40)];
-        let shares = best_shares(&work(40, 400), &nodes).unwrap();
+        let shares = layers(&work(40, 400), &nodes);
         assert_eq!((shares[2], shares.iter().sum::<u32>()), (0, 40));
     }
 
@@ -223,6 +311,55 @@ mod tests {
         let nodes = [node(8, 50, 0), node(8, 50, 5)];
         let shortage = best_shares(&work(80, 400), &nodes).unwrap_err();
         assert!(shortage.needed > shortage.offered);
+    }
+
+    /// A head of a gigabyte, and logits of 600 kB.
+    fn with_head(layers: usize, megabytes: u64) -> Work {
+        Work {
+            head: 1 << 30,
+            logits: 600_000,
+            ..work(layers, megabytes)
+        }
+    }
+
+    #[test]
+    fn the_head_stays_with_a_host_that_has_just_room_for_it() {
+        let nodes = [node(1, 5, 0), node(64, 500, 5), node(64, 500, 5)];
+        let shares = best_shares(&with_head(100, 800), &nodes).unwrap();
+        assert_eq!((shares.head, shares.layers), (Head::Host, vec![0, 81, 19]));
+    }
+
+    #[test]
+    fn a_host_without_room_leaves_the_head_to_the_last_worker() {
+        let mut nodes = [node(1, 5, 0), node(64, 500, 5), node(64, 500, 5)];
+        nodes[0].bytes -= 1;
+        let shares = best_shares(&with_head(80, 800), &nodes).unwrap();
+        assert_eq!(shares.head, Head::Worker(2));
+        // What the host has room for it computes where workers have not enough, and not otherwise.
+        assert_eq!(shares.layers[0], 0);
+        nodes[1].bytes = 0;
+        let shares = best_shares(&with_head(81, 800), &nodes).unwrap();
+        assert_eq!((shares.head, shares.layers), (Head::Worker(2), vec![1, 0, 80]));
+        nodes[0].bytes = 0;
+        assert!(best_shares(&with_head(81, 800), &nodes).is_err());
+    }
+
+    #[test]
+    fn logits_that_cross_the_network_cost_time() {
+        let nodes = [node(8, 50, 0), node(8, 50, 5)];
+        let here = Shares {
+            layers: vec![0, 4],
+            head: Head::Host,
+        };
+        let there = here.with_head_on_last_worker().unwrap();
+        let times = [&here, &there].map(|shares| predict(&with_head(4, 100), &nodes, shares));
+        assert_eq!((times[1] - times[0]).as_micros(), 4800);
+        assert_eq!(there.weights(&with_head(4, 100)), [0, (400 << 20) + (1 << 30)]);
+        let alone = Shares {
+            layers: vec![4, 0],
+            head: Head::Host,
+        };
+        assert_eq!(alone.with_head_on_last_worker(), None);
     }
 
     #[test]
@@ -254,18 +391,46 @@ mod tests {
             let nodes: Vec<Node> = sizes.iter().map(|(bytes, rate, hop)| node(*bytes, *rate, *hop)).collect();
             let work = work(layers, megabytes);
             if let Ok(shares) = best_shares(&work, &nodes) {
-                prop_assert_eq!(shares.iter().sum::<u32>() as usize, layers);
-                for (node, share) in nodes.iter().zip(&shares) {
-                    prop_assert!(u64::from(*share) * (megabytes << 20) <= node.bytes);
-                }
-                let alone = u64::from(shares.iter().sum::<u32>()) * (megabytes << 20);
+                let alone = layers as u64 * (megabytes << 20);
                 for (index, node) in nodes.iter().enumerate() {
-                    if alone <= for_weights(node) {
-                        let mut single = vec![0; nodes.len()];
-                        single[index] = layers as u32;
+                    if alone as f64 <= node.bytes as f64 * FOR_WEIGHTS {
+                        let mut single = Shares { layers: vec![0; nodes.len()], head: Head::Host };
+                        single.layers[index] = layers as u32;
                         prop_assert!(predict(&work, &nodes, &shares) <= predict(&work, &nodes, &single));
                     }
                 }
+            }
+        }
+
+        #[test]
+        fn whatever_fits_is_found_and_the_head_is_with_the_host_where_it_can_be(
+            rooms in prop::collection::vec(0_u64..60, 1..6),
+            layers in 1_u64..40,
+            layer in 1_u64..4,
+            head in 0_u64..20,
+        ) {
+            let nodes: Vec<Node> = rooms.iter().map(|bytes| Node { bytes: *bytes, ..node(0, 1, 1) }).collect();
+            let work = Work { layers: vec![layer; layers as usize], head, logits: 1 };
+            // With the head on one of the first nodes, how many layers these hold.
+            let held = |used: usize, with_head: usize| {
+                let room = |node: usize| rooms[node].checked_sub(if node == with_head { head } else { 0 });
+                (0..used).map(|node| room(node).map(|room| room / layer)).sum::<Option<u64>>()
+            };
+            let enough = |used, with_head| held(used, with_head).is_some_and(|held| held >= layers);
+            let here = enough(rooms.len(), 0);
+            let away = (1..rooms.len()).any(|last| enough(last + 1, last));
+            match best_shares(&work, &nodes) {
+                Ok(shares) => {
+                    prop_assert_eq!(shares.layers.iter().map(|own| u64::from(*own)).sum::<u64>(), layers);
+                    prop_assert_eq!(shares.head == Head::Host, here);
+                    for (weights, room) in shares.weights(&work).into_iter().zip(&rooms) {
+                        prop_assert!(weights <= *room);
+                    }
+                    if let Head::Worker(last) = shares.head {
+                        prop_assert!(shares.layers[last + 1..].iter().all(|own| *own == 0));
+                    }
+                }
+                Err(_) => prop_assert!(!here && !away),
             }
         }
     }

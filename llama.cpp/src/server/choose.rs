@@ -48,11 +48,51 @@ impl Guessing {
     }
 }
 
-/// Chooses what fits. Guessing ahead takes what is left: it must not cost slots or layers on GPUs.
+/// Why nothing was chosen.
+enum Trouble {
+    /// Nothing helps.
+    Refused(Refused),
+    /// It would fit if others had more of it.
+    Short(Shortage),
+}
+
+impl From<Refused> for Trouble {
+    fn from(refused: Refused) -> Self {
+        Self::Refused(refused)
+    }
+}
+
+/// Chooses what fits. A split's layers are shared out again where they do not.
 ///
 /// # Errors
 /// Where the model does not fit, or a draft model that the user asked for.
-pub(super) fn choose(options: &Options, header: &Header, placed: &Placed) -> Result<Chosen, Refused> {
+pub(super) fn choose(options: &Options, header: &Header, placed: &mut Placed) -> Result<Chosen, Refused> {
+    loop {
+        let shortage = match choose_there(options, header, placed) {
+            Ok(chosen) => {
+                if let Placed::Split(arrangement) = placed {
+                    arrangement.report();
+                }
+                return Ok(chosen);
+            }
+            Err(Trouble::Refused(refused)) => return Err(refused),
+            Err(Trouble::Short(shortage)) => shortage,
+        };
+        // Each time a node gets less, so this ends.
+        let has_room = match placed {
+            Placed::Here(_) => false,
+            Placed::Split(arrangement) => arrangement.make_room(&shortage.demand),
+        };
+        if !has_room {
+            let message = too_large(options, &shortage, Extra::default());
+            return Err(refused(Refusal::Memory, message));
+        }
+    }
+}
+
+/// Chooses what fits where the model is placed. Guessing ahead takes what is left: it must not cost slots or
+/// layers on GPUs.
+fn choose_there(options: &Options, header: &Header, placed: &Placed) -> Result<Chosen, Trouble> {
     // The output layer counts as one.
     let (layers, gpu_layers) = match placed {
         Placed::Here(devices) if devices.is_empty() => (0, Some(0)),
@@ -96,16 +136,9 @@ impl Chooser<'_> {
     }
 
     /// The model alone.
-    fn alone(&mut self) -> Result<Chosen, Refused> {
-        let (plan, demands) = self
-            .fit(Extra::default())
-            .map_err(unusable)?
-            .map_err(|shortage| {
-                refused(
-                    Refusal::Memory,
-                    too_large(self.options, &shortage, Extra::default()),
-                )
-            })?;
+    fn alone(&mut self) -> Result<Chosen, Trouble> {
+        let fitted = self.fit(Extra::default()).map_err(unusable)?;
+        let (plan, demands) = fitted.map_err(Trouble::Short)?;
         Ok(Chosen {
             plan,
             demands,
@@ -113,7 +146,7 @@ impl Chooser<'_> {
         })
     }
 
-    fn choose(&mut self, placed: &Placed) -> Result<Chosen, Refused> {
+    fn choose(&mut self, placed: &Placed) -> Result<Chosen, Trouble> {
         let speculation = &self.options.speculation;
         if speculation.mode == SpeculationMode::Off {
             return self.alone();
@@ -136,7 +169,7 @@ impl Chooser<'_> {
     }
 
     /// Room for windows of guesses, if there is some.
-    fn with_windows(&mut self, model: &Model) -> Result<Option<Chosen>, Refused> {
+    fn with_windows(&mut self, model: &Model) -> Result<Option<Chosen>, Trouble> {
         let speculation = &self.options.speculation;
         let name = &self.options.model_name;
         let mut guessing = Guessing {

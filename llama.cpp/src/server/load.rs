@@ -65,18 +65,20 @@ pub fn load(options: &Options) -> Result<Loaded, Refused> {
         return Err(refused(Refusal::Arguments, message));
     }
     llama::initialize();
-    let placed = if options.rpc.is_empty() {
+    let mut placed = if options.rpc.is_empty() {
         Placed::Here(choose_devices(&options.devices)?)
     } else {
         Placed::Split(Arrangement::find(options, header.layers)?)
     };
-    start(options, header, &placed).map_err(|refused| placed.blame(refused))
+    let chosen = choose(options, &header, &mut placed);
+    chosen
+        .and_then(|chosen| start(options, header, &placed, chosen))
+        .map_err(|refused| placed.blame(refused))
 }
 
 /// Loads the model where it was placed.
-fn start(options: &Options, header: Header, placed: &Placed) -> Result<Loaded, Refused> {
+fn start(options: &Options, header: Header, placed: &Placed, chosen: Chosen) -> Result<Loaded, Refused> {
     let path = &options.model;
-    let chosen = choose(options, &header, placed)?;
     let model = load_model(options, &header, placed, &chosen)?;
     if model.is_encoder_decoder() {
         let message = format!(

@@ -56,7 +56,7 @@ impl<'a> Measure<'a> {
         Self {
             options,
             placed,
-            host_free: free_host_memory(),
+            host_free: host_memory(options),
             known: Vec::new(),
         }
     }
@@ -185,6 +185,11 @@ pub(crate) fn free_host_memory() -> u64 {
         .cgroup_limits()
         .map_or(available, |limits| available.min(limits.free_memory))
         .saturating_sub(MARGIN)
+}
+
+/// Bytes of this machine's memory for a model.
+pub(super) fn host_memory(options: &Options) -> u64 {
+    free_host_memory().min(options.max_memory.unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]

@@ -95,6 +95,9 @@ pub struct Options {
     pub threads: Option<u32>,
     /// Layers to put on GPUs; none: as many as fit.
     pub gpu_layers: Option<u32>,
+    /// Most bytes of this machine's memory, GPUs' own not counted, that the model may take; none: what is
+    /// free.
+    pub max_memory: Option<u64>,
     /// How keys are kept in the KV cache.
     pub cache_type_k: CacheType,
     /// How values are kept in the KV cache.
@@ -116,6 +119,8 @@ pub struct Options {
     pub tensor_split: Vec<u32>,
     /// How an answer's next tokens are guessed.
     pub speculation: Speculation,
+    /// Where fingerprints of models are remembered, for a split; none: they are not.
+    pub fingerprints: Option<PathBuf>,
     /// How the log on standard error looks.
     pub log: LogFormat,
     /// How much is logged: 0 what a user wants to know, 1 also debugging, 2 everything.
@@ -138,6 +143,7 @@ impl Options {
             devices: Vec::new(),
             threads: None,
             gpu_layers: None,
+            max_memory: None,
             cache_type_k: CacheType::default(),
             cache_type_v: CacheType::default(),
             flash_attention: FlashAttention::default(),
@@ -148,6 +154,7 @@ impl Options {
             rpc_secret: None,
             tensor_split: Vec::new(),
             speculation: Speculation::default(),
+            fingerprints: None,
             log: LogFormat::default(),
             verbose: 0,
             step_delay: Duration::ZERO,

@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use super::fit::Demand;
 use super::load::{Refused, refused};
-use super::measure::{default_threads, free_host_memory};
+use super::measure::{default_threads, host_memory};
 use super::options::Options;
 use crate::gguf;
 use crate::llama::{self, ContextParams, Device, DeviceKind, DeviceNeed, HOST, ModelParams};
 use crate::rpc::client::{Lost, Member, Role, Split, SplitError};
 use crate::rpc::dial::Secret;
 use crate::rpc::files::{self, Identity, Memory, WeightFile};
-use crate::rpc::plan::{self, Node, Work};
+use crate::rpc::plan::{self, Head, Node, Shares, Work};
 use crate::rpc::worker::{self, ModelSource};
 use crate::status::Refusal;
 
@@ -29,8 +29,20 @@ pub(super) struct Arrangement {
     source: ModelSource,
     identity: Identity,
     members: Vec<Member>,
-    /// Layers of each member; the output layer counts as one.
-    layers: Vec<u32>,
+    /// What there is to compute, and who could: all members but the last, which is the host's head.
+    work: Work,
+    nodes: Vec<Node>,
+    choice: Choice,
+    shares: Shares,
+}
+
+/// Who chose the shares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Choice {
+    /// The user: the head is where it fits.
+    Given,
+    /// This program, which chooses again where they turn out not to fit.
+    Planned,
 }
 
 fn split_refused(error: &SplitError) -> Refused {
@@ -65,25 +77,37 @@ impl Arrangement {
         }
         let unreadable = |error: files::Error| refused(Refusal::File, error.to_string());
         let file = WeightFile::open(&options.model).map_err(unreadable)?;
-        let identity = file.identify(&Memory::in_process()).map_err(unreadable)?;
+        let memory = options
+            .fingerprints
+            .as_ref()
+            .map_or_else(Memory::in_process, Memory::open);
+        let identity = file.identify(&memory).map_err(unreadable)?;
+        memory.save();
         let own = own_device(options)?;
         let split = Split::dial(&options.rpc, &secret, own).map_err(|error| split_refused(&error))?;
         let members = split.members();
-        let shares = if options.tensor_split.is_empty() {
-            best(options, file.model(), &members, layers)
-                .map_err(|refusal| if_busy(&refusal, &members).unwrap_or(refusal))?
+        let work = work(file.model(), layers);
+        let nodes = nodes(&members, host_memory(options));
+        let (choice, shares) = if options.tensor_split.is_empty() {
+            let planned = plan::best_shares(&work, &nodes).map_err(|shortage| nowhere(options, &shortage));
+            let shares = planned.map_err(|refusal| if_busy(&refusal, &members).unwrap_or(refusal))?;
+            (Choice::Planned, shares)
         } else {
-            plan::whole_layers(&options.tensor_split, members.len() - 1, layers)
-                .map_err(|fault| refused(Refusal::Arguments, fault.to_string()))?
+            let layers = plan::whole_layers(&options.tensor_split, nodes.len(), layers)
+                .map_err(|fault| refused(Refusal::Arguments, fault.to_string()))?;
+            let head = Head::Host;
+            (Choice::Given, Shares { layers, head })
         };
-        let mut arrangement = Self {
+        let arrangement = Self {
             split,
             source: ModelSource::new(Some(file)),
             identity,
             members,
-            layers: shares,
+            work,
+            nodes,
+            choice,
+            shares,
         };
-        arrangement.layers.push(1);
         let used = arrangement.used().count();
         if used > MOST_DEVICES {
             let message = format!(
@@ -92,16 +116,60 @@ impl Arrangement {
             );
             return Err(refused(Refusal::Arguments, message));
         }
-        arrangement.report();
         Ok(arrangement)
     }
 
-    fn report(&self) {
-        for (member, layers) in self.members.iter().zip(&self.layers) {
-            let part = match (member.role, layers) {
-                (Role::Head, _) => "the output".to_owned(),
-                (_, 0) => "nothing: it would only slow the others down".to_owned(),
-                (_, layers) => format!("{layers} layers"),
+    /// Shares the layers out again, for llama.cpp says that a node has not the memory for its share: less
+    /// of them for that node, and the head for the last worker where the host has no room for it. `false`
+    /// where there is no other way.
+    pub(super) fn make_room(&mut self, short: &Demand) -> bool {
+        let node = self
+            .members
+            .iter()
+            .position(|member| member.device.name == short.device);
+        // The host's devices share its memory.
+        let node = node.unwrap_or(0);
+        let other = match self.choice {
+            Choice::Given if node == 0 && self.shares.head == Head::Host => {
+                self.shares.with_head_on_last_worker()
+            }
+            Choice::Given => None,
+            Choice::Planned => {
+                let has = self.shares.weights(&self.work)[node];
+                // What weights bring with them shrinks as they do, nearly.
+                let fits = u128::from(has) * u128::from(short.free) / u128::from(short.needed.max(1));
+                // Where nothing is left to give away, nothing helps.
+                let fits = u64::try_from(fits).unwrap_or(u64::MAX).min(has.saturating_sub(1));
+                self.nodes[node].bytes = fits;
+                plan::best_shares(&self.work, &self.nodes)
+                    .ok()
+                    .filter(|_| has > 0)
+            }
+        };
+        let Some(shares) = other.filter(|shares| self.used_by(shares).count() <= MOST_DEVICES) else {
+            return false;
+        };
+        tracing::debug!(short = ?short, ?shares, "the layers are shared out again");
+        self.shares = shares;
+        true
+    }
+
+    /// Says who computes what.
+    pub(super) fn report(&self) {
+        let layers = self.layers();
+        for ((number, member), layers) in self.members.iter().enumerate().zip(layers) {
+            let has_head = self.shares.head == Head::Worker(number);
+            let part = match (member.role, layers, has_head) {
+                (Role::Head, 0, _) => continue,
+                (Role::Head, ..) => "the output".to_owned(),
+                (_, 0, _) => "nothing: it would only slow the others down".to_owned(),
+                (_, layers, true) => {
+                    format!(
+                        "{} layers, and the output: this machine has no room for it",
+                        layers - 1
+                    )
+                }
+                (_, layers, false) => format!("{layers} layers"),
             };
             tracing::info!(
                 device = member.device.name,
@@ -112,10 +180,19 @@ impl Arrangement {
         }
     }
 
+    /// Layers of each member; the output layer counts as one.
+    fn layers(&self) -> Vec<u32> {
+        layers_of(&self.shares)
+    }
+
     fn used(&self) -> impl Iterator<Item = (&Member, u32)> {
+        self.used_by(&self.shares)
+    }
+
+    fn used_by(&self, shares: &Shares) -> impl Iterator<Item = (&Member, u32)> + use<'_> {
         self.members
             .iter()
-            .zip(self.layers.iter().copied())
+            .zip(layers_of(shares))
             .filter(|(_, layers)| *layers > 0)
     }
 
@@ -123,7 +200,7 @@ impl Arrangement {
     pub(super) fn model_params(&self) -> ModelParams {
         ModelParams {
             devices: Some(self.used().map(|(member, _)| member.device.clone()).collect()),
-            gpu_layers: Some(self.layers.iter().sum()),
+            gpu_layers: Some(self.layers().iter().sum()),
             tensor_split: self.used().map(|(_, layers)| layers as f32).collect(),
         }
     }
@@ -145,7 +222,10 @@ impl Arrangement {
                     cache: need.context,
                     free: member.offer.free,
                 }),
-                _ => {
+                // Of weights that llama.cpp's own CPU has, rows are looked up in a mapped file: the system
+                // keeps what it has room for.
+                None => host.needed += need.context + need.compute,
+                Some(_) => {
                     host.needed += need.total();
                     host.cache += need.context;
                 }
@@ -181,8 +261,8 @@ impl Arrangement {
         let reserve: Vec<u64> = self
             .members
             .iter()
-            .zip(&self.layers)
-            .map(|(member, layers)| if *layers > 0 { need(member) } else { 0 })
+            .zip(self.layers())
+            .map(|(member, layers)| if layers > 0 { need(member) } else { 0 })
             .collect();
         self.split
             .open(&reserve, &self.source, &self.identity)
@@ -231,51 +311,72 @@ fn own_device(options: &Options) -> Result<Arc<worker::Device>, Refused> {
     Ok(Arc::new(device))
 }
 
-/// The shares with the least time a token.
-fn best(
-    options: &Options,
-    model: &gguf::Model,
-    members: &[Member],
-    layers: u32,
-) -> Result<Vec<u32>, Refused> {
+/// Layers of each member, the host's head being the last; the output layer counts as one.
+fn layers_of(shares: &Shares) -> Vec<u32> {
+    let mut layers = shares.layers.clone();
+    match shares.head {
+        Head::Host => layers.push(1),
+        Head::Worker(node) => {
+            layers[node] += 1;
+            layers.push(0);
+        }
+    }
+    layers
+}
+
+/// What a token of this model reads.
+fn work(model: &gguf::Model, layers: u32) -> Work {
     let mut work = Work {
         layers: vec![0; layers as usize],
-        output: 0,
+        head: 0,
+        logits: 0,
     };
+    let mut words = 0;
+    let (mut own_output, mut embedding) = (None, 0);
     for tensor in model.tensors() {
         let (name, bytes) = (tensor.tensor.name.as_str(), tensor.tensor.bytes);
         let block = name.strip_prefix("blk.").and_then(|rest| rest.split('.').next());
-        match block
+        if let Some(layer) = block
             .and_then(|number| number.parse::<usize>().ok())
             .and_then(|number| work.layers.get_mut(number))
         {
-            Some(layer) => *layer += bytes,
-            None => work.output += bytes,
+            *layer += bytes;
+        } else if name == "token_embd.weight" {
+            (embedding, words) = (bytes, tensor.tensor.shape.get(1).copied().unwrap_or(0));
+        } else if name == "output.weight" {
+            own_output = Some(bytes);
+        } else if name.starts_with("output") {
+            work.head += bytes;
         }
     }
-    let host_free = free_host_memory();
-    let nodes: Vec<Node> = members
-        .iter()
-        .filter(|member| member.role != Role::Head)
-        .map(|member| Node {
-            bytes: match member.role {
-                Role::Worker(_) => member.offer.free,
-                _ => host_free.saturating_sub(work.output),
-            },
-            bandwidth: member.offer.bandwidth,
-            hop: member.round_trip / 2,
-        })
-        .collect();
-    plan::best_shares(&work, &nodes).map_err(|shortage| {
-        refused(
-            Refusal::Memory,
-            format!(
-                "{} needs {:.1} GB, and this machine and its workers together offer {:.1} GB; add a worker to \
-                 --rpc, or take a smaller model or quantization",
-                options.model_name,
-                shortage.needed as f64 / 1e9,
-                shortage.offered as f64 / 1e9
-            ),
-        )
-    })
+    // Embeddings are looked up, a row a token; as output matrix all of them are read.
+    work.head += own_output.unwrap_or(embedding);
+    work.logits = words * size_of::<f32>() as u64;
+    work
+}
+
+fn nodes(members: &[Member], host_free: u64) -> Vec<Node> {
+    let computing = members.iter().filter(|member| member.role != Role::Head);
+    let node = |member: &Member| Node {
+        bytes: match member.role {
+            Role::Worker(_) => member.offer.free,
+            _ => host_free,
+        },
+        bandwidth: member.offer.bandwidth,
+        hop: member.round_trip / 2,
+    };
+    computing.map(node).collect()
+}
+
+fn nowhere(options: &Options, shortage: &plan::Shortage) -> Refused {
+    refused(
+        Refusal::Memory,
+        format!(
+            "{} needs {:.1} GB, its layers being whole, and this machine and its workers together offer {:.1} GB; \
+             add a worker to --rpc, or take a smaller model or quantization",
+            options.model_name,
+            shortage.needed as f64 / 1e9,
+            shortage.offered as f64 / 1e9
+        ),
+    )
 }

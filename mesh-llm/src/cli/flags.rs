@@ -1,7 +1,8 @@
 //! The flags of the daemon.
 
 use crate::daemon::settings::{
-    ApiKey, DEFAULT_HOST, DEFAULT_PORT, Devices, Layer, SecretSource, Switch, TensorSplit, Worker, Workers,
+    ApiKey, DEFAULT_HOST, DEFAULT_PORT, Devices, Gigabytes, Layer, SecretSource, Switch, TensorSplit, Worker,
+    Workers,
 };
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, Args};
@@ -64,6 +65,11 @@ pub(super) struct Flags {
     /// Layers of the model to put on GPUs [default: as many as fit]; 0 uses the CPU alone
     #[arg(long, value_name = "N")]
     gpu_layers: Option<u32>,
+
+    /// Gigabytes of this machine's memory that the model takes at most, such as 7.5; a GPU's own are not
+    /// counted [default: what is free]
+    #[arg(long, value_name = "GB")]
+    max_memory: Option<Gigabytes>,
 
     /// Numbers in which the context's keys are kept [default: f16]; q8_0 takes half the memory
     #[arg(long, value_name = "TYPE", value_parser = cache_type())]
@@ -184,6 +190,7 @@ impl Flags {
             device: (!self.device.is_empty()).then_some(Devices(self.device)),
             threads: self.threads,
             gpu_layers: self.gpu_layers,
+            max_memory: self.max_memory,
             cache_type_k: self.cache_type_k,
             cache_type_v: self.cache_type_v,
             flash_attn: self.flash_attn,

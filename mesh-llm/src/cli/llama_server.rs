@@ -57,6 +57,10 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "N")]
     gpu_layers: Option<u32>,
 
+    /// Bytes of this machine's memory that the model takes at most [default: what is free]
+    #[arg(long, value_name = "BYTES")]
+    max_memory: Option<u64>,
+
     /// Numbers in which keys are cached
     #[arg(long, value_name = "TYPE", value_parser = cache_type(), default_value_t)]
     cache_type_k: CacheType,
@@ -121,6 +125,9 @@ pub(super) struct Arguments {
     /// Windows of guesses in flight [default: as many as pay]
     #[arg(long, value_name = "N")]
     draft_windows: Option<Count>,
+    /// File in which fingerprints of models are remembered, for a split [default: none]
+    #[arg(long, value_name = "FILE")]
+    fingerprints: Option<PathBuf>,
 
     /// Form of the log on standard error
     #[arg(long, value_name = "FORMAT", value_parser = log_format(), default_value_t)]
@@ -161,6 +168,7 @@ impl Arguments {
             devices: self.device,
             threads: self.threads,
             gpu_layers: self.gpu_layers,
+            max_memory: self.max_memory,
             cache_type_k: self.cache_type_k,
             cache_type_v: self.cache_type_v,
             flash_attention: self.flash_attn,
@@ -180,6 +188,7 @@ impl Arguments {
                 mode: self.speculate,
                 windows: self.draft_windows.map(Count::get),
             },
+            fingerprints: self.fingerprints,
             log: self.log_format,
             verbose: self.verbose,
             step_delay: Duration::from_millis(self.step_delay.into()),
@@ -233,6 +242,7 @@ mod tests {
             devices: vec!["CUDA0".to_owned(), "CUDA1".to_owned()],
             threads: Some(2),
             gpu_layers: Some(0),
+            max_memory: Some(7_500_000_000),
             cache_type_k: CacheType::Q8_0,
             cache_type_v: CacheType::Bf16,
             flash_attention: FlashAttention::On,
@@ -255,6 +265,7 @@ mod tests {
                 mode: SpeculationMode::NGram,
                 windows: Some(3),
             },
+            fingerprints: Some("/h/f.json".into()),
             log: LogFormat::Json,
             verbose: 2,
             ..least

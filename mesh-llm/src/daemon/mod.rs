@@ -117,7 +117,8 @@ fn serve(settings: &Settings, reporter: &Reporter) -> Result<(), Error> {
     let home = Home::open(&settings.home)?;
     let library = Library::open(settings.places.clone(), settings.home.clone(), home.models())?;
     let model = settings.model.as_deref();
-    let wanted = Wanted::find(&library, model, &settings.speculation, available_memory())?;
+    let memory = available_memory().min(settings.engine.max_memory.unwrap_or(u64::MAX));
+    let wanted = Wanted::find(&library, model, &settings.speculation, memory)?;
     let keys = keys(settings)?;
     let split = Split::prepare(&settings.split, &home)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()

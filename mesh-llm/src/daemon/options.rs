@@ -33,6 +33,7 @@ pub(super) fn options(
         threads,
         slot_save,
         gpu_layers,
+        max_memory,
         cache_type_k,
         cache_type_v,
         flash_attention,
@@ -51,6 +52,7 @@ pub(super) fn options(
         devices,
         threads: threads.map(Into::into),
         gpu_layers,
+        max_memory,
         cache_type_k,
         cache_type_v,
         flash_attention,
@@ -69,6 +71,7 @@ pub(super) fn options(
             mode,
             windows: windows.map(Count::get),
         },
+        fingerprints: split.fingerprints,
         log: settings.log,
         verbose: settings.verbose,
         ..Options::new(listen, model.path, model.id)

@@ -2,8 +2,9 @@
 
 use super::secret::{self, SecretError};
 use super::settings::SplitSettings;
-use super::state::Home;
+use super::state::{Home, StateError};
 use crate::exit::Exit;
+use std::path::PathBuf;
 
 /// A model's way over several machines; no workers: it stays on this one.
 #[derive(Default)]
@@ -14,6 +15,8 @@ pub(super) struct Split {
     pub(super) secret: Option<String>,
     /// Layers, or shares of them, of this machine and then of each worker; none: the engine chooses.
     pub(super) shares: Vec<u32>,
+    /// Where fingerprints of models are remembered.
+    pub(super) fingerprints: Option<PathBuf>,
 }
 
 /// Why there is no way.
@@ -22,6 +25,9 @@ pub(super) enum SplitError {
     /// The workers' secret.
     #[error(transparent)]
     Secret(#[from] SecretError),
+    /// The state directory.
+    #[error(transparent)]
+    State(#[from] StateError),
     /// There is nobody to share with.
     #[error(
         "--tensor-split divides a model among this machine and workers: name those with --rpc, or leave it out"
@@ -45,6 +51,7 @@ impl SplitError {
     pub(super) fn exit(&self) -> Exit {
         match self {
             Self::Secret(error) => error.exit(),
+            Self::State(_) => Exit::STATE,
             Self::NoWorkers | Self::TooFew { .. } => Exit::CONFIGURATION,
         }
     }
@@ -60,14 +67,18 @@ impl Split {
         } = settings;
         check(shares, workers.len())?;
         // A secret is not looked for in vain: it may be there for an rpc-server on this machine.
-        let secret = match workers.is_empty() {
-            true => None,
-            false => Some(secret::find(secret.as_ref(), home)?),
+        let (secret, fingerprints) = match workers.is_empty() {
+            true => (None, None),
+            false => {
+                let secret = secret::find(secret.as_ref(), home)?;
+                (Some(secret), Some(home.fingerprints()?))
+            }
         };
         Ok(Split {
             workers: workers.iter().map(ToString::to_string).collect(),
             secret,
             shares: shares.clone(),
+            fingerprints,
         })
     }
 }

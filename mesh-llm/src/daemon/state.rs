@@ -12,7 +12,6 @@ const RPC_SECRET: &str = "rpc-secret";
 const WORKER: &str = "worker";
 
 /// What it remembers of models.
-#[cfg(feature = "engine")]
 const FINGERPRINTS: &str = "fingerprints.json";
 
 /// What this program puts into the state directory.
@@ -101,8 +100,7 @@ impl Home {
         self.path.join(RPC_SECRET)
     }
 
-    /// Where an rpc-server keeps what it computed of models, in a folder that is made here.
-    #[cfg(feature = "engine")]
+    /// Where the machines of a split keep what they computed of models, in a folder that is made here.
     pub(super) fn fingerprints(&self) -> Result<PathBuf, StateError> {
         let folder = self.path.join(WORKER);
         make_private(&folder)?;

@@ -152,6 +152,9 @@ pub fn arguments(options: &Options) -> Vec<OsString> {
             add(flag, number.to_string().into());
         }
     }
+    if let Some(bytes) = options.max_memory {
+        add("--max-memory", bytes.to_string().into());
+    }
     for device in &options.devices {
         add("--device", device.into());
     }
@@ -175,6 +178,9 @@ pub fn arguments(options: &Options) -> Vec<OsString> {
     add("--speculate", speculation.mode.word().into());
     if let Some(windows) = speculation.windows {
         add("--draft-windows", windows.to_string().into());
+    }
+    if let Some(file) = &options.fingerprints {
+        add("--fingerprints", file.into());
     }
     add("--cache-type-k", options.cache_type_k.word().into());
     add("--cache-type-v", options.cache_type_v.word().into());

@@ -7,6 +7,7 @@ mod breaking;
 #[path = "../blackbox/harness/mod.rs"]
 #[allow(dead_code, unused_imports)]
 mod harness;
+mod memory;
 #[path = "../support/netlab/mod.rs"]
 mod netlab;
 mod serving;

@@ -40,6 +40,10 @@ use crate::priority;
 /// No device offers more, in bytes or bytes a second.
 const MOST_BYTES: u64 = 1 << 50;
 
+/// What a queue of the host's own reserves: whether all of it fits is decided before, for the host's memory as
+/// a whole.
+const OWN_BYTES: u64 = 1 << 60;
+
 /// Why there is no split.
 #[derive(Debug, Error)]
 pub enum SplitError {
@@ -284,7 +288,7 @@ impl Split {
             queues: vec![
                 OpenQueue {
                     device: 0,
-                    reserve: u64::MAX / 4
+                    reserve: OWN_BYTES
                 };
                 2
             ],

@@ -13,7 +13,7 @@ pub(super) const MOST_ENTRIES: usize = 100_000;
 /// The model files in some directories.
 #[derive(Debug, Default)]
 pub(super) struct Listing {
-    /// Files whose name ends in `.gguf`, by name, and how they are.
+    /// Files whose name ends in `.gguf`, or is one of Ollama's, by name, and how they are.
     pub files: BTreeMap<PathBuf, Stamp>,
     /// Such names that are links out of all the directories, which are not followed.
     pub outside: usize,
@@ -63,7 +63,7 @@ impl Walk<'_> {
             }
             match entry.file_type() {
                 Ok(kind) if kind.is_dir() => folders.push(path),
-                Ok(kind) if is_gguf(&path) => self.file(path, kind.is_symlink()),
+                Ok(kind) if is_gguf(&path) || is_blob(&path) => self.file(path, kind.is_symlink()),
                 _ => {}
             }
         }
@@ -96,4 +96,14 @@ impl Walk<'_> {
 fn is_gguf(path: &Path) -> bool {
     path.extension()
         .is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"))
+}
+
+/// Whether it is called as Ollama calls its files, models among them: `blobs/sha256-` and the SHA-256.
+fn is_blob(path: &Path) -> bool {
+    let digest = path
+        .file_name()
+        .and_then(|name| name.to_str()?.strip_prefix("sha256-"));
+    let in_store = path.parent().is_some_and(|folder| folder.ends_with("blobs"));
+    in_store
+        && digest.is_some_and(|digest| digest.len() == 64 && digest.bytes().all(|c| c.is_ascii_hexdigit()))
 }

@@ -116,7 +116,8 @@ pub fn solo(path: &Path, params: ContextParams) -> Pipeline<()> {
     Pipeline::new(Context::new(model, params).unwrap())
 }
 
-/// A split over the host and workers; `layers` is the host's first layers and each worker's.
+/// A split over the host and workers; `layers` is the host's first layers, each worker's, and 0 at the end
+/// where the last worker's last one is to be the head.
 pub fn split(path: &Path, params: ContextParams, workers: &[String], layers: &[u32]) -> Pipeline<()> {
     try_split(path, params, workers, layers, 256 << 20).unwrap()
 }
@@ -134,8 +135,7 @@ pub fn try_split(
     let split = Split::dial(workers, &secret(), cpu(u64::MAX / 2))?;
     let members = split.members();
     let mut shares: Vec<u32> = layers.to_vec();
-    shares.push(1);
-    assert_eq!(members.len(), shares.len());
+    shares.resize(members.len(), 1);
     let reserve: Vec<u64> = members
         .iter()
         .zip(&shares)

@@ -445,7 +445,7 @@ fn command(dice: &mut Dice) -> (Command, Vec<u8>) {
 
 #[test]
 fn a_host_that_wants_anything_gets_no_more_than_it_reserved() {
-    let device = lab::cpu(64 << 20);
+    let device = lab::cpu(256 << 20);
     let devices = [device.clone()];
     let mut causes = std::collections::BTreeMap::<String, usize>::new();
     for seed in 0..2000 {

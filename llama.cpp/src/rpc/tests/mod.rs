@@ -3,6 +3,7 @@
 mod admission;
 mod failures;
 pub(crate) mod lab;
+mod layouts;
 mod liars;
 mod proxy;
 mod same;

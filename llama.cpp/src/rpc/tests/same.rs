@@ -78,12 +78,18 @@ fn check(architecture: Architecture, cache: CacheType) {
         }
     }
     let shares = [1, layers - 2, 1];
-    let split = run(lab::split(&sample.path, params, &workers, &shares), true);
+    let split = run(lab::split(&sample.path, params.clone(), &workers, &shares), true);
     assert_eq!(
         greatest_difference(&solo, &split),
         0.0,
         "{name}, {cache}, three nodes"
     );
+    // The head away from a host that computes some layers, and from one that computes nothing at all.
+    for shares in [[1, 1, layers - 1, 0], [0, 1, layers, 0]] {
+        let split = run(lab::split(&sample.path, params.clone(), &workers, &shares), true);
+        let difference = greatest_difference(&solo, &split);
+        assert_eq!(difference, 0.0, "{name}, {cache}, head on a worker, {shares:?}");
+    }
 }
 
 #[test]

@@ -46,6 +46,11 @@ impl Uploads {
             return false;
         };
         *kept = Some(value);
-        self.0.iter().flatten().map(Vec::len).sum::<usize>() <= MOST_KEPT_BYTES
+        self.bytes() <= MOST_KEPT_BYTES
+    }
+
+    /// Bytes of all that is kept.
+    pub fn bytes(&self) -> usize {
+        self.0.iter().flatten().map(Vec::len).sum()
     }
 }

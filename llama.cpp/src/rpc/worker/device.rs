@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use llama_cpp_sys_2 as sys;
 
 use super::Fault;
+use super::account;
 use super::turn::Turn;
 use crate::llama::{self, DeviceKind, Threads};
 use crate::rpc::link::lock;
@@ -30,7 +31,7 @@ pub struct Device {
     total: u64,
     /// Bytes a second, once measured.
     bandwidth: OnceLock<u64>,
-    free: Mutex<u64>,
+    pub(super) free: Mutex<u64>,
     /// How much longer its layers take for a step than they would.
     pub(super) step_delay: Duration,
     /// Whose turn it is.
@@ -78,7 +79,14 @@ pub fn open_devices(
         };
         names.iter().map(find).collect::<Result<_, _>>()?
     };
-    let mut left = most_bytes.unwrap_or(u64::MAX);
+    let mut left = most_bytes.map_or(u64::MAX, |most| most.saturating_sub(account::PROCESS));
+    if left == 0 {
+        let process_gb = account::PROCESS as f64 / 1e9;
+        tracing::warn!(
+            process_gb,
+            "--max-memory leaves nothing to lend: the program itself takes some"
+        );
+    }
     let mut devices = Vec::new();
     for device in chosen {
         // ggml takes all memory of the machine for free.
@@ -128,13 +136,13 @@ impl Device {
         }
     }
 
-    /// What hosts are told.
+    /// What hosts are told: what a session may reserve.
     pub fn offer(&self) -> DeviceOffer {
         DeviceOffer {
             name: self.handle.name.clone(),
             description: self.handle.description.clone(),
-            free: *lock(&self.free),
-            total: self.total,
+            free: account::most_to_reserve(*lock(&self.free)),
+            total: account::most_to_reserve(self.total),
             bandwidth: self.bandwidth.get().copied().unwrap_or(0),
         }
     }
@@ -154,23 +162,29 @@ impl Device {
 
     /// Sets so many bytes aside.
     pub(super) fn reserve(self: &Arc<Self>, bytes: u64) -> Result<Arc<Reservation>, Fault> {
-        let mut free = lock(&self.free);
-        if bytes > *free {
-            return Err(Fault::Device {
-                device: self.name().to_owned(),
-                what: format!(
-                    "has {:.2} GB left of what it offers, and {:.2} GB are asked for",
-                    *free as f64 / 1e9,
-                    bytes as f64 / 1e9
-                ),
-            });
-        }
-        *free -= bytes;
+        self.take(bytes)?;
         Ok(Arc::new(Reservation {
             device: self.clone(),
             bytes,
             left: Mutex::new(bytes),
         }))
+    }
+
+    pub(super) fn take(&self, bytes: u64) -> Result<(), Fault> {
+        let mut free = lock(&self.free);
+        *free = free.checked_sub(bytes).ok_or_else(|| Fault::Device {
+            device: self.name().to_owned(),
+            what: format!(
+                "has {:.2} GB left of what it offers, and {:.2} GB are asked for",
+                *free as f64 / 1e9,
+                bytes as f64 / 1e9
+            ),
+        })?;
+        Ok(())
+    }
+
+    pub(super) fn give_back(&self, bytes: u64) {
+        *lock(&self.free) += bytes;
     }
 
     /// A stream of work on it, given up in the middle of a graph where `stop` is set and it can be. Only
@@ -261,7 +275,7 @@ pub(super) struct Reservation {
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        *lock(&self.device.free) += self.bytes;
+        self.device.give_back(self.bytes);
     }
 }
 

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::account::Room;
 use crate::rpc::graph::Tensor;
 use crate::rpc::wire::{Command, Load, Step};
 
@@ -15,6 +16,8 @@ pub(super) struct Item {
     pub(super) payload: Bytes,
     /// Bytes that it holds while it waits.
     pub(super) held: usize,
+    /// For them, until it is done.
+    pub(super) _room: Room,
 }
 
 impl Item {

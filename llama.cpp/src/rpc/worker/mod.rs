@@ -4,6 +4,7 @@
 //! executes that in order. Hosts are not trusted: `check` decides what ggml may see. A host drives its
 //! own devices by the same code, without sockets.
 
+mod account;
 pub mod check;
 mod device;
 mod item;

@@ -5,6 +5,7 @@ use std::ptr::{self, NonNull};
 use llama_cpp_sys_2 as sys;
 
 use super::Fault;
+use super::account::Room;
 use super::check::{self, Buffers, Checked, IndexCheck, Layout, OrderCheck, Placement, Refused};
 use super::device::{Backend, Device, status_text};
 use super::memory::{Buffer, Memory};
@@ -18,7 +19,12 @@ pub(super) struct Prepared {
     tensors: Box<[sys::ggml_tensor]>,
     indices: Vec<IndexCheck>,
     pieces: Vec<Piece>,
+    /// For all of it, once it is kept.
+    room: Option<Room>,
 }
+
+/// Bytes that ggml's graph has for a node, in its list and in its table.
+const NODE_BYTES: usize = 64;
 
 // SAFETY: the pointers lead to its own memory and to that of the queue which holds it.
 unsafe impl Send for Prepared {}
@@ -96,7 +102,30 @@ impl Prepared {
             tensors,
             indices,
             pieces,
+            room: None,
         })
+    }
+
+    /// Bytes that a graph is kept in, at least about.
+    pub(super) fn bytes_for(graph: &Graph) -> u64 {
+        let tensor = |tensor: &Tensor| {
+            size_of::<sys::ggml_tensor>()
+                + size_of::<Tensor>()
+                + size_of::<Option<u32>>() * tensor.sources.capacity()
+        };
+        let tensors: usize = graph.tensors.iter().map(tensor).sum();
+        (tensors + graph.nodes.len() * (NODE_BYTES + size_of::<u32>())) as u64
+    }
+
+    /// The same, kept.
+    pub(super) fn kept_in(mut self, room: Room) -> Self {
+        self.room = Some(room);
+        self
+    }
+
+    /// The graph that it was made of.
+    pub(super) fn into_graph(self) -> Graph {
+        self.graph
     }
 
     /// How many tensors it is kept with.

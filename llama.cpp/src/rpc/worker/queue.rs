@@ -8,12 +8,13 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::Fault;
+use super::account::Room;
 use super::device::{Backend, Device, Reservation};
 use super::item::Item;
 use super::memory::Memory;
 use super::prepare::{Obstacle, Prepared};
 use super::session::{ModelSource, Session};
-use super::weights::{Form, Weight};
+use super::weights::{Form, Spare, Weight};
 use crate::priority;
 use crate::rpc::graph::{BufferId, Graph, Place};
 use crate::rpc::wire::frame::LONGEST_PAYLOAD;
@@ -53,7 +54,8 @@ pub(super) struct Queue {
     backend: Backend,
     graphs: Vec<Option<Prepared>>,
     uploads: Uploads,
-    spare: Vec<u8>,
+    /// For the uploads.
+    uploads_room: Room,
     /// The weight that the host is sending.
     arriving: Option<Place>,
 }
@@ -68,13 +70,13 @@ impl Queue {
     ) -> Result<Self, Fault> {
         Ok(Self {
             backend: device.backend(session.stop())?,
+            uploads_room: session.account().take(0)?,
             session,
             number,
             source,
             memory: Memory::new(device, reservation),
             graphs: (0..MOST_GRAPHS).map(|_| None).collect(),
             uploads: Uploads::default(),
-            spare: Vec::new(),
             arriving: None,
         })
     }
@@ -223,12 +225,11 @@ impl Queue {
         }
         let value = self.uploads.decode(bytes, coding, payload).ok_or_else(wrong)?;
         self.put(place, &value)?;
-        match keep {
-            Some(number) if !self.uploads.keep(number, value) => {
-                Err(Fault::protocol("more uploads to keep than are kept"))
-            }
-            _ => Ok(()),
+        let Some(number) = keep else { return Ok(()) };
+        if !self.uploads.keep(number, value) {
+            return Err(Fault::protocol("more uploads to keep than are kept"));
         }
+        self.uploads_room.resize(self.uploads.bytes() as u64)
     }
 
     /// Writes into memory, or into a weight that the host sends.
@@ -292,7 +293,9 @@ impl Queue {
         let device = self.memory.device().clone();
         let reservation = self.memory.reservation().clone();
         let kinds = device.buffer_types();
+        let plain = self.memory.plain();
         let (reach, weights) = self.memory.weights(buffer)?;
+        let mut spare = Spare::new(self.session.account())?;
         let mut told = 0;
         for (index, load) in loads.iter().enumerate() {
             if let Some(next) = loads.get(index + 1) {
@@ -301,7 +304,15 @@ impl Queue {
             let form = file_form(&file, &load.name)?;
             let mut weight = Weight::new(load.clone(), form, &device, &reservation, &kinds)?;
             admit(weights, load.offset, weight.bytes, reach)?;
-            weight.read(&file, device.is_cpu(), &mut self.spare)?;
+            if !weight.has_room_to_read(device.is_cpu(), &mut spare) {
+                tracing::warn!(
+                    weight = load.name,
+                    "has no room to be brought into the CPU's own layout"
+                );
+                drop(weight);
+                weight = Weight::new(load.clone(), form, &device, &reservation, &[plain])?;
+            }
+            weight.read(&file, device.is_cpu(), &mut spare)?;
             told += weight.bytes;
             weights.insert(load.offset, weight);
             if told >= PROGRESS_STEP {
@@ -313,7 +324,6 @@ impl Queue {
             }
         }
         self.session.tell(ToHost::Loading(told), Bytes::new());
-        self.spare = Vec::new();
         Ok(())
     }
 
@@ -321,9 +331,18 @@ impl Queue {
         let device = self.memory.device().clone();
         let reservation = self.memory.reservation().clone();
         let kinds = device.buffer_types();
+        let plain = self.memory.plain();
         let (reach, weights) = self.memory.weights(buffer)?;
         let offset = load.offset;
-        let weight = Weight::new(load, form, &device, &reservation, &kinds)?;
+        let mut weight = Weight::new(load.clone(), form, &device, &reservation, &kinds)?;
+        if !weight.has_room_to_arrive(self.session.account()) {
+            tracing::warn!(
+                weight = load.name,
+                "has no room to be brought into the CPU's own layout"
+            );
+            drop(weight);
+            weight = Weight::new(load, form, &device, &reservation, &[plain])?;
+        }
         admit(weights, offset, weight.bytes, reach)?;
         // Until its bytes come it must not show what another session left there.
         weight.zero();
@@ -341,12 +360,17 @@ impl Queue {
         if kept + content.tensors.len() > MOST_KEPT_TENSORS {
             return Err(Fault::protocol("more graphs than are kept"));
         }
+        let prepared = self.prepare(content)?;
+        self.graphs[usize::from(number)] = Some(prepared);
+        Ok(())
+    }
+
+    fn prepare(&mut self, content: Graph) -> Result<Prepared, Fault> {
+        let room = Prepared::bytes_for(&content);
+        let room = self.session.account().take(room)?;
         loop {
             match Prepared::new(content.clone(), &self.memory) {
-                Ok(prepared) => {
-                    self.graphs[usize::from(number)] = Some(prepared);
-                    return Ok(());
-                }
+                Ok(prepared) => return Ok(prepared.kept_in(room)),
                 Err(Obstacle::NeedsPlain(place)) => self.make_plain(place)?,
                 Err(Obstacle::Fault(fault)) => return Err(fault),
             }
@@ -359,10 +383,17 @@ impl Queue {
             .source
             .file()
             .ok_or_else(|| Fault::Graph("it needs a weight in another layout than it was sent for".into()))?;
-        self.forget_graphs_over(place.buffer);
         let device = self.memory.device().clone();
         let reservation = self.memory.reservation().clone();
         let plain = self.memory.plain();
+        let account = self.session.account().clone();
+        // Other graphs know where the weight is now. The host goes on to name them: they are made again.
+        let over: Vec<(usize, Graph)> = (0..self.graphs.len())
+            .filter_map(|number| {
+                let graph = self.graphs[number].take_if(|graph| graph.uses(place.buffer))?;
+                Some((number, graph.into_graph()))
+            })
+            .collect();
         let (_, weights) = self.memory.weights(place.buffer)?;
         let weight = weights
             .remove(&place.offset)
@@ -372,8 +403,11 @@ impl Queue {
         drop(weight);
         let form = file_form(&file, &load.name)?;
         let mut weight = Weight::new(load, form, &device, &reservation, &[plain])?;
-        weight.read(&file, device.is_cpu(), &mut self.spare)?;
+        weight.read(&file, device.is_cpu(), &mut Spare::new(&account)?)?;
         weights.insert(place.offset, weight);
+        for (number, graph) in over {
+            self.graphs[number] = Some(self.prepare(graph)?);
+        }
         Ok(())
     }
 }

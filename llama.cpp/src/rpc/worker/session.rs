@@ -9,6 +9,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::Fault;
+use super::account::{Account, Room};
 use super::device::Device;
 use super::item::Item;
 use super::queue::Queue;
@@ -17,7 +18,7 @@ use crate::rpc::dial::Secret;
 use crate::rpc::files::WeightFile;
 use crate::rpc::link::{Outlet, Receive, lock};
 use crate::rpc::wire::{
-    Command, MOST_QUEUES, NodeId, Open, Ran, SessionId, Step, ToHost, ToWorker, Transfer,
+    Command, MOST_QUEUES, NodeId, Open, OpenQueue, Ran, SessionId, Step, ToHost, ToWorker, Transfer,
 };
 
 /// Bytes that may wait in a session's queues and for them.
@@ -57,7 +58,7 @@ pub(super) struct State {
     /// Queues that wait for a hidden state.
     receiving: usize,
     /// Hidden states that came before they were waited for.
-    arrived: HashMap<u64, Bytes>,
+    arrived: HashMap<u64, (Bytes, Room)>,
     cancelled: VecDeque<(Step, Step)>,
     pub(super) peers: HashMap<NodeId, Outlet<ToWorker>>,
     /// How often the host had this worker dial another.
@@ -75,6 +76,8 @@ pub struct Session {
     pub(super) host: Outlet<ToHost>,
     pub(super) secret: Option<Secret>,
     pub(super) state: Mutex<State>,
+    /// Of what it takes beside its buffers.
+    account: Arc<Account>,
     /// One for each queue.
     wakes: Vec<Condvar>,
     /// There is room for more from the host.
@@ -101,11 +104,24 @@ impl Session {
         if open.queues.is_empty() || open.queues.len() > MOST_QUEUES {
             return Err(Fault::protocol("a session without queues, or with too many"));
         }
+        let find = |wanted: &OpenQueue| {
+            let device = devices.get(usize::from(wanted.device));
+            device.ok_or_else(|| Fault::protocol("the number of a device that is not there"))
+        };
+        let reserve = |wanted: &OpenQueue| {
+            let device = find(wanted)?;
+            Ok((device.clone(), device.reserve(wanted.reserve)?))
+        };
+        let reserved: Vec<_> = open.queues.iter().map(reserve).collect::<Result<_, Fault>>()?;
+        // Each fits, so their sum is a number.
+        let all = open.queues.iter().map(|wanted| wanted.reserve).sum();
+        let account = Account::open(find(&open.queues[0])?.clone(), all)?;
         let session = Arc::new_cyclic(|own| Self {
             id: open.session,
             node: open.node,
             host,
             secret,
+            account,
             state: Mutex::new(State {
                 queues: open.queues.iter().map(|_| VecDeque::new()).collect(),
                 computing: vec![None; open.queues.len()],
@@ -119,12 +135,7 @@ impl Session {
             own: own.clone(),
         });
         let mut queues = Vec::new();
-        for (number, wanted) in (0..).zip(&open.queues) {
-            let device = devices
-                .get(usize::from(wanted.device))
-                .ok_or_else(|| Fault::protocol("the number of a device that is not there"))?
-                .clone();
-            let reservation = device.reserve(wanted.reserve)?;
+        for (number, (device, reservation)) in (0..).zip(reserved) {
             queues.push(Queue::new(
                 session.clone(),
                 number,
@@ -160,6 +171,11 @@ impl Session {
         self.id
     }
 
+    /// What it takes beside its buffers.
+    pub(super) fn account(&self) -> &Arc<Account> {
+        &self.account
+    }
+
     /// Tells the host.
     pub(super) fn tell(&self, message: ToHost, payload: Bytes) {
         self.host.send(message, payload);
@@ -193,7 +209,7 @@ impl Session {
             if state.over {
                 break Err(Fault::Over);
             }
-            if let Some(bytes) = state.arrived.remove(&transfer) {
+            if let Some((bytes, _)) = state.arrived.remove(&transfer) {
                 state.waiting_bytes -= bytes.len();
                 break Ok(bytes);
             }
@@ -215,9 +231,16 @@ impl Session {
             drop(state);
             return self.fail(&Fault::protocol("more than a session may have waiting"));
         }
+        let room = match self.account.take(payload.len() as u64) {
+            Ok(room) => room,
+            Err(fault) => {
+                drop(state);
+                return self.fail(&fault);
+            }
+        };
         state.waiting_bytes += payload.len();
-        let before = state.arrived.insert(transfer.number, payload);
-        state.waiting_bytes -= before.map_or(0, |before| before.len());
+        let before = state.arrived.insert(transfer.number, (payload, room));
+        state.waiting_bytes -= before.map_or(0, |(before, _)| before.len());
         self.wakes.iter().for_each(Condvar::notify_one);
     }
 
@@ -312,6 +335,13 @@ impl Session {
         if state.over {
             return;
         }
+        let room = match self.account.take(held as u64) {
+            Ok(room) => room,
+            Err(fault) => {
+                drop(state);
+                return self.fail(&fault);
+            }
+        };
         let fits = state.waiting_bytes + held <= MOST_WAITING;
         match state.queues.get_mut(usize::from(queue)) {
             Some(items) if fits && items.len() < MOST_COMMANDS => {
@@ -321,6 +351,7 @@ impl Session {
                     command,
                     payload,
                     held,
+                    _room: room,
                 });
                 state.waiting_bytes += held;
                 self.wakes[usize::from(queue)].notify_one();

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use llama_cpp_sys_2 as sys;
 
 use super::Fault;
+use super::account::{Account, Room};
 use super::device::{BufferType, Device, Reservation};
 use super::memory::Allocation;
 use crate::rpc::files::WeightFile;
@@ -27,11 +28,41 @@ pub(super) struct Weight {
     allocation: Allocation,
     /// Bytes from the host, until there are all of them; in ggml's own layout they go where they belong.
     arriving: Vec<u8>,
+    /// For those.
+    arriving_room: Option<Room>,
     arrived: u64,
 }
 
 // SAFETY: the tensor points into the allocation, which has no ties to a thread.
 unsafe impl Send for Weight {}
+
+/// Memory to read weights in that do not go straight to where they belong.
+#[derive(Debug)]
+pub(super) struct Spare {
+    bytes: Vec<u8>,
+    room: Room,
+}
+
+impl Spare {
+    /// None yet.
+    pub(super) fn new(account: &Arc<Account>) -> Result<Self, Fault> {
+        Ok(Self {
+            bytes: Vec::new(),
+            room: account.take(0)?,
+        })
+    }
+
+    /// The first `length` bytes of it, which is made so large.
+    fn grow(&mut self, length: usize) -> Result<&mut [u8], Fault> {
+        if self.bytes.len() < length {
+            self.room.resize(length as u64)?;
+            // The old ones are not copied, nor kept beside the new ones.
+            self.bytes = Vec::new();
+            self.bytes = vec![0; length];
+        }
+        Ok(&mut self.bytes[..length])
+    }
+}
 
 /// A tensor's type and shape.
 #[derive(Debug, Clone, Copy)]
@@ -113,6 +144,7 @@ impl Weight {
             bytes,
             allocation,
             arriving: Vec::new(),
+            arriving_room: None,
             arrived: 0,
         })
     }
@@ -122,12 +154,35 @@ impl Weight {
         self.allocation.bytes()
     }
 
+    /// How much of it is read from the file at once: other layouts are made of a weight as a whole.
+    fn piece(&self) -> usize {
+        let length = usize::try_from(self.bytes).unwrap_or(usize::MAX);
+        if self.plain {
+            length.min(READ_AT_ONCE)
+        } else {
+            length
+        }
+    }
+
+    /// Whether there is room to read it in.
+    pub(super) fn has_room_to_read(&self, host_memory: bool, spare: &mut Spare) -> bool {
+        (self.plain && host_memory) || spare.grow(self.piece()).is_ok()
+    }
+
+    /// Makes room for what comes of it from the host before it is whole; whether that could be done.
+    pub(super) fn has_room_to_arrive(&mut self, account: &Arc<Account>) -> bool {
+        if !self.plain {
+            self.arriving_room = account.take(self.bytes).ok();
+        }
+        self.plain || self.arriving_room.is_some()
+    }
+
     /// Reads it from the file. `spare` is memory to work in.
     pub(super) fn read(
         &mut self,
         file: &WeightFile,
         host_memory: bool,
-        spare: &mut Vec<u8>,
+        spare: &mut Spare,
     ) -> Result<(), Fault> {
         let length = usize::try_from(self.bytes).unwrap_or(usize::MAX);
         let failed = |error: crate::rpc::files::Error| Fault::File(error.to_string());
@@ -142,15 +197,14 @@ impl Weight {
             };
             return file.read_into(&self.load.name, 0, into).map_err(failed);
         }
-        // Other layouts are made of a weight as a whole.
-        let piece = if self.plain { READ_AT_ONCE } else { length };
+        let piece = self.piece();
         let mut offset = 0;
         while offset < length {
             let count = piece.min(length - offset);
-            spare.resize(spare.len().max(count), 0);
-            file.read_into(&self.load.name, offset as u64, &mut spare[..count])
+            let spare = spare.grow(count)?;
+            file.read_into(&self.load.name, offset as u64, spare)
                 .map_err(failed)?;
-            self.set(offset, &spare[..count]);
+            self.set(offset, spare);
             offset += count;
         }
         Ok(())
@@ -177,12 +231,16 @@ impl Weight {
             self.set(offset as usize, bytes);
             return Ok(end == self.bytes);
         }
+        // All at once: what grows is twice as large at times.
+        self.arriving
+            .reserve_exact(self.bytes as usize - self.arriving.len());
         self.arriving.extend_from_slice(bytes);
         if end < self.bytes {
             return Ok(false);
         }
         let whole = std::mem::take(&mut self.arriving);
         self.set(0, &whole);
+        self.arriving_room = None;
         Ok(true)
     }
 

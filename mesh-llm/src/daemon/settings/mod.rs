@@ -12,7 +12,7 @@ mod variables;
 pub use speculation::{DraftWish, SpeculationSettings, Switch};
 pub use split::{SecretSource, SplitSettings, TensorSplit, Worker, Workers};
 pub use user::UserFolders;
-pub use values::{ApiKey, Devices, Hidden};
+pub use values::{ApiKey, Devices, Gigabytes, Hidden};
 
 use crate::exit::Exit;
 use crate::models::places::Places;
@@ -59,6 +59,8 @@ pub struct Layer {
     pub threads: Option<NonZeroU32>,
     /// Layers on GPUs.
     pub gpu_layers: Option<u32>,
+    /// Memory of this machine that the model takes at most.
+    pub max_memory: Option<Gigabytes>,
     /// How keys are kept in the KV cache.
     pub cache_type_k: Option<CacheType>,
     /// How values are kept in the KV cache.
@@ -110,6 +112,7 @@ impl Layer {
             device: self.device.or(below.device),
             threads: self.threads.or(below.threads),
             gpu_layers: self.gpu_layers.or(below.gpu_layers),
+            max_memory: self.max_memory.or(below.max_memory),
             cache_type_k: self.cache_type_k.or(below.cache_type_k),
             cache_type_v: self.cache_type_v.or(below.cache_type_v),
             flash_attn: self.flash_attn.or(below.flash_attn),
@@ -178,6 +181,8 @@ pub struct EngineSettings {
     pub slot_save: Option<NonZeroU32>,
     /// Layers on GPUs.
     pub gpu_layers: Option<u32>,
+    /// Bytes of this machine's memory that the model takes at most, GPUs' own not counted.
+    pub max_memory: Option<u64>,
     /// How keys are kept in the KV cache.
     pub cache_type_k: CacheType,
     /// How values are kept in the KV cache.
@@ -233,6 +238,7 @@ impl Settings {
                 threads: layer.threads,
                 slot_save: layer.slot_save,
                 gpu_layers: layer.gpu_layers,
+                max_memory: layer.max_memory.map(|most| most.0),
                 cache_type_k: layer.cache_type_k.unwrap_or_default(),
                 cache_type_v: layer.cache_type_v.unwrap_or_default(),
                 flash_attention: layer.flash_attn.unwrap_or_default(),

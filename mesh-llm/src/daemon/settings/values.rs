@@ -35,6 +35,51 @@ impl Devices {
     }
 }
 
+/// Bytes, said in gigabytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "GigabytesInFile")]
+pub struct Gigabytes(pub u64);
+
+/// A number that is no amount of memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("write a number of gigabytes above 0, such as 7.5")]
+pub struct BadGigabytes;
+
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "a number of gigabytes above 0, such as 7.5")]
+enum GigabytesInFile {
+    Number(f64),
+    Words(String),
+}
+
+impl TryFrom<GigabytesInFile> for Gigabytes {
+    type Error = BadGigabytes;
+
+    fn try_from(gigabytes: GigabytesInFile) -> Result<Self, BadGigabytes> {
+        match gigabytes {
+            GigabytesInFile::Number(number) => Self::new(number),
+            GigabytesInFile::Words(words) => words.parse(),
+        }
+    }
+}
+
+impl FromStr for Gigabytes {
+    type Err = BadGigabytes;
+
+    fn from_str(words: &str) -> Result<Self, BadGigabytes> {
+        Self::new(words.trim().parse().map_err(|_| BadGigabytes)?)
+    }
+}
+
+impl Gigabytes {
+    fn new(gigabytes: f64) -> Result<Self, BadGigabytes> {
+        const MOST: f64 = 1e9;
+        let fits = gigabytes > 0.0 && gigabytes <= MOST;
+        fits.then(|| Self((gigabytes * 1e9).round() as u64))
+            .ok_or(BadGigabytes)
+    }
+}
+
 /// A key of the API.
 pub type ApiKey = Hidden;
 
@@ -66,6 +111,16 @@ mod tests {
     fn device_names_are_split_at_commas() {
         assert_eq!(Devices::from_words("CUDA0, CUDA1,").0, ["CUDA0", "CUDA1"]);
         assert_eq!(Devices::from_words("").0, Vec::<String>::new());
+    }
+
+    #[test]
+    fn memory_is_a_number_above_nothing() {
+        let read = |text: &str| text.parse::<Gigabytes>();
+        assert_eq!(read("0.000000001"), Ok(Gigabytes(1)));
+        assert_eq!(read(" 7.5 "), Ok(Gigabytes(7_500_000_000)));
+        for bad in ["", "0", "-1", "nan", "inf", "1e300", "7,5", "8GB"] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

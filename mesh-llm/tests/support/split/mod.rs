@@ -26,7 +26,7 @@ const PORT: u16 = 7200;
 const HOST: usize = 0;
 
 /// What host and workers share where a test says nothing else.
-const SECRET: &str = "what host and workers of one test share";
+pub const SECRET: &str = "what host and workers of one test share";
 
 /// Workers, and what a host needs to know of them. All of it ends when this is dropped.
 #[derive(Debug)]

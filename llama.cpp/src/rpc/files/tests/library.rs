@@ -210,3 +210,21 @@ fn a_directory_that_is_none_is_named() {
         );
     }
 }
+
+#[test]
+fn a_model_in_ollama_s_store_is_found_though_its_name_says_nothing() {
+    let disk = Disk::new();
+    let blob = |digit: &str| disk.at(&format!("blobs/sha256-{}", digit.repeat(64)));
+    sized(1).write(blob("a")).unwrap();
+    fs::write(blob("b"), "a template").unwrap();
+    let wanted = identity(blob("a"));
+    let folder = disk.directory.path();
+    let search = library(&[folder]).find(&wanted);
+    assert_eq!((found(&search), search.tally.files), (Some(blob("a")), 2));
+
+    // Names that Ollama does not give, and places where it keeps nothing.
+    fs::rename(blob("a"), disk.at(&format!("other/sha256-{}", "a".repeat(64)))).unwrap();
+    fs::write(disk.at("blobs/sha256-0a-partial"), "").unwrap();
+    let search = library(&[folder]).find(&wanted);
+    assert_eq!((found(&search), search.tally.files), (None, 1));
+}

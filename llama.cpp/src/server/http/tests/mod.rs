@@ -46,6 +46,8 @@ fn start(slots: u32, queue: u32) -> Engine {
         devices: Vec::new(),
         threads: Some(1),
         gpu_layers: None,
+        max_memory: None,
+        fingerprints: None,
         cache_type_k: CacheType::F16,
         cache_type_v: CacheType::F16,
         flash_attention: FlashAttention::Auto,
