@@ -8,7 +8,7 @@ use super::load::{Refused, default_threads};
 use super::options::Options;
 use crate::gguf;
 use crate::llama::{self, ContextParams, Device, DeviceKind, DeviceNeed, HOST, ModelParams};
-use crate::rpc::client::{Lost, Member, Role, Split, SplitError};
+use crate::rpc::client::{Lost, Member, Patience, Role, Split, SplitError};
 use crate::rpc::dial::Secret;
 use crate::rpc::files::{self, Identity, Memory, WeightFile};
 use crate::rpc::plan::{self, Node, Work};
@@ -73,7 +73,8 @@ impl Arrangement {
         let file = WeightFile::open(&options.model).map_err(unreadable)?;
         let identity = file.identify(&Memory::in_process()).map_err(unreadable)?;
         let own = own_device(options)?;
-        let split = Split::dial(&options.rpc, &secret, own).map_err(|error| split_refused(&error))?;
+        let split = Split::dial(&options.rpc, &secret, own, Patience::default())
+            .map_err(|error| split_refused(&error))?;
         let members = split.members();
         let shares = if options.tensor_split.is_empty() {
             best(options, file.model(), &members, layers)

@@ -4,5 +4,6 @@ mod admission;
 mod failures;
 mod lab;
 mod liars;
+mod liveness;
 mod proxy;
 mod same;

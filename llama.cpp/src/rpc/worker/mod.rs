@@ -7,6 +7,7 @@
 pub mod check;
 mod device;
 mod item;
+mod ledger;
 mod listen;
 mod memory;
 mod prepare;

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use super::Fault;
 use super::device::{Backend, Device, Reservation};
 use super::item::Item;
+use super::ledger::Work;
 use super::memory::Memory;
 use super::prepare::{Obstacle, Prepared};
 use super::session::{ModelSource, Session};
@@ -87,6 +88,7 @@ impl Queue {
                 self.session.fail(&fault);
                 return;
             }
+            self.session.ledger.note_done(self.number);
         }
     }
 
@@ -182,12 +184,12 @@ impl Queue {
             .and_then(Option::as_ref)
             .ok_or_else(|| Fault::protocol("the number of a graph that is not there"))?;
         let device = self.memory.device().clone();
-        let turn = device.turn.take(since);
+        self.session.ledger.note(self.number, Work::Computes);
+        let turn = device.turn.take(since, self.session.stop());
+        let turn = turn.ok_or(Fault::Over)?;
         let begin = Instant::now();
-        self.session.note_computing(self.number, Some(begin));
         prepared.run(&self.backend, &device)?;
         drop(turn);
-        self.session.note_computing(self.number, None);
         self.session.note(begin, |begin, end| Ran {
             queue: self.number,
             step,
@@ -280,6 +282,7 @@ impl Queue {
         if loads.len() > MOST_LOADED {
             return Err(Fault::protocol("too many weights at once"));
         }
+        self.session.ledger.note(self.number, Work::Loads);
         let device = self.memory.device().clone();
         let reservation = self.memory.reservation().clone();
         let kinds = device.buffer_types();
@@ -295,6 +298,7 @@ impl Queue {
             weight.read(&file, device.is_cpu(), &mut self.spare)?;
             told += weight.bytes;
             weights.insert(load.offset, weight);
+            self.session.ledger.note_loaded(self.number);
             if told >= PROGRESS_STEP {
                 self.session
                     .tell(ToHost::Loading(std::mem::take(&mut told)), Bytes::new());
@@ -350,6 +354,7 @@ impl Queue {
             .source
             .file()
             .ok_or_else(|| Fault::Graph("it needs a weight in another layout than it was sent for".into()))?;
+        self.session.ledger.note(self.number, Work::Loads);
         self.forget_graphs_over(place.buffer);
         let device = self.memory.device().clone();
         let reservation = self.memory.reservation().clone();
