@@ -365,3 +365,17 @@ pub(super) fn status_text(status: sys::ggml_status) -> String {
         .to_string_lossy()
         .into_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_device_is_offered_once() {
+        let named = |names: &[&str]| {
+            let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+            super::open_devices(&names, 1, Some(1 << 20))
+        };
+        assert_eq!(named(&["CPU"]).unwrap().len(), 1);
+        let error = named(&["CPU", "cpu"]).unwrap_err().to_string();
+        assert!(error.contains("CPU is named twice"), "{error}");
+    }
+}
