@@ -208,7 +208,7 @@ fn workers_wait_for_a_host_that_dials_another_one_slowly() {
     let later = slow.clone();
     let begin = Instant::now();
     let heals = thread::spawn(move || {
-        while begin.elapsed() < 2 * SILENCE {
+        while begin.elapsed() < 5 * SILENCE / 4 {
             thread::park_timeout(Duration::from_millis(20));
         }
         later.set(Mode::Pass);
