@@ -34,7 +34,7 @@ lint-code:
     cargo clippy --release --workspace --all-targets -- -D warnings
     cargo clippy --release --package mesh-llm --no-default-features -- -D warnings
 
-# Break a split at random moments for many rounds; `SEED=N just prove-split 1` does one of them again.
+# Break a split at random moments for many rounds; `SEED=N LOAD=THREADS just prove-split 1` repeats one, beside such a load.
 prove-split ROUNDS="200":
     ROUNDS={{ROUNDS}} cargo test --release --package mesh-llm --test split again_and_again -- --nocapture --ignored
 

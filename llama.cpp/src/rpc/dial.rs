@@ -16,6 +16,9 @@ use crate::llama;
 /// A handshake that takes longer is given up, on both sides.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// Addresses of a name that are tried.
+const MOST_ADDRESSES: usize = 4;
+
 /// How often a peer hears something, so that it need not take this side for dead.
 pub const PING_EVERY: Duration = Duration::from_millis(400);
 
@@ -49,7 +52,7 @@ fn greeting() -> io::Result<Greeting> {
 
 fn connect(address: &str) -> io::Result<TcpStream> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for address in address.to_socket_addrs()? {
+    for address in address.to_socket_addrs()?.take(MOST_ADDRESSES) {
         match TcpStream::connect_timeout(&address, PATIENCE) {
             Ok(stream) => return Ok(stream),
             Err(error) => last = error,
@@ -90,8 +93,7 @@ pub fn host(address: &str, secret: &Secret) -> io::Result<(Socket, Duration)> {
 /// # Errors
 /// As [`host`].
 pub fn peer(address: &str, secret: &Secret, peer: Peer) -> io::Result<(Outlet<ToWorker>, Duration)> {
-    let (mut socket, round_trip) = open(address, secret, Purpose::Peer)?;
-    socket.send(&peer)?;
+    let (mut socket, round_trip) = open(address, secret, Purpose::Peer(peer))?;
     match socket.receive_by(Limits::GREETING, Instant::now() + PATIENCE)? {
         PeerReply::Joined => {}
         PeerReply::Refused(why) => return Err(refused(why)),
@@ -110,7 +112,7 @@ fn open(address: &str, secret: &Secret, purpose: Purpose) -> io::Result<(Socket,
     check_greeting(&theirs, &own).map_err(refused)?;
     let asked = Instant::now();
     socket.send(&Request {
-        proof: proof(&secret.0, Side::Dialler, &own.nonce, &theirs.nonce),
+        proof: proof(&secret.0, Side::Dialler, &own.nonce, &theirs.nonce, purpose),
         purpose,
     })?;
     let reply: Reply = socket.receive_by(Limits::GREETING, deadline)?;
@@ -118,7 +120,7 @@ fn open(address: &str, secret: &Secret, purpose: Purpose) -> io::Result<(Socket,
     match reply {
         Reply::Refused(why) => Err(refused(why)),
         Reply::Welcome(theirs_proof) => {
-            let right = proof(&secret.0, Side::Listener, &own.nonce, &theirs.nonce);
+            let right = proof(&secret.0, Side::Listener, &own.nonce, &theirs.nonce, purpose);
             if bool::from(theirs_proof.ct_eq(&right)) {
                 Ok((socket, round_trip))
             } else {
@@ -139,13 +141,14 @@ pub fn answer(socket: &mut Socket, secret: &Secret) -> io::Result<Purpose> {
     socket.send(&own)?;
     check_greeting(&theirs, &own).map_err(refused)?;
     let request: Request = socket.receive_by(Limits::GREETING, deadline)?;
-    let right = proof(&secret.0, Side::Dialler, &theirs.nonce, &own.nonce);
+    let purpose = request.purpose;
+    let right = proof(&secret.0, Side::Dialler, &theirs.nonce, &own.nonce, purpose);
     if !bool::from(request.proof.ct_eq(&right)) {
         let why = "the secret is another one: start both sides with the same --rpc-secret-file".to_owned();
         socket.send(&Reply::Refused(why.clone()))?;
         return Err(refused(why));
     }
-    let own_proof = proof(&secret.0, Side::Listener, &theirs.nonce, &own.nonce);
+    let own_proof = proof(&secret.0, Side::Listener, &theirs.nonce, &own.nonce, purpose);
     socket.send(&Reply::Welcome(own_proof))?;
-    Ok(request.purpose)
+    Ok(purpose)
 }

@@ -5,6 +5,8 @@
 //! `files` finds a model's file on a worker by what is in it.
 
 #[cfg(feature = "native")]
+mod cancelled;
+#[cfg(feature = "native")]
 pub mod client;
 #[cfg(feature = "native")]
 pub mod dial;

@@ -156,12 +156,8 @@ async fn end_of(engine: Engine) {
     tokio::select! {
         _ = terminated => tracing::info!("told to end: finishing what runs"),
         () = engine.ended() => {
-            if let Some(cause) = engine.lost() {
-                // Told at once: what is still being answered takes its time.
-                report(&Status::Lost {
-                    message: cause.to_owned(),
-                });
-                // A connection that neither asks nor ends must not keep the split from being made again.
+            if engine.lost().is_some() {
+                // The parent knows. A connection that neither asks nor ends must not keep the split from being made again.
                 tokio::spawn(async {
                     tokio::time::sleep(LAST_ANSWERS).await;
                     tracing::warn!("some connections do not end; they end now");

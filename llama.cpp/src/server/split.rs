@@ -9,7 +9,7 @@ use super::measure::{default_threads, host_memory};
 use super::options::Options;
 use crate::gguf;
 use crate::llama::{self, ContextParams, Device, DeviceKind, DeviceNeed, HOST, ModelParams};
-use crate::rpc::client::{Lost, Member, Role, Split, SplitError};
+use crate::rpc::client::{Lost, Member, Patience, Role, Split, SplitError};
 use crate::rpc::dial::Secret;
 use crate::rpc::files::{self, Identity, Memory, WeightFile};
 use crate::rpc::plan::{self, Head, Node, Shares, Work};
@@ -84,7 +84,8 @@ impl Arrangement {
         let identity = file.identify(&memory).map_err(unreadable)?;
         memory.save();
         let own = own_device(options)?;
-        let split = Split::dial(&options.rpc, &secret, own).map_err(|error| split_refused(&error))?;
+        let split = Split::dial(&options.rpc, &secret, own, Patience::default())
+            .map_err(|error| split_refused(&error))?;
         let members = split.members();
         let work = work(file.model(), layers);
         let nodes = nodes(&members, host_memory(options));

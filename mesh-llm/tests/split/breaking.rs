@@ -3,6 +3,10 @@
 //! `just prove-split` does so for 200 rounds; a few are part of `just test`. What is done is printed with the
 //! seed that it follows from.
 
+use std::hint::spin_loop;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use rand::rngs::SmallRng;
@@ -173,6 +177,38 @@ impl Proof {
     }
 }
 
+/// Threads that do nothing but keep cores busy, in the session that hosts and workers are in, too.
+#[derive(Debug)]
+struct Load {
+    over: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Load {
+    fn start(threads: u64) -> Self {
+        let over = Arc::new(AtomicBool::new(false));
+        let busy = |_| {
+            let over = over.clone();
+            thread::spawn(move || {
+                while !over.load(Ordering::Relaxed) {
+                    spin_loop();
+                }
+            })
+        };
+        let threads = (0..threads).map(busy).collect();
+        Self { over, threads }
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            thread.join().expect("it only spins");
+        }
+    }
+}
+
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|value| value.parse().unwrap())
 }
@@ -182,6 +218,7 @@ fn number(name: &str) -> Option<u64> {
 fn a_split_outlives_whatever_happens_to_it_again_and_again() {
     let rounds = number("ROUNDS").unwrap_or(5);
     let first = number("SEED").unwrap_or_else(|| rand::rng().random_range(0..1 << 32));
+    let _load = Load::start(number("LOAD").unwrap_or(0));
     let mut proof = Proof::new("a_split_outlives_whatever_happens_to_it_again_and_again");
     let daemon = Known::new(proof.host.process.id()).unwrap();
     for seed in first..first + rounds {
@@ -190,4 +227,22 @@ fn a_split_outlives_whatever_happens_to_it_again_and_again() {
         println!("  {event:?}: {:.2} s", took.as_secs_f64());
         assert!(daemon.runs(), "the daemon has ended");
     }
+}
+
+#[test]
+fn living_nodes_do_not_lose_each_other_beside_busy_programs() {
+    let path = model(Kind::Endless);
+    let lab = SplitLab::on_loopback(2, path.parent().unwrap());
+    let _load = Load::start(10);
+    let host = lab.ready(&lab.host(&path).flag("--tensor-split", "1,2,1"));
+    let engine = host.engine();
+    let text = greedy(&host);
+    assert!(text.as_str().is_some_and(|text| !text.is_empty()));
+    assert!(
+        engine.runs(),
+        "it was started again: {:?}",
+        host.process.err.so_far()
+    );
+    let lost = |line: &&String| line.contains("is lost") || line.contains("has lost a node");
+    assert_eq!(host.process.err.so_far().iter().find(lost), None);
 }

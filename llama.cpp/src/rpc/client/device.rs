@@ -220,6 +220,7 @@ impl Device {
         if outgoing.len() == 0 {
             return;
         }
+        self.shared.note_sent(self.node, outgoing.take_count());
         let frames = outgoing.take();
         if let Some(outlet) = self.shared.outlet(self.node) {
             outlet.send_frames(frames);

@@ -65,9 +65,7 @@ impl Shared {
                 let Some(awaited) = state.awaited.remove(&read) else {
                     return Ok(());
                 };
-                let mut cancelled = state.cancelled.iter();
-                let nothing = payload.is_empty()
-                    && cancelled.any(|(first, last)| (*first..=*last).contains(&awaited.step));
+                let nothing = payload.is_empty() && state.cancelled.has(awaited.step);
                 if awaited.node != from || (payload.len() != awaited.bytes && !nothing) {
                     return Err(
                         "it answered what it was not asked, or with other bytes than it was asked for",
@@ -76,6 +74,9 @@ impl Shared {
                 state.answers.insert(read, payload);
             }
             ToHost::Opened { has_model } => {
+                if !state.opening.remove(&from) {
+                    return Err("it began a session that nobody asked for");
+                }
                 state.opened.insert(from, has_model);
             }
             ToHost::Reached(number) => {
@@ -105,6 +106,9 @@ impl Shared {
                     state.pings.remove(&number);
                 }
                 state.timeline.record(from, sent, now, &ran);
+            }
+            ToHost::Doing(doing) => {
+                state.doing.insert(from, doing);
             }
             ToHost::Deliver(_) | ToHost::Failed(_) | ToHost::Unheard { .. } | ToHost::Offer(_) => {}
         }

@@ -7,14 +7,15 @@ mod inbox;
 mod interface;
 mod outgoing;
 mod posts;
+mod reach;
 mod shared;
 mod timeline;
+mod vigil;
 
 use std::any::Any;
 use std::io;
 use std::sync::{Arc, Mutex, mpsc};
-use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use thiserror::Error;
@@ -25,20 +26,14 @@ pub use posts::Post;
 use posts::{DeviceRef, Posts};
 pub use shared::{Lost, Node, Reach, Shared};
 pub use timeline::Span;
+pub use vigil::Patience;
 
-use super::dial::{self, PING_EVERY, Secret};
+use super::dial::Secret;
 use super::files::Identity;
-use super::link::{Outlet, SILENCE, Socket, lock};
-use super::wire::frame::Limits;
-use super::wire::{
-    DeviceOffer, HEAD, HOST, MOST_QUEUES, NodeId, Open, OpenQueue, SessionId, Step, ToHost, ToWorker,
-};
+use super::link::{Outlet, lock};
+use super::wire::{DeviceOffer, HEAD, HOST, NodeId, Open, OpenQueue, SessionId, Step, ToHost, ToWorker};
 use super::worker::{self, ModelSource, Session};
 use crate::llama;
-use crate::priority;
-
-/// No device offers more, in bytes or bytes a second.
-const MOST_BYTES: u64 = 1 << 50;
 
 /// What a queue of the host's own reserves: whether all of it fits is decided before, for the host's memory as
 /// a whole.
@@ -118,7 +113,8 @@ impl Drop for Split {
 }
 
 impl Split {
-    /// Dials workers. `own` is the host's device.
+    /// Dials workers. `own` is the host's device; a split that stands still for longer than `patience` has lost
+    /// the node that it stands still for.
     ///
     /// # Errors
     /// The first worker that cannot be used.
@@ -126,31 +122,25 @@ impl Split {
         addresses: &[String],
         secret: &Secret,
         own: Arc<worker::Device>,
+        patience: Patience,
     ) -> Result<Arc<Self>, SplitError> {
-        let reached: Vec<_> = thread::scope(|scope| {
-            let dialling: Vec<_> = addresses
-                .iter()
-                .map(|address| scope.spawn(move || reach(address, secret)))
-                .collect();
-            let joined = dialling.into_iter().map(|thread| thread.join());
-            joined
-                .map(|result| result.unwrap_or_else(|_| Err(io::Error::other("its thread panicked"))))
-                .collect()
-        });
         let mut nodes = vec![Node::new("this machine".into())];
         nodes.extend(addresses.iter().map(|address| Node::new(address.clone())));
-        let shared = Shared::new(nodes);
-        let posts = Posts::new(shared.clone());
+        let shared = Shared::new(nodes, patience);
         let (pinging, dropped) = mpsc::channel();
+        // From here on whoever is linked hears something, however long the others take; and all links end
+        // with the split, also where it does not come about.
         let mut split = Self {
+            posts: Posts::new(shared.clone()),
             shared,
-            posts,
             devices: Vec::new(),
             roles: Vec::new(),
             own: own.clone(),
             dialled: Mutex::default(),
             _pinging: pinging,
         };
+        reach::keep_alive(&split.shared, dropped).map_err(|error| SplitError::Own(error.to_string()))?;
+        let reached = reach::all(&split.shared, addresses, secret);
         split.add(HOST, 0, Role::First, own.offer(), Duration::ZERO);
         for ((number, address), reached) in (1..).zip(addresses).zip(reached) {
             let node = NodeId(number);
@@ -158,12 +148,10 @@ impl Split {
                 address: address.clone(),
                 source,
             };
-            let (socket, round_trip, offers) = reached.map_err(failed)?;
+            let (round_trip, offers) = reached.map_err(failed)?;
             for (queue, offer) in (0..).zip(offers) {
                 split.add(node, queue, Role::Worker(node), offer, round_trip);
             }
-            split.shared.link(node, socket.outlet().map_err(failed)?);
-            split.listen_to(node, socket).map_err(failed)?;
             lock(&split.dialled).push(Dialled {
                 node,
                 address: address.clone(),
@@ -173,7 +161,6 @@ impl Split {
         split.add(HOST, HEAD, Role::Head, own.offer(), Duration::ZERO);
         let devices = split.devices.iter().map(|device| DeviceRef(&raw const **device));
         split.posts.set_devices(devices.collect());
-        keep_alive(&split.shared, dropped)?;
         Ok(Arc::new(split))
     }
 
@@ -259,6 +246,7 @@ impl Split {
                 queues,
                 model: Some(*identity),
             };
+            self.shared.expect_opened(dialled.node);
             if let Some(outlet) = self.shared.outlet(dialled.node) {
                 outlet.send(ToWorker::Open(open), Bytes::new());
             }
@@ -299,32 +287,13 @@ impl Split {
             node: HOST,
         };
         let host: Outlet<ToHost> = Outlet::Local(Arc::new(end));
-        let session = Session::start(&open, std::slice::from_ref(&self.own), source, host, None)
+        let devices = std::slice::from_ref(&self.own);
+        let session = Session::start(&open, devices, source, host, None, Instant::now())
             .map_err(|error| own(&error))?;
         self.shared.link(HOST, Outlet::Local(session));
         let devices = self.devices.iter().filter(|device| device.node == HOST);
         devices.for_each(|device| device.opened(true));
         Ok(())
-    }
-
-    /// Takes what a worker sends, on a thread of its own.
-    fn listen_to(&self, node: NodeId, mut socket: Socket) -> io::Result<()> {
-        let shared = Arc::downgrade(&self.shared);
-        let listen = move || {
-            priority::carry_answers();
-            loop {
-                let received = socket.receive(Limits::ADMITTED);
-                let Some(shared) = shared.upgrade() else { return };
-                match received {
-                    Ok((message, payload)) => shared.receive(node, message, payload),
-                    Err(error) => return shared.lose(node, describe(&error)),
-                }
-            }
-        };
-        thread::Builder::new()
-            .name("split receive".into())
-            .spawn(listen)
-            .map(drop)
     }
 
     /// Has workers dial each other, so that hidden states need not pass the host.
@@ -418,6 +387,7 @@ impl Split {
     /// The step is queued: sends the rest of it. What it reads, in the order of its rows.
     pub fn end_step(&self) -> Vec<Post> {
         self.posts.flush_all();
+        self.shared.end_step();
         self.posts.end()
     }
 
@@ -432,60 +402,8 @@ impl Split {
     }
 }
 
-fn reach(address: &str, secret: &Secret) -> io::Result<(Socket, Duration, Vec<DeviceOffer>)> {
-    let (mut socket, round_trip) = dial::host(address, secret)?;
-    socket.set_patience(SILENCE)?;
-    match socket.receive(Limits::ADMITTED)?.0 {
-        ToHost::Offer(offers) if (1..=MOST_QUEUES).contains(&offers.len()) => {
-            let offers = offers.into_iter().map(sane).collect();
-            Ok((socket, round_trip, offers))
-        }
-        _ => Err(io::Error::new(io::ErrorKind::InvalidData, "it offers no device")),
-    }
-}
-
-/// An offer with names that can be shown and numbers that can be added.
-fn sane(offer: DeviceOffer) -> DeviceOffer {
-    DeviceOffer {
-        name: inbox::plain(&offer.name),
-        description: inbox::plain(&offer.description),
-        free: offer.free.min(MOST_BYTES),
-        total: offer.total.min(MOST_BYTES),
-        bandwidth: offer.bandwidth.min(MOST_BYTES),
-    }
-}
-
 fn new_session() -> io::Result<SessionId> {
     let mut id = [0; 16];
     getrandom::fill(&mut id).map_err(io::Error::other)?;
     Ok(SessionId(id))
-}
-
-fn describe(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {
-            "it closed the connection".into()
-        }
-        io::ErrorKind::TimedOut => format!("it was silent for {:.1} s", SILENCE.as_secs_f64()),
-        _ => error.to_string(),
-    }
-}
-
-/// Pings all workers until the split fails or is `dropped`.
-fn keep_alive(shared: &Arc<Shared>, dropped: mpsc::Receiver<()>) -> Result<(), SplitError> {
-    let shared = shared.clone();
-    let ping = move || {
-        priority::carry_answers();
-        while !shared.has_failed() {
-            shared.ping();
-            if dropped.recv_timeout(PING_EVERY) != Err(mpsc::RecvTimeoutError::Timeout) {
-                return;
-            }
-        }
-    };
-    thread::Builder::new()
-        .name("split pings".into())
-        .spawn(ping)
-        .map(drop)
-        .map_err(|error| SplitError::Own(error.to_string()))
 }

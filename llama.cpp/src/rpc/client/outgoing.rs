@@ -39,6 +39,8 @@ pub(super) struct Outgoing {
     /// To another machine: bytes cost time.
     far: bool,
     frames: Vec<u8>,
+    /// How many those are.
+    commands: u64,
     kept: Vec<Kept>,
     kept_bytes: usize,
     by_place: HashMap<(Place, usize), usize>,
@@ -53,6 +55,7 @@ impl Outgoing {
             queue,
             far,
             frames: Vec::new(),
+            commands: 0,
             kept: Vec::new(),
             kept_bytes: 0,
             by_place: HashMap::new(),
@@ -65,6 +68,11 @@ impl Outgoing {
     /// Bytes that wait.
     pub(super) fn len(&self) -> usize {
         self.frames.len()
+    }
+
+    /// Commands that wait; none from now on.
+    pub(super) fn take_count(&mut self) -> u64 {
+        std::mem::take(&mut self.commands)
     }
 
     /// Takes what waits.
@@ -80,6 +88,7 @@ impl Outgoing {
             step,
             command,
         };
+        self.commands += 1;
         frame::append(&mut self.frames, &message, payload);
     }
 

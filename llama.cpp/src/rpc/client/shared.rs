@@ -1,7 +1,7 @@
 //! What all devices of a split share: the links to its nodes, answers that are awaited, and whether a
 //! node was lost.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -10,13 +10,13 @@ use bytes::Bytes;
 use thiserror::Error;
 
 use super::timeline::Timeline;
+use super::vigil::{Patience, Seen, Vigil};
+use crate::rpc::cancelled::Cancelled;
 use crate::rpc::link::{Outlet, lock};
-use crate::rpc::wire::{HOST, NodeId, ReadId, Step, ToWorker, Transfer};
+use crate::rpc::wire::{Doing, HOST, NodeId, ReadId, Step, ToWorker, Transfer};
 
 /// Pings that may be unanswered at once.
 const MOST_PINGS: usize = 1024;
-/// Ranges of steps that are remembered as cancelled.
-const MOST_CANCELLED: usize = 64;
 
 /// A node of a split is gone, and the split with it.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -34,6 +34,10 @@ pub struct Node {
     /// What users call it.
     pub name: String,
     outlet: OnceLock<Outlet<ToWorker>>,
+    /// Commands that were sent to it.
+    sent: AtomicU64,
+    /// Bytes of payloads that came from it.
+    pub(super) brought: Arc<AtomicU64>,
     /// It is not used, so it cannot be lost.
     released: AtomicBool,
 }
@@ -43,6 +47,8 @@ impl Node {
         Self {
             name,
             outlet: OnceLock::new(),
+            sent: AtomicU64::new(0),
+            brought: Arc::default(),
             released: AtomicBool::new(false),
         }
     }
@@ -76,10 +82,14 @@ pub(super) struct Passing {
 #[derive(Debug, Default)]
 pub(super) struct State {
     pub(super) lost: Option<Lost>,
+    /// Someone is about to say which node is lost.
+    is_losing: bool,
     pub(super) awaited: HashMap<ReadId, Awaited>,
     pub(super) answers: HashMap<ReadId, Bytes>,
     pub(super) passing: HashMap<u64, Passing>,
-    pub(super) cancelled: VecDeque<(Step, Step)>,
+    pub(super) cancelled: Cancelled,
+    /// Nodes that were asked to begin their session.
+    pub(super) opening: HashSet<NodeId>,
     pub(super) opened: HashMap<NodeId, bool>,
     /// Barriers that were not passed yet.
     pub(super) barriers: HashSet<(NodeId, u64)>,
@@ -89,6 +99,23 @@ pub(super) struct State {
     pub(super) reach: HashMap<(NodeId, NodeId), Reach>,
     pub(super) pings: HashMap<u64, (NodeId, Instant)>,
     pub(super) timeline: Timeline,
+    /// What each node said last that it does.
+    pub(super) doing: HashMap<NodeId, Doing>,
+}
+
+impl State {
+    /// Whether the host waits for anything.
+    fn awaits(&self) -> bool {
+        !(self.awaited.is_empty()
+            && self.barriers.is_empty()
+            && self.opening.is_empty()
+            && self.dialling.is_empty())
+    }
+
+    /// Whether a node was asked for something that is not done by its queues.
+    fn owes(&self, node: NodeId) -> bool {
+        self.opening.contains(&node) || self.dialling.iter().any(|(from, _)| *from == node)
+    }
 }
 
 /// Who wants to know of a loss.
@@ -117,23 +144,28 @@ pub struct Shared {
     pub(super) changed: Condvar,
     watcher: Mutex<Option<Watcher>>,
     listener: OnceLock<Listener>,
+    vigil: Mutex<Vigil>,
     /// The same as `state.lost.is_some()`, for those that must not wait.
     failed: AtomicBool,
+    /// The step that is being queued; 0 between two.
     step: AtomicU64,
+    last_step: AtomicU64,
     numbers: AtomicU64,
 }
 
 impl Shared {
     /// For a split of these nodes, the host first.
-    pub(super) fn new(nodes: Vec<Node>) -> Arc<Self> {
+    pub(super) fn new(nodes: Vec<Node>, patience: Patience) -> Arc<Self> {
         Arc::new(Self {
             nodes,
             state: Mutex::default(),
             changed: Condvar::new(),
             watcher: Mutex::default(),
             listener: OnceLock::new(),
+            vigil: Mutex::new(Vigil::new(patience)),
             failed: AtomicBool::new(false),
             step: AtomicU64::new(0),
+            last_step: AtomicU64::new(0),
             numbers: AtomicU64::new(1),
         })
     }
@@ -171,14 +203,28 @@ impl Shared {
         }
     }
 
-    /// The step that what is queued now belongs to.
+    /// Takes note of commands that are sent to a node.
+    pub(super) fn note_sent(&self, node: NodeId, commands: u64) {
+        if let Some(node) = self.node(node) {
+            node.sent.fetch_add(commands, Ordering::Relaxed);
+        }
+    }
+
+    /// The step that what is queued now belongs to: 0, which is never cancelled, for what is part of none.
     pub(super) fn step(&self) -> Step {
         Step(self.step.load(Ordering::Relaxed))
     }
 
     /// The next step begins.
     pub(super) fn begin_step(&self) -> Step {
-        Step(self.step.fetch_add(1, Ordering::Relaxed) + 1)
+        let step = self.last_step.fetch_add(1, Ordering::Relaxed) + 1;
+        self.step.store(step, Ordering::Relaxed);
+        Step(step)
+    }
+
+    /// What is queued from now on is part of no step.
+    pub(super) fn end_step(&self) {
+        self.step.store(0, Ordering::Relaxed);
     }
 
     /// A number that was not used before.
@@ -204,23 +250,25 @@ impl Shared {
         }
         let name = known.map_or("a node", |node| &node.name);
         let mut state = lock(&self.state);
-        if state.lost.is_some() {
+        if std::mem::replace(&mut state.is_losing, true) {
             return;
         }
+        drop(state);
         let worker = if node == HOST { "" } else { "worker " };
         let lost = Lost {
             node: format!("{worker}{name}"),
             cause: cause.into(),
         };
         tracing::error!(node = lost.node, cause = lost.cause, "the split has lost a node");
-        state.lost = Some(lost.clone());
-        self.failed.store(true, Ordering::Release);
-        drop(state);
-        self.close();
-        self.changed.notify_all();
+        // Whoever watches knows it before anything ends for it.
         if let Some(Watcher(tell)) = lock(&self.watcher).take() {
             tell(&lost);
         }
+        lock(&self.state).lost = Some(lost);
+        self.failed.store(true, Ordering::Release);
+        self.close();
+        self.changed.notify_all();
+        self.answered();
     }
 
     /// Calls `tell` when a node is lost, or at once if one is. One call is remembered.
@@ -281,11 +329,7 @@ impl Shared {
 
     /// Reads of these steps may be answered with nothing.
     pub(super) fn cancelled(&self, first: Step, last: Step) {
-        let mut state = lock(&self.state);
-        if state.cancelled.len() >= MOST_CANCELLED {
-            state.cancelled.pop_front();
-        }
-        state.cancelled.push_back((first, last));
+        lock(&self.state).cancelled.add(first, last);
     }
 
     /// Waits until `ready` gives something.
@@ -322,6 +366,11 @@ impl Shared {
         let mut state = lock(&self.state);
         state.awaited.remove(&read);
         state.answers.remove(&read);
+    }
+
+    /// Takes note that a node was asked to begin its session.
+    pub(super) fn expect_opened(&self, node: NodeId) {
+        lock(&self.state).opening.insert(node);
     }
 
     /// Waits until a node has begun its session: whether it has the model's file.
@@ -370,6 +419,27 @@ impl Shared {
     /// What was computed when, since the last call, on this machine's clock.
     pub fn take_timeline(&self) -> Vec<super::timeline::Span> {
         lock(&self.state).timeline.take()
+    }
+
+    /// A look at whether the split gets on; a node that keeps it from that is lost.
+    pub(super) fn watch(&self) {
+        let state = lock(&self.state);
+        let awaits = state.awaits();
+        let used = self.nodes().filter(|(node, _)| self.outlet(*node).is_some());
+        let seen = used.map(|(number, node)| Seen {
+            node: number,
+            doing: state.doing.get(&number).copied().unwrap_or_default(),
+            sent: node.sent.load(Ordering::Relaxed),
+            brought: node.brought.load(Ordering::Relaxed),
+            owes: state.owes(number),
+        });
+        let seen = seen.collect();
+        drop(state);
+        let hangs = lock(&self.vigil).look(Instant::now(), awaits, seen);
+        if let Some((node, still)) = hangs {
+            let cause = format!("it has made no progress for {:.0} s", still.as_secs_f64());
+            self.lose(node, cause);
+        }
     }
 
     /// Pings every linked worker.

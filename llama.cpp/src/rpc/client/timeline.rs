@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use crate::rpc::wire::{NodeId, Ran, Step};
+use crate::rpc::wire::{HOST, NodeId, Ran, Step};
 
 /// Spans that are remembered until somebody takes them.
 const MOST_SPANS: usize = 1 << 16;
@@ -32,20 +32,16 @@ pub(super) struct Timeline {
 }
 
 impl Timeline {
-    /// What a pong tells, whose ping was `sent`; `now` is the worker's clock in microseconds.
+    /// What a pong tells, whose ping was `sent`, if it is known; `now` is the node's clock in microseconds.
     pub(super) fn record(&mut self, node: NodeId, sent: Option<Instant>, now: u64, ran: &[Ran]) {
         let arrived = Instant::now();
-        let round_trip = sent.map_or(Duration::ZERO, |sent| arrived - sent);
-        // When the worker's clock was at zero.
-        let zero = (arrived - round_trip / 2).checked_sub(Duration::from_micros(now));
-        let clock = self.clocks.get(&node).copied();
-        let zero = match (clock, zero) {
-            (Some((best, zero)), _) if best <= round_trip => zero,
-            (_, Some(zero)) => {
-                self.clocks.insert(node, (round_trip, zero));
-                zero
-            }
-            _ => return,
+        // From this process to itself no time passes. Of others an answer without a question says nothing.
+        let own = (node == HOST).then_some(Duration::ZERO);
+        if let Some(round_trip) = own.or(sent.map(|sent| arrived.saturating_duration_since(sent))) {
+            self.set_clock(node, arrived, round_trip, now);
+        }
+        let Some((_, zero)) = self.clocks.get(&node).copied() else {
+            return;
         };
         for ran in ran {
             if self.spans.len() >= MOST_SPANS {
@@ -61,7 +57,47 @@ impl Timeline {
         }
     }
 
+    /// Takes note of when a node's clock was at zero, unless that is known better.
+    fn set_clock(&mut self, node: NodeId, arrived: Instant, round_trip: Duration, now: u64) {
+        let known = self
+            .clocks
+            .get(&node)
+            .is_some_and(|(best, _)| *best <= round_trip);
+        let zero = (arrived - round_trip / 2).checked_sub(Duration::from_micros(now));
+        if let Some(zero) = zero.filter(|_| !known) {
+            self.clocks.insert(node, (round_trip, zero));
+        }
+    }
+
     pub(super) fn take(&mut self) -> Vec<Span> {
         std::mem::take(&mut self.spans)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_answer_to_a_ping_sets_a_workers_clock() {
+        let node = NodeId(1);
+        let ran = |begin| Ran {
+            queue: 0,
+            step: Step(1),
+            begin,
+            end: begin + 10,
+        };
+        let mut timeline = Timeline::default();
+        timeline.record(node, None, 0, &[ran(5)]);
+        assert_eq!(timeline.take(), [], "nobody knows when that was");
+        let sent = Instant::now();
+        timeline.record(node, Some(sent), 2_000_000, &[ran(1_999_000)]);
+        // An old number, or one that was never sent.
+        timeline.record(node, None, 7, &[ran(1_999_000)]);
+        let spans = timeline.take();
+        assert_eq!(spans.len(), 2);
+        assert_eq!(spans[0], spans[1]);
+        let lag = sent.saturating_duration_since(spans[0].begin);
+        assert!(lag <= Duration::from_millis(1) && spans[0].time == Duration::from_micros(10));
     }
 }

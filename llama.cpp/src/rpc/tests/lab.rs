@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::gguf::random::{self, Architecture};
 use crate::llama::{self, Batch, Context, ContextParams, Model, ModelParams};
-use crate::rpc::client::{Role, Split, SplitError};
+use crate::rpc::client::{Patience, Role, Split, SplitError};
 use crate::rpc::dial::Secret;
 use crate::rpc::files::{Library, Memory, WeightFile};
 use crate::rpc::worker::{Device, ModelSource, Worker, WorkerParams};
@@ -130,9 +130,21 @@ pub fn try_split(
     layers: &[u32],
     reserve: u64,
 ) -> Result<Pipeline<()>, SplitError> {
+    split_with(path, params, workers, layers, reserve, Patience::default())
+}
+
+/// As [`try_split`], with this patience.
+pub fn split_with(
+    path: &Path,
+    params: ContextParams,
+    workers: &[String],
+    layers: &[u32],
+    reserve: u64,
+    patience: Patience,
+) -> Result<Pipeline<()>, SplitError> {
     let file = WeightFile::open(path).unwrap();
     let identity = file.identify(&Memory::in_process()).unwrap();
-    let split = Split::dial(workers, &secret(), cpu(u64::MAX / 2))?;
+    let split = Split::dial(workers, &secret(), cpu(u64::MAX / 2), patience)?;
     let members = split.members();
     let mut shares: Vec<u32> = layers.to_vec();
     shares.resize(members.len(), 1);

@@ -116,7 +116,7 @@ fn a_weight_that_is_loaded_again_takes_no_graph_away_from_the_host() {
     let device = lab::cpu(256 << 20);
     let host = Outlet::Local(ear.clone() as Arc<dyn Receive<ToHost>>);
     let source = ModelSource::new(Some(file));
-    let session = Session::start(&open, &[device], &source, host, None).unwrap();
+    let session = Session::start(&open, &[device], &source, host, None, std::time::Instant::now()).unwrap();
     let send = |command, payload: &[u8]| {
         let (queue, step) = (0, Step(0));
         let message = ToWorker::Queue { queue, step, command };

@@ -4,7 +4,7 @@ use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -464,7 +464,15 @@ fn a_host_that_wants_anything_gets_no_more_than_it_reserved() {
             model: None,
         };
         let host = Outlet::Local(ear.clone() as Arc<dyn Receive<ToHost>>);
-        let session = Session::start(&open, &devices, &ModelSource::default(), host, None).unwrap();
+        let session = Session::start(
+            &open,
+            &devices,
+            &ModelSource::default(),
+            host,
+            None,
+            Instant::now(),
+        )
+        .unwrap();
         let mut commands = vec![(
             Command::Allocate {
                 buffer: BufferId(0),

@@ -5,5 +5,6 @@ mod failures;
 pub(crate) mod lab;
 mod layouts;
 mod liars;
+mod liveness;
 mod proxy;
 mod same;

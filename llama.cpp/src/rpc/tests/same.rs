@@ -118,6 +118,24 @@ fn a_cancelled_step_is_not_computed_and_those_behind_it_are() {
     assert_eq!(greatest_difference(&solo, &run(split, true)), 0.0);
 }
 
+#[test]
+fn what_is_read_after_a_step_is_not_cancelled_with_it() {
+    let sample = Sample::new(Architecture::Llama);
+    let workers = [lab::worker(sample.folder.path())];
+    let mut split = lab::split(
+        &sample.path,
+        lab::context_params(CacheType::F16),
+        &workers,
+        &[2, 2],
+    );
+    let steps = steps();
+    lab::submit(&mut split, &steps[0]);
+    lab::take(&mut split, steps[0].len());
+    let before = split.save(0, 1 << 24).unwrap();
+    split.split().unwrap().cancel(Step(1), Step(1));
+    assert_eq!(split.save(0, 1 << 24).unwrap(), before);
+}
+
 macro_rules! architectures {
     ($($test:ident = $architecture:ident, $cache:ident;)+) => {
         $(

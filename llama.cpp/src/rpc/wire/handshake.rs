@@ -1,12 +1,15 @@
 //! How two nodes prove to each other that they know the shared secret, before anything else is read.
 //!
-//! Both sides greet with a nonce; then each sends HMAC-SHA-256 over its role and both nonces. A
-//! stream is not authenticated beyond that: whoever can change packets on the way can take it over.
-//! Where that matters the stream runs inside QUIC.
+//! Both sides greet with a nonce; then each sends HMAC-SHA-256 over its role, both nonces and what the
+//! dialler wants, so that nobody between them can have a proof that was made for one purpose, or one
+//! session, count for another. A stream is not authenticated beyond that: whoever can change packets on the
+//! way can take it over. Where that matters the stream runs inside QUIC.
 
 use hmac::{Hmac, KeyInit, Mac};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
+
+use super::Peer;
 
 /// Bytes that tell this protocol from others.
 pub const MAGIC: [u8; 8] = *b"meshllm\x01";
@@ -39,7 +42,7 @@ pub enum Purpose {
     /// To be a host.
     Host,
     /// To push hidden states into a session.
-    Peer,
+    Peer(Peer),
 }
 
 /// The dialler's second message.
@@ -61,7 +64,13 @@ pub enum Reply {
 }
 
 /// What shows that a side knows the secret.
-pub fn proof(secret: &[u8], side: Side, dialler: &[u8; 32], listener: &[u8; 32]) -> [u8; 32] {
+pub fn proof(
+    secret: &[u8],
+    side: Side,
+    dialler: &[u8; 32],
+    listener: &[u8; 32],
+    purpose: Purpose,
+) -> [u8; 32] {
     let mut mac = Hmac::<Sha256>::new_from_slice(secret).expect("HMAC takes keys of any length");
     mac.update(match side {
         Side::Dialler => b"mesh-llm split dialler",
@@ -69,5 +78,13 @@ pub fn proof(secret: &[u8], side: Side, dialler: &[u8; 32], listener: &[u8; 32])
     });
     mac.update(dialler);
     mac.update(listener);
+    match purpose {
+        Purpose::Host => mac.update(b"host"),
+        Purpose::Peer(Peer { session, node }) => {
+            mac.update(b"peer");
+            mac.update(&session.0);
+            mac.update(&node.0.to_le_bytes());
+        }
+    }
     mac.finalize().into_bytes().into()
 }

@@ -16,7 +16,7 @@ use super::files::Identity;
 use super::graph::{BufferId, Graph, Place};
 
 /// The version of this protocol. Host and worker must have the same one, and the same llama.cpp.
-pub const PROTOCOL: u16 = 2;
+pub const PROTOCOL: u16 = 3;
 
 /// Most queues of a session.
 pub const MOST_QUEUES: usize = 16;
@@ -289,6 +289,32 @@ pub struct Ran {
     pub end: u64,
 }
 
+/// What the queues of a session do, taken together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Standing {
+    /// Nothing: they have done what came.
+    #[default]
+    Idle,
+    /// They wait for hidden states.
+    Waits,
+    /// They work, and [`Doing::progress`] grows with every small part of it.
+    Works,
+    /// They do what tells nothing before its end: a graph on a GPU, a weight from a disk.
+    Absorbed,
+}
+
+/// What a worker says of a session again and again, unasked: one that lives may hang all the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Doing {
+    /// What its queues do.
+    pub standing: Standing,
+    /// Commands that they have done.
+    pub done: u64,
+    /// Another number than the last time where something was done meanwhile: a part of a graph computed,
+    /// a part of a payload received.
+    pub progress: u64,
+}
+
 /// From worker to host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToHost {
@@ -334,11 +360,13 @@ pub enum ToHost {
         /// How that was found out.
         cause: String,
     },
+    /// The worker lives, and this is what it does.
+    Doing(Doing),
 }
 
-/// The first message of a node that dialled another: then, once there is a [`PeerReply`], only
-/// [`ToWorker::Deliver`] and pings follow.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// Who dials to push into a session: once there is a [`PeerReply`], only [`ToWorker::Deliver`] and pings
+/// follow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Peer {
     /// The session that it pushes into.
     pub session: SessionId,

@@ -78,6 +78,17 @@ fn the_bytes_are_what_they_were() {
         ),
         (hex(&ToHost::Data(ReadId(1)), b"\x02"), "0200000001000000060102"),
         (
+            hex(
+                &ToHost::Doing(Doing {
+                    standing: Standing::Works,
+                    done: 3,
+                    progress: 300,
+                }),
+                b"",
+            ),
+            "05000000000000000a0203ac02",
+        ),
+        (
             hex(&graph, b""),
             "26000000000000000101040201010208101023000000000000000000000000000000001000010008010280200100",
         ),
@@ -106,14 +117,24 @@ fn bytes_behind_a_message_are_refused() {
 }
 
 #[test]
-fn proofs_tell_sides_secrets_and_nonces_apart() {
-    use handshake::{Side, proof};
+fn proofs_tell_sides_secrets_nonces_and_purposes_apart() {
+    use handshake::{Purpose, Side, proof};
     let (a, b) = ([1; 32], [2; 32]);
-    let own = proof(b"secret", Side::Dialler, &a, &b);
-    assert_eq!(own, proof(b"secret", Side::Dialler, &a, &b));
-    assert_ne!(own, proof(b"secret", Side::Listener, &a, &b));
-    assert_ne!(own, proof(b"secreT", Side::Dialler, &a, &b));
-    assert_ne!(own, proof(b"secret", Side::Dialler, &b, &a));
+    let peer = |session, node| {
+        Purpose::Peer(Peer {
+            session: SessionId([session; 16]),
+            node: NodeId(node),
+        })
+    };
+    let own = proof(b"secret", Side::Dialler, &a, &b, Purpose::Host);
+    assert_eq!(own, proof(b"secret", Side::Dialler, &a, &b, Purpose::Host));
+    assert_ne!(own, proof(b"secret", Side::Listener, &a, &b, Purpose::Host));
+    assert_ne!(own, proof(b"secreT", Side::Dialler, &a, &b, Purpose::Host));
+    assert_ne!(own, proof(b"secret", Side::Dialler, &b, &a, Purpose::Host));
+    let pushing = proof(b"secret", Side::Dialler, &a, &b, peer(1, 1));
+    assert_ne!(own, pushing);
+    assert_ne!(pushing, proof(b"secret", Side::Dialler, &a, &b, peer(2, 1)));
+    assert_ne!(pushing, proof(b"secret", Side::Dialler, &a, &b, peer(1, 2)));
 }
 
 proptest! {

@@ -3,7 +3,7 @@
 use std::ffi::{CStr, c_void};
 use std::hint::black_box;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -34,6 +34,8 @@ pub struct Device {
     pub(super) free: Mutex<u64>,
     /// How much longer its layers take for a step than they would.
     pub(super) step_delay: Duration,
+    /// Operations that it has computed, where it says so in the middle of a graph.
+    computed: Arc<AtomicU64>,
     /// Whose turn it is.
     pub turn: Turn,
 }
@@ -77,7 +79,18 @@ pub fn open_devices(
                     ))
                 })
         };
-        names.iter().map(find).collect::<Result<_, _>>()?
+        let mut chosen: Vec<llama::Device> = Vec::new();
+        for name in names {
+            let device = find(name)?;
+            if chosen.iter().any(|other| other.name == device.name) {
+                return Err(llama::Error::Rejected(format!(
+                    "device {} is named twice; name each once",
+                    device.name
+                )));
+            }
+            chosen.push(device);
+        }
+        chosen
     };
     let mut left = most_bytes.map_or(u64::MAX, |most| most.saturating_sub(account::PROCESS));
     if left == 0 {
@@ -119,6 +132,7 @@ impl Device {
             free: Mutex::new(offered),
             handle,
             step_delay: Duration::ZERO,
+            computed: Arc::default(),
             turn: Turn::default(),
         })
     }
@@ -154,6 +168,17 @@ impl Device {
 
     pub(super) fn raw(&self) -> sys::ggml_backend_dev_t {
         self.handle.raw()
+    }
+
+    /// Another number than before where an operation was computed meanwhile. A GPU's stays the same.
+    pub(in crate::rpc) fn computed(&self) -> u64 {
+        self.computed.load(Ordering::Relaxed)
+    }
+
+    /// An operation was computed, as tests say.
+    #[cfg(test)]
+    pub(in crate::rpc) fn note_computed(&self) {
+        self.computed.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn is_cpu(&self) -> bool {
@@ -196,19 +221,23 @@ impl Device {
             device: self.name().to_owned(),
             what: "cannot be opened".into(),
         })?;
+        let watched = Box::new(Watched {
+            stop: stop.clone(),
+            computed: self.computed.clone(),
+        });
         if let Some(pool) = &self.pool {
             // SAFETY: the backend is the CPU's; the pool lives as long as the device, which every
-            // queue holds, and `stop` as long as the backend.
+            // queue holds, and `watched` as long as the backend.
             unsafe {
-                let stop = Arc::as_ptr(stop).cast_mut().cast();
-                sys::ggml_backend_cpu_set_abort_callback(backend.as_ptr(), Some(is_set), stop);
+                let watched = (&raw const *watched).cast_mut().cast();
+                sys::ggml_backend_cpu_set_abort_callback(backend.as_ptr(), Some(is_to_stop), watched);
                 sys::ggml_backend_cpu_set_n_threads(backend.as_ptr(), self.threads as i32);
                 sys::ggml_backend_cpu_set_threadpool(backend.as_ptr(), pool.as_ptr());
             }
         }
         Ok(Backend {
             raw: backend,
-            _stop: stop.clone(),
+            _watched: watched,
         })
     }
 
@@ -321,12 +350,21 @@ pub(super) struct BufferType {
 #[derive(Debug)]
 pub(super) struct Backend {
     raw: NonNull<sys::ggml_backend>,
-    _stop: Arc<AtomicBool>,
+    _watched: Box<Watched>,
 }
 
-unsafe extern "C" fn is_set(stop: *mut c_void) -> bool {
+/// What ggml looks at after each operation of a graph.
+#[derive(Debug)]
+struct Watched {
+    stop: Arc<AtomicBool>,
+    computed: Arc<AtomicU64>,
+}
+
+unsafe extern "C" fn is_to_stop(watched: *mut c_void) -> bool {
     // SAFETY: ggml gives what it was given with this function, which lives as long as the backend.
-    unsafe { &*stop.cast_const().cast::<AtomicBool>() }.load(Ordering::Acquire)
+    let watched = unsafe { &*watched.cast_const().cast::<Watched>() };
+    watched.computed.fetch_add(1, Ordering::Relaxed);
+    watched.stop.load(Ordering::Acquire)
 }
 
 // SAFETY: a backend has no ties to the thread that made it.
@@ -351,4 +389,18 @@ pub(super) fn status_text(status: sys::ggml_status) -> String {
     unsafe { CStr::from_ptr(sys::ggml_status_to_string(status)) }
         .to_string_lossy()
         .into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_device_is_offered_once() {
+        let named = |names: &[&str]| {
+            let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+            super::open_devices(&names, 1, Some(1 << 20), std::time::Duration::ZERO)
+        };
+        assert_eq!(named(&["CPU"]).unwrap().len(), 1);
+        let error = named(&["CPU", "cpu"]).unwrap_err().to_string();
+        assert!(error.contains("CPU is named twice"), "{error}");
+    }
 }

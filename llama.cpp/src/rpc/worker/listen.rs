@@ -5,13 +5,14 @@ use std::io;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, Weak};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
 use super::Fault;
 use super::device::Device;
 use super::session::{ModelSource, Session};
+use super::watch::Watch;
 use crate::priority;
 use crate::rpc::dial::{self, Secret};
 use crate::rpc::files::Library;
@@ -72,6 +73,28 @@ struct Pending<'a> {
 impl Drop for Pending<'_> {
     fn drop(&mut self) {
         lock(&self.shared.doors).pending.remove(&self.number);
+    }
+}
+
+/// The link to a host, which is closed whatever becomes of the thread that serves it.
+struct Host(Outlet<ToHost>);
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+/// A session's place among the worker's, which ends with the thread that serves its host.
+struct Seat<'a> {
+    shared: &'a Shared,
+    session: Arc<Session>,
+}
+
+impl Drop for Seat<'_> {
+    fn drop(&mut self) {
+        self.session.end();
+        lock(&self.shared.sessions).remove(&self.session.id());
     }
 }
 
@@ -156,7 +179,7 @@ impl Shared {
         socket.set_send_patience(SILENCE)?;
         match purpose {
             Purpose::Host => self.serve_host(socket, from),
-            Purpose::Peer => self.serve_peer(socket),
+            Purpose::Peer(peer) => self.serve_peer(socket, peer),
         }
     }
 
@@ -171,85 +194,41 @@ impl Shared {
     }
 
     fn serve_host(&self, mut socket: Socket, from: SocketAddr) -> io::Result<()> {
-        let host: Outlet<ToHost> = socket.outlet()?;
+        let clock = Instant::now();
+        let host = Host(socket.outlet()?);
         let offer = self.params.devices.iter().map(|device| device.offer()).collect();
-        host.send(ToHost::Offer(offer), Bytes::new());
-        let result = self.host_session(&mut socket, &host, from);
-        host.close();
-        result
-    }
-
-    fn host_session(&self, socket: &mut Socket, host: &Outlet<ToHost>, from: SocketAddr) -> io::Result<()> {
-        let open = loop {
-            match socket.receive(Limits::ADMITTED)?.0 {
-                ToWorker::Open(open) => break open,
-                ToWorker::Ping(number) => {
-                    let pong = ToHost::Pong {
-                        number,
-                        now: 0,
-                        ran: Vec::new(),
-                    };
-                    host.send_if_idle(pong);
-                }
-                _ => {
-                    return Err(io::Error::new(
-                        io::ErrorKind::InvalidData,
-                        "no opening came first",
-                    ));
-                }
-            }
-        };
-        // Looking for the model takes its time, and the host wants to hear something meanwhile.
-        let (opened, next) = thread::scope(|scope| {
-            let opening = scope.spawn(|| self.open(&open, host));
-            let mut next = None;
-            while next.is_none() && !opening.is_finished() {
-                next = Some(match socket.receive(Limits::ADMITTED) {
-                    Ok((ToWorker::Ping(number), _)) => {
-                        let pong = ToHost::Pong {
-                            number,
-                            now: 0,
-                            ran: Vec::new(),
-                        };
-                        host.send_if_idle(pong);
-                        continue;
-                    }
-                    other => other,
-                });
-            }
-            let opened = opening.join();
-            (
-                opened.unwrap_or_else(|_| Err(Fault::protocol("what made a thread panic"))),
-                next,
-            )
-        });
-        let session = match opened {
-            Ok(session) => session,
+        host.0.send(ToHost::Offer(offer), Bytes::new());
+        let watch = Watch::start(host.0.clone())?;
+        let open = opening(&mut socket, &host.0, clock)?;
+        let seat = match self.open(&open, &host.0, clock) {
+            Ok(session) => Seat {
+                shared: self,
+                session,
+            },
             Err(fault) => {
-                host.send(ToHost::Failed(fault.to_string()), Bytes::new());
+                host.0.send(ToHost::Failed(fault.to_string()), Bytes::new());
                 // Until the host has read it and gone.
                 while socket.receive::<ToWorker>(Limits::ADMITTED).is_ok() {}
                 return Err(io::Error::other(fault));
             }
         };
+        let session = &seat.session;
+        watch.over(session);
+        socket.count_payloads(session.brought().clone());
         tracing::info!(%from, session = ?session.id(), "a host has come");
-        let mut next = next;
-        let error = loop {
-            match next.take().unwrap_or_else(|| socket.receive(Limits::ADMITTED)) {
+        loop {
+            match socket.receive(Limits::ADMITTED) {
                 Ok((message, payload)) => session.receive(message, payload),
-                Err(error) => break error,
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                    tracing::info!(%from, session = ?session.id(), "a host has gone");
+                    return Ok(());
+                }
+                Err(error) => return Err(error),
             }
-        };
-        session.end();
-        lock(&self.sessions).remove(&session.id());
-        if error.kind() == io::ErrorKind::UnexpectedEof {
-            tracing::info!(%from, session = ?session.id(), "a host has gone");
-            return Ok(());
         }
-        Err(error)
     }
 
-    fn open(&self, open: &Open, host: &Outlet<ToHost>) -> Result<Arc<Session>, Fault> {
+    fn open(&self, open: &Open, host: &Outlet<ToHost>, clock: Instant) -> Result<Arc<Session>, Fault> {
         if lock(&self.sessions).contains_key(&open.session) {
             return Err(Fault::protocol("the id of another session"));
         }
@@ -261,15 +240,15 @@ impl Shared {
         let has_model = file.is_some();
         let source = ModelSource::new(file);
         let secret = Some(self.params.secret.clone());
-        let session = Session::start(open, &self.params.devices, &source, host.clone(), secret)?;
+        let session = Session::start(open, &self.params.devices, &source, host.clone(), secret, clock)?;
         lock(&self.sessions).insert(open.session, Arc::downgrade(&session));
         host.send(ToHost::Opened { has_model }, Bytes::new());
         Ok(session)
     }
 
     /// Takes hidden states from another worker.
-    fn serve_peer(&self, mut socket: Socket) -> io::Result<()> {
-        let (Peer { session, node }, _) = socket.receive(Limits::GREETING)?;
+    fn serve_peer(&self, mut socket: Socket, peer: Peer) -> io::Result<()> {
+        let Peer { session, node } = peer;
         let session = lock(&self.sessions).get(&session).and_then(Weak::upgrade);
         let Some(session) = session.filter(|session| !session.is_over()) else {
             let why = "the session is not here";
@@ -277,6 +256,7 @@ impl Shared {
             return Err(io::Error::new(io::ErrorKind::NotFound, why));
         };
         socket.send(&PeerReply::Joined)?;
+        socket.count_payloads(session.brought().clone());
         loop {
             match socket.receive(Limits::ADMITTED) {
                 Ok((ToWorker::Deliver(transfer), payload)) => session.arrive(transfer, payload),
@@ -293,6 +273,26 @@ impl Shared {
             }
             if session.is_over() {
                 return Ok(());
+            }
+        }
+    }
+}
+
+/// Waits for the opening of a session, and answers pings meanwhile.
+fn opening(socket: &mut Socket, host: &Outlet<ToHost>, clock: Instant) -> io::Result<Open> {
+    loop {
+        match socket.receive(Limits::ADMITTED)?.0 {
+            ToWorker::Open(open) => return Ok(open),
+            ToWorker::Ping(number) => host.send_if_idle(ToHost::Pong {
+                number,
+                now: clock.elapsed().as_micros() as u64,
+                ran: Vec::new(),
+            }),
+            _ => {
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    "no opening came first",
+                ));
             }
         }
     }

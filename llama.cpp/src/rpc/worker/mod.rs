@@ -8,6 +8,7 @@ mod account;
 pub mod check;
 mod device;
 mod item;
+mod ledger;
 mod listen;
 mod memory;
 mod prepare;

@@ -11,6 +11,7 @@ use super::Fault;
 use super::account::Room;
 use super::device::{Backend, Device, Reservation};
 use super::item::Item;
+use super::ledger::Work;
 use super::memory::Memory;
 use super::prepare::{Obstacle, Prepared};
 use super::session::{ModelSource, Session};
@@ -90,6 +91,7 @@ impl Queue {
                 self.session.fail(&fault);
                 return;
             }
+            self.session.ledger.note_done(self.number);
         }
     }
 
@@ -185,15 +187,15 @@ impl Queue {
             .and_then(Option::as_ref)
             .ok_or_else(|| Fault::protocol("the number of a graph that is not there"))?;
         let device = self.memory.device().clone();
-        let turn = device.turn.take(since);
+        self.session.ledger.note(self.number, Work::Computes);
+        let turn = device.turn.take(since, self.session.stop());
+        let turn = turn.ok_or(Fault::Over)?;
         let begin = Instant::now();
-        self.session.note_computing(self.number, Some(begin));
         prepared.run(&self.backend, &device)?;
         if !self.is_head() {
             thread::sleep(device.step_delay);
         }
         drop(turn);
-        self.session.note_computing(self.number, None);
         self.session.note(begin, |begin, end| Ran {
             queue: self.number,
             step,
@@ -290,6 +292,7 @@ impl Queue {
         if loads.len() > MOST_LOADED {
             return Err(Fault::protocol("too many weights at once"));
         }
+        self.session.ledger.note(self.number, Work::Loads);
         let device = self.memory.device().clone();
         let reservation = self.memory.reservation().clone();
         let kinds = device.buffer_types();
@@ -315,6 +318,7 @@ impl Queue {
             weight.read(&file, device.is_cpu(), &mut spare)?;
             told += weight.bytes;
             weights.insert(load.offset, weight);
+            self.session.ledger.note_loaded(self.number);
             if told >= PROGRESS_STEP {
                 self.session
                     .tell(ToHost::Loading(std::mem::take(&mut told)), Bytes::new());
@@ -383,6 +387,7 @@ impl Queue {
             .source
             .file()
             .ok_or_else(|| Fault::Graph("it needs a weight in another layout than it was sent for".into()))?;
+        self.session.ledger.note(self.number, Work::Loads);
         let device = self.memory.device().clone();
         let reservation = self.memory.reservation().clone();
         let plain = self.memory.plain();

@@ -12,8 +12,10 @@ use super::Fault;
 use super::account::{Account, Room};
 use super::device::Device;
 use super::item::Item;
+use super::ledger::{Ledger, Work};
 use super::queue::Queue;
 use super::watch;
+use crate::rpc::cancelled::Cancelled;
 use crate::rpc::dial::Secret;
 use crate::rpc::files::WeightFile;
 use crate::rpc::link::{Outlet, Receive, lock};
@@ -27,8 +29,6 @@ const MOST_WAITING: usize = 512 << 20;
 const MUCH_WAITING: usize = 64 << 20;
 /// Commands that may wait in a session's queues.
 const MOST_COMMANDS: usize = 1 << 20;
-/// Ranges of steps that are remembered as cancelled.
-const MOST_CANCELLED: usize = 64;
 /// Computed steps that are remembered for the next pong.
 const MOST_RAN: usize = 4096;
 
@@ -53,13 +53,11 @@ impl ModelSource {
 #[derive(Debug, Default)]
 pub(super) struct State {
     queues: Vec<VecDeque<Item>>,
-    /// Since when each queue computes a graph.
-    pub(super) computing: Vec<Option<Instant>>,
     /// Queues that wait for a hidden state.
     receiving: usize,
     /// Hidden states that came before they were waited for.
     arrived: HashMap<u64, (Bytes, Room)>,
-    cancelled: VecDeque<(Step, Step)>,
+    cancelled: Cancelled,
     pub(super) peers: HashMap<NodeId, Outlet<ToWorker>>,
     /// How often the host had this worker dial another.
     pub(super) dialled: usize,
@@ -82,7 +80,8 @@ pub struct Session {
     wakes: Vec<Condvar>,
     /// There is room for more from the host.
     room: Condvar,
-    pub(super) ended: Condvar,
+    /// What its queues do.
+    pub(super) ledger: Ledger,
     /// The same as `state.over`, for a device that computes.
     stop: Arc<AtomicBool>,
     clock: Instant,
@@ -90,7 +89,8 @@ pub struct Session {
 }
 
 impl Session {
-    /// Begins a session whose queues run on threads of their own until it is over.
+    /// Begins a session whose queues run on threads of their own until it is over. Its times are those since
+    /// `clock`.
     ///
     /// # Errors
     /// Where a device has not so much memory left or cannot be opened, or the request makes no sense.
@@ -100,6 +100,7 @@ impl Session {
         source: &ModelSource,
         host: Outlet<ToHost>,
         secret: Option<Secret>,
+        clock: Instant,
     ) -> Result<Arc<Self>, Fault> {
         if open.queues.is_empty() || open.queues.len() > MOST_QUEUES {
             return Err(Fault::protocol("a session without queues, or with too many"));
@@ -116,6 +117,7 @@ impl Session {
         // Each fits, so their sum is a number.
         let all = open.queues.iter().map(|wanted| wanted.reserve).sum();
         let account = Account::open(find(&open.queues[0])?.clone(), all)?;
+        let used: Vec<Arc<Device>> = reserved.iter().map(|(device, _)| device.clone()).collect();
         let session = Arc::new_cyclic(|own| Self {
             id: open.session,
             node: open.node,
@@ -124,14 +126,13 @@ impl Session {
             account,
             state: Mutex::new(State {
                 queues: open.queues.iter().map(|_| VecDeque::new()).collect(),
-                computing: vec![None; open.queues.len()],
                 ..State::default()
             }),
             wakes: open.queues.iter().map(|_| Condvar::new()).collect(),
             room: Condvar::new(),
-            ended: Condvar::new(),
+            ledger: Ledger::new(used.iter().cloned()),
             stop: Arc::default(),
-            clock: Instant::now(),
+            clock,
             own: own.clone(),
         });
         let mut queues = Vec::new();
@@ -155,14 +156,6 @@ impl Session {
                 )));
             }
         }
-        if session.secret.is_some()
-            && let Err(error) = watch::start(&session)
-        {
-            session.end();
-            return Err(Fault::protocol(format!(
-                "a session, but no thread starts: {error}"
-            )));
-        }
         Ok(session)
     }
 
@@ -174,6 +167,11 @@ impl Session {
     /// What it takes beside its buffers.
     pub(super) fn account(&self) -> &Arc<Account> {
         &self.account
+    }
+
+    /// What counts the bytes of payloads that come.
+    pub(super) fn brought(&self) -> &Arc<AtomicU64> {
+        self.ledger.brought()
     }
 
     /// Tells the host.
@@ -189,10 +187,12 @@ impl Session {
                 return None;
             }
             if let Some(item) = state.queues[usize::from(queue)].pop_front() {
+                self.ledger.note(queue, Work::Does);
                 state.waiting_bytes -= item.held;
                 self.room.notify_one();
                 return Some(item);
             }
+            self.ledger.note(queue, Work::Nothing);
             state = self.wakes[usize::from(queue)]
                 .wait(state)
                 .unwrap_or_else(PoisonError::into_inner);
@@ -201,6 +201,7 @@ impl Session {
 
     /// Waits for a hidden state that `queue` needs.
     pub(super) fn wait(&self, queue: u8, transfer: u64) -> Result<Bytes, Fault> {
+        self.ledger.note(queue, Work::Receives);
         let mut state = lock(&self.state);
         state.receiving += 1;
         // It may come behind what the host is kept waiting with.
@@ -218,6 +219,7 @@ impl Session {
                 .unwrap_or_else(PoisonError::into_inner);
         };
         state.receiving -= 1;
+        self.ledger.note(queue, Work::Does);
         received
     }
 
@@ -265,19 +267,12 @@ impl Session {
 
     /// Whether a step need not be computed.
     pub(super) fn is_cancelled(&self, step: Step) -> bool {
-        let state = lock(&self.state);
-        let mut ranges = state.cancelled.iter();
-        ranges.any(|(first, last)| (*first..=*last).contains(&step))
+        lock(&self.state).cancelled.has(step)
     }
 
     /// What says to a device that the session is over, while it computes.
     pub(super) fn stop(&self) -> &Arc<AtomicBool> {
         &self.stop
-    }
-
-    /// Takes note of when a queue began to compute a graph, or that it has.
-    pub(super) fn note_computing(&self, queue: u8, since: Option<Instant>) {
-        lock(&self.state).computing[usize::from(queue)] = since;
     }
 
     /// Takes note of work that began at `begin` and ends now.
@@ -322,7 +317,8 @@ impl Session {
         state.waiting_bytes = 0;
         self.room.notify_one();
         self.wakes.iter().for_each(Condvar::notify_one);
-        self.ended.notify_all();
+        drop(state);
+        self.ledger.devices().for_each(|device| device.turn.look_again());
     }
 
     /// Only the one thread that takes what the host sends calls it.
@@ -369,6 +365,10 @@ impl Session {
         let ran = std::mem::take(&mut lock(&self.state).ran);
         let now = self.clock.elapsed().as_micros() as u64;
         self.host.send_if_idle(ToHost::Pong { number, now, ran });
+        if let Outlet::Local(_) = self.host {
+            // Nobody watches over a session in the host's own process.
+            self.host.send_if_idle(ToHost::Doing(self.ledger.doing()));
+        }
     }
 }
 
@@ -378,11 +378,7 @@ impl Receive<ToWorker> for Session {
             ToWorker::Queue { queue, step, command } => self.append(queue, step, command, payload),
             ToWorker::Deliver(transfer) => self.arrive(transfer, payload),
             ToWorker::Cancel { first, last } => {
-                let mut state = lock(&self.state);
-                if state.cancelled.len() >= MOST_CANCELLED {
-                    state.cancelled.pop_front();
-                }
-                state.cancelled.push_back((first, last));
+                lock(&self.state).cancelled.add(first, last);
             }
             ToWorker::Ping(number) => self.answer_ping(number),
             ToWorker::Connect {

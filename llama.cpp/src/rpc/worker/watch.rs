@@ -1,10 +1,10 @@
-//! What a session does by the clock, and its links to other workers: it shows its host and its peers that
-//! it lives, and finds out that a peer or a device does not.
+//! What a worker does by the clock, and a session's links to other workers: it shows a host and its peers
+//! that it lives and what it does, and finds out that a peer or a device does not.
 
 use std::io;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, OnceLock, Weak, mpsc};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -12,8 +12,8 @@ use super::Fault;
 use super::session::Session;
 use crate::priority;
 use crate::rpc::dial::{self, PING_EVERY};
-use crate::rpc::link::lock;
-use crate::rpc::wire::{NodeId, Peer, SessionId, ToHost, ToWorker};
+use crate::rpc::link::{Outlet, lock};
+use crate::rpc::wire::{Doing, NodeId, Peer, SessionId, ToHost, ToWorker};
 
 /// How often a session dials other workers.
 const MOST_DIALLED: usize = 64;
@@ -28,53 +28,60 @@ pub(super) fn unreachable(node: NodeId) -> Fault {
     Fault::Peer { node, cause }
 }
 
-/// Begins to watch over a session, until it is over.
-pub(super) fn start(session: &Arc<Session>) -> io::Result<()> {
-    let weak = Arc::downgrade(session);
-    let watch = move || {
-        priority::carry_answers();
-        while let Some(session) = weak.upgrade() {
-            if !look(&session) {
-                return;
-            }
-        }
-    };
-    thread::Builder::new()
-        .name("split pings".into())
-        .spawn(watch)
-        .map(drop)
+/// Shows a host that this worker lives, from its admission on, and watches over the session once there is
+/// one. Ends when this is dropped.
+#[derive(Debug)]
+pub(super) struct Watch {
+    session: Arc<OnceLock<Weak<Session>>>,
+    _over: mpsc::Sender<()>,
 }
 
-/// One look, after a pause. Whether there is to be another.
-fn look(session: &Session) -> bool {
-    let state = lock(&session.state);
-    let waited = session
-        .ended
-        .wait_timeout_while(state, PING_EVERY, |state| !state.over);
-    let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
-    if state.over {
-        return false;
+impl Watch {
+    /// Begins.
+    pub(super) fn start(host: Outlet<ToHost>) -> io::Result<Self> {
+        let session: Arc<OnceLock<Weak<Session>>> = Arc::default();
+        let (over, is_over) = mpsc::channel();
+        let own = session.clone();
+        let watch = move || {
+            priority::carry_answers();
+            while is_over.recv_timeout(PING_EVERY) == Err(mpsc::RecvTimeoutError::Timeout) {
+                let session = own.get().and_then(Weak::upgrade);
+                look(&host, session.as_deref());
+            }
+        };
+        thread::Builder::new().name("split pings".into()).spawn(watch)?;
+        Ok(Self { session, _over: over })
     }
-    let peers = state.peers.clone();
-    let now = Instant::now();
-    let mut computing = state.computing.iter().flatten();
-    let hangs = computing.any(|since| now.duration_since(*since) > LONGEST_GRAPH);
-    drop(state);
-    if hangs {
-        let seconds = LONGEST_GRAPH.as_secs();
-        session.fail(&Fault::Hang(seconds));
-        return false;
+
+    /// The session has begun.
+    pub(super) fn over(&self, session: &Arc<Session>) {
+        // A connection has one session.
+        let _ = self.session.set(Arc::downgrade(session));
     }
+}
+
+/// One look.
+fn look(host: &Outlet<ToHost>, session: Option<&Session>) {
+    let doing = session.map_or_else(Doing::default, |session| session.ledger.doing());
+    // The host's pings may be behind much that is on its way here, or wait for a queue to take it.
+    host.send_if_idle(ToHost::Doing(doing));
+    let Some(session) = session.filter(|session| !session.is_over()) else {
+        return;
+    };
+    if host.is_closed() {
+        // Whoever takes what the host sends may be waiting for room, and does not hear that.
+        return session.end();
+    }
+    if session.ledger.longest_graph() > LONGEST_GRAPH {
+        return session.fail(&Fault::Hang(LONGEST_GRAPH.as_secs()));
+    }
+    let peers = lock(&session.state).peers.clone();
     for (node, peer) in peers {
         if peer.is_closed() {
-            session.fail(&unreachable(node));
-            return false;
+            return session.fail(&unreachable(node));
         }
         peer.send_if_idle(ToWorker::Ping(0));
     }
-    // The host's pings may be behind much that is on its way here, or wait for a queue to take it.
-    session.host.send_if_idle(ToHost::Loading(0));
-    true
 }
 
 /// Dials another worker on a thread of its own, and tells the host what came of it.

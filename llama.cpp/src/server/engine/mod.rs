@@ -33,6 +33,8 @@ pub use state::EngineState;
 
 use crate::llama::{ChatTemplates, Context, ContextParams, Error, Model, Pooling, Token};
 use crate::priority;
+use crate::server::parent::report;
+use crate::status::Status;
 use embedder::Embedder;
 use pipeline::Pipeline;
 use placement::CacheKind;
@@ -131,8 +133,14 @@ impl Engine {
         let lost = Arc::new(OnceLock::new());
         if let Some(split) = &params.split {
             let (commands, answered) = (commands.clone(), commands.clone());
-            // A loop that is gone needs no telling.
-            split.when_lost(move |lost| drop(commands.send(Command::Lost(lost.to_string()))));
+            split.when_lost(move |lost| {
+                // The parent hears of it before any request ends for it.
+                report(&Status::Lost {
+                    message: lost.to_string(),
+                });
+                // A loop that is gone needs no telling.
+                drop(commands.send(Command::Lost(lost.to_string())));
+            });
             let commands = answered;
             split.when_answered(move || drop(commands.send(Command::Answered)));
         }
