@@ -189,11 +189,7 @@ impl Policy {
         }
         let plan = self.plan(ring, claims, offer);
         if plan.rate > plan.rate_without * GAIN {
-            // Where no window follows another, more would only be in the way of the target.
-            return match ring.most_windows() {
-                1 => (plan.window - 1).max(1),
-                _ => plan.window * (plan.windows + 1),
-            };
+            return plan.window * (plan.windows + 1);
         }
         let token = 1.0 / plan.rate_without;
         usize::from(offer.seconds <= PROBING * token * (unobserved + 1) as f64)
