@@ -1,8 +1,18 @@
 //! A host and its workers, over TCP, in one process.
 
+#[cfg(test)]
 mod admission;
+#[cfg_attr(not(test), allow(dead_code))]
+mod dice;
+#[cfg(test)]
 mod failures;
+pub mod hosts;
+#[cfg_attr(not(test), allow(dead_code))]
 mod lab;
+#[cfg(test)]
 mod liars;
+pub mod lying;
+#[cfg(test)]
 mod proxy;
+#[cfg(test)]
 mod same;
