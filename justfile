@@ -61,12 +61,18 @@ bench *ARGS: (bench-solo ARGS) (bench-split ARGS) (bench-spec ARGS)
 fuzz TARGET SECONDS="60":
     cargo +nightly fuzz run {{TARGET}} -- -max_total_time={{SECONDS}} -rss_limit_mb=1024 -malloc_limit_mb=256
 
-# Fuzz the check of graphs: what it accepts, ggml computes, compiled with AddressSanitizer by clang.
-fuzz-graphs SECONDS="600":
-    mkdir -p fuzz/target/graphs
+# Fuzz the check of graphs: what it accepts, ggml computes.
+fuzz-graphs SECONDS="600": (_fuzz-native "graph_check" SECONDS "-max_len=20000")
+
+# Fuzz a split's host against workers that lie, or a worker against hosts that do: `just fuzz-split lying_host 600`.
+fuzz-split TARGET="lying_worker" SECONDS="600": (_fuzz-native TARGET SECONDS "-max_len=400")
+
+# With llama.cpp, compiled with AddressSanitizer by clang.
+_fuzz-native TARGET SECONDS LENGTH:
+    mkdir -p fuzz/target/found/{{TARGET}}
     CC=clang CXX=clang++ CFLAGS=-fsanitize=address CXXFLAGS=-fsanitize=address ASAN_OPTIONS=detect_leaks=0 \
-        cargo +nightly fuzz run --features native graph_check fuzz/target/graphs fuzz/corpus/graph_check -- \
-        -max_total_time={{SECONDS}} -max_len=20000 -timeout=30 -rss_limit_mb=4096
+        cargo +nightly fuzz run --features native {{TARGET}} fuzz/target/found/{{TARGET}} fuzz/corpus/{{TARGET}} -- \
+        -max_total_time={{SECONDS}} {{LENGTH}} -len_control=0 -timeout=150 -rss_limit_mb=4096
 
 # Build what a release ships: for every x86-64 machine since 2013, optimised further.
 dist:

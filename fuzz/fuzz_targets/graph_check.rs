@@ -4,21 +4,19 @@
 
 #![no_main]
 
-use std::alloc::{self, Layout};
-
 use libfuzzer_sys::{fuzz_mutator, fuzz_target, fuzzer_mutate};
 use llama_engine::gguf::TensorType;
 use llama_engine::rpc::graph::{self, Graph};
 use llama_engine::rpc::worker::check::{Buffers, Checked, Placement, check};
+use watched::Block;
 
 #[path = "../../llama.cpp/src/rpc/worker/check/tests/execute.rs"]
 mod execute;
 #[allow(dead_code)]
 #[path = "../../llama.cpp/src/rpc/worker/check/tests/mutate.rs"]
 mod mutate;
-
-/// As ggml aligns its own buffers.
-const ALIGNMENT: usize = 64;
+#[path = "../../llama.cpp/src/rpc/worker/check/tests/watched.rs"]
+mod watched;
 
 fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
     let mut dice = mutate::Dice::new(u64::from(seed));
@@ -46,34 +44,3 @@ fuzz_target!(|bytes: &[u8]| {
 
 /// Whether results may share some of their sources' bytes: AddressSanitizer takes offence at `memcpy`.
 const MAY_OVERLAP: bool = false;
-
-/// Memory that AddressSanitizer watches.
-struct Block {
-    start: *mut u8,
-    layout: Layout,
-}
-
-impl Block {
-    fn new(size: usize) -> Self {
-        let layout = Layout::from_size_align(size, ALIGNMENT).expect("sizes are limited");
-        // SAFETY: the size is not zero.
-        let start = unsafe { alloc::alloc(layout) };
-        assert!(!start.is_null());
-        Self { start, layout }
-    }
-
-    fn start(&self) -> *mut u8 {
-        self.start
-    }
-
-    fn size(&self) -> usize {
-        self.layout.size()
-    }
-}
-
-impl Drop for Block {
-    fn drop(&mut self) {
-        // SAFETY: allocated so, and freed only here.
-        unsafe { alloc::dealloc(self.start, self.layout) };
-    }
-}

@@ -19,6 +19,10 @@ pub mod sandbox;
 #[cfg(test)]
 #[cfg(feature = "native")]
 pub(crate) mod tests;
+/// Of the tests, what the fuzz target `lying_worker` needs.
+#[cfg(all(feature = "fuzz", not(test)))]
+#[doc(hidden)]
+pub mod tests;
 pub mod wire;
 #[cfg(feature = "native")]
 pub mod worker;

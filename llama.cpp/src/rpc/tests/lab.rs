@@ -15,8 +15,8 @@ use crate::rpc::worker::{Device, ModelSource, Worker, WorkerParams};
 use crate::server::engine::pipeline::{Pipeline, Submitted};
 use crate::server::options::{CacheType, FlashAttention};
 
-/// Whatever a test waits for comes sooner.
-pub const DEADLINE: Duration = Duration::from_secs(5);
+/// Whatever a test waits for comes sooner; a fuzzer is slow, and leaves the machine to others.
+pub const DEADLINE: Duration = Duration::from_secs(if cfg!(test) { 5 } else { 60 });
 
 /// A device of this machine with so many bytes to offer.
 pub fn cpu(bytes: u64) -> Arc<Device> {
@@ -191,4 +191,15 @@ pub fn take(pipeline: &mut Pipeline<()>, tokens: usize) -> Vec<Vec<f32>> {
     (0..tokens)
         .filter_map(|index| pipeline.context().logits(index).map(<[f32]>::to_vec))
         .collect()
+}
+
+/// What is kept of a fuzz target's inputs, in the order of their names.
+pub fn corpus(target: &str) -> Vec<Vec<u8>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../fuzz/corpus")
+        .join(target);
+    let files = folder.read_dir().unwrap().map(|file| file.unwrap().path());
+    let mut files: Vec<PathBuf> = files.collect();
+    files.sort();
+    files.iter().map(|file| std::fs::read(file).unwrap()).collect()
 }

@@ -74,7 +74,8 @@ fn overlaps(graph: &Graph) -> bool {
         let result = &graph.tensors[*node as usize];
         result.sources.iter().flatten().any(|source| {
             let source = &graph.tensors[*source as usize];
-            let same = source.place == result.place && source.strides == result.strides;
+            let same =
+                (source.place, source.shape, source.strides) == (result.place, result.shape, result.strides);
             let (Some(a), Some(b)) = (source.place, result.place) else {
                 return false;
             };

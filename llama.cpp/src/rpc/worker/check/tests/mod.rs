@@ -6,6 +6,8 @@ mod execute;
 mod mutate;
 mod soundness;
 mod units;
+#[allow(dead_code, reason = "what `fuzz/` has in place of `Block`")]
+mod watched;
 
 use std::collections::HashMap;
 
