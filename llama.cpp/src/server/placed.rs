@@ -11,7 +11,7 @@ pub(super) enum Placed {
     /// On these devices of this machine, and its CPU.
     Here(Vec<Device>),
     /// On several nodes.
-    Split(Arrangement),
+    Split(Box<Arrangement>),
 }
 
 impl Placed {

@@ -113,6 +113,7 @@ impl Engine {
             .map_or(0, Context::size)
             .min(params.context.context.max(1));
         let limits = Limits {
+            slots: slots as usize,
             context: size as usize,
             batch: params.context.batch as usize,
             rows: params.context.outputs as usize,
@@ -151,7 +152,6 @@ impl Engine {
         let speculating = Speculating::start(params.speculation, limits.cache, commands.clone())?;
         let runner = Runner::new(
             pipeline,
-            slots,
             limits,
             Box::new(make_embedder),
             published,

@@ -34,6 +34,8 @@ pub const PROMPT_ROWS: u32 = 32;
 /// What the loop must keep within.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
+    /// Requests that are served at once.
+    pub slots: usize,
     /// Tokens that all slots share.
     pub context: usize,
     /// Most tokens of a step.
@@ -96,11 +98,10 @@ pub struct Runner {
 }
 
 impl Runner {
-    /// A loop over `pipeline`, if the model makes text, with `slots` slots, and an embedder that is
+    /// A loop over `pipeline`, if the model makes text, and an embedder that is
     /// made when it is first needed. With `files`, slots begin with what was saved there.
     pub fn new(
         pipeline: Option<Pipeline<Step>>,
-        slots: u32,
         limits: Limits,
         embedder: Box<dyn FnMut() -> Result<Embedder, Failure> + Send>,
         published: watch::Sender<EngineState>,
@@ -117,7 +118,7 @@ impl Runner {
             ending: false,
             begun: Instant::now(),
             pipeline,
-            slots: (0..slots).map(|_| Slot::default()).collect(),
+            slots: (0..limits.slots).map(|_| Slot::default()).collect(),
             queue: VecDeque::new(),
             embeds: VecDeque::new(),
             embedder,

@@ -120,9 +120,12 @@ impl Collector for Snapshot {
     }
 }
 
+/// One of the numbers that are kept of guesses.
+type CountOf = fn(&Guesses) -> u64;
+
 /// Guessed tokens, by source.
 fn guesses(encoder: &mut DescriptorEncoder<'_>, guesses: &BySource) -> Result<(), fmt::Error> {
-    let counts: [(_, _, fn(&Guesses) -> u64); 3] = [
+    let counts: [(_, _, CountOf); 3] = [
         (
             "draft_tokens",
             "Tokens that were guessed and sent to be verified",

@@ -114,7 +114,7 @@ mod tests {
         let named = |name: &str| DraftWish::Named(name.to_owned());
         let (x, y, nothing) = (layer(Some("x"), None), layer(Some("y"), None), Layer::default());
         let (no, yes) = (layer(None, Some(true)), layer(None, Some(false)));
-        assert_eq!(wish(&[nothing.clone()]), DraftWish::Whichever);
+        assert_eq!(wish(std::slice::from_ref(&nothing)), DraftWish::Whichever);
         assert_eq!(wish(&[nothing.clone(), x.clone(), y]), named("x"));
         assert_eq!(wish(&[no.clone(), x.clone()]), DraftWish::None);
         assert_eq!(wish(&[x.clone(), no.clone()]), named("x"));
