@@ -81,7 +81,7 @@ pub fn load(options: &Options) -> Result<Loaded, Refused> {
     let mut placed = if options.rpc.is_empty() {
         Placed::Here(choose_devices(&options.devices)?)
     } else {
-        Placed::Split(Arrangement::find(options, header.layers)?)
+        Placed::Split(Box::new(Arrangement::find(options, header.layers)?))
     };
     let chosen = choose(options, &header, &mut placed);
     chosen
@@ -142,7 +142,7 @@ enum Placed {
     /// On these devices of this machine, and its CPU.
     Here(Vec<Device>),
     /// On several nodes.
-    Split(Arrangement),
+    Split(Box<Arrangement>),
 }
 
 impl Placed {

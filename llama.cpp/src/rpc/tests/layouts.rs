@@ -86,7 +86,7 @@ fn graph(op: u32, input: Tensor) -> Graph {
     };
     let result = Tensor {
         op,
-        flags: sys::GGML_TENSOR_FLAG_COMPUTE as u32,
+        flags: sys::GGML_TENSOR_FLAG_COMPUTE,
         sources: vec![Some(0), Some(1)],
         ..tensor(sys::GGML_TYPE_F32, [WIDTH, 1], (1, 4), result)
     };
