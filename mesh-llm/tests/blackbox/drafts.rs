@@ -192,7 +192,7 @@ fn what_became_of_guesses_is_told_in_every_form() {
     let sources = ["ngram", "prediction", "model", "heads"];
     let sum = |what: &str| -> u64 {
         let of = |source: &&str| count(&timings["draft_by_source"][source][what]);
-        sources.iter().map(|source| of(source)).sum()
+        sources.iter().map(of).sum()
     };
     assert_eq!(
         (sum("drafted"), sum("accepted"), sum("wasted")),

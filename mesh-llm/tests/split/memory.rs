@@ -1,9 +1,11 @@
 //! What a split takes of each machine's memory.
 
 use std::fs;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
+use llama_engine::gguf::random::{self, Architecture, Spec, WeightType};
 use llama_engine::rpc::dial::{self, Secret};
 use llama_engine::rpc::graph::{BufferId, Place};
 use llama_engine::rpc::link::{Outlet, SILENCE};
@@ -12,13 +14,48 @@ use llama_engine::rpc::wire::{
     Coding, Command, NodeId, Open, OpenQueue, SessionId, Step, ToHost, ToWorker, Transfer,
 };
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
-use crate::harness::{Client, Kind, Process, Start, eventually, model};
+use crate::harness::{Client, Process, Start, eventually};
 use crate::split::{SECRET, SplitLab};
 
-/// Workers that find the models of these tests.
-fn lab(workers: usize) -> SplitLab {
-    SplitLab::on_loopback(workers, model(Kind::Endless).parent().unwrap())
+/// A model in a folder of its own.
+struct Sample {
+    folder: TempDir,
+    path: PathBuf,
+}
+
+impl Sample {
+    /// Most of it is its output matrix: of 33 MB, while all of its layers have 8.
+    fn with_large_head() -> Self {
+        Self::new(&Spec {
+            embedding_length: 256,
+            vocabulary_size: 32_000,
+            ..random::small(Architecture::Llama, 7)
+        })
+    }
+
+    /// Most of it is its layers: 66 MB.
+    fn heavy() -> Self {
+        Self::new(&Spec {
+            embedding_length: 1024,
+            feed_forward_length: 4096,
+            weight_type: WeightType::Q8_0,
+            ..random::small(Architecture::Llama, 7)
+        })
+    }
+
+    fn new(spec: &Spec) -> Self {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("model.gguf");
+        spec.write(&path).unwrap();
+        Self { folder, path }
+    }
+
+    /// Workers that find it.
+    fn lab(&self, workers: usize) -> SplitLab {
+        SplitLab::on_loopback(workers, self.folder.path())
+    }
 }
 
 fn small(start: Start) -> Start {
@@ -54,13 +91,12 @@ fn parts(process: &Process) -> Vec<String> {
 
 #[test]
 fn a_host_without_room_for_the_head_leaves_it_to_the_last_worker() {
-    // Its head has 33 MB, and all of its layers 5 MB.
-    let large = model(Kind::LargeHead);
-    let expected = answers(&small(Start::model(&large)).ready());
-    let lab = lab(2);
+    let large = Sample::with_large_head();
+    let expected = answers(&small(Start::model(&large.path)).ready());
+    let lab = large.lab(2);
     // The user's shares; a way of its own; and a host that has no room for any layer either.
     for (shares, gigabytes) in [(Some("1,2,1"), "0.03"), (None, "0.03"), (None, "0.012")] {
-        let mut start = small(lab.host(&large)).flag("--max-memory", gigabytes);
+        let mut start = small(lab.host(&large.path)).flag("--max-memory", gigabytes);
         if let Some(shares) = shares {
             start = start.flag("--tensor-split", shares);
         }
@@ -76,7 +112,11 @@ fn a_host_without_room_for_the_head_leaves_it_to_the_last_worker() {
         assert_eq!(answers(&daemon), expected, "{told}");
     }
     // One that has keeps it.
-    let daemon = lab.ready(&small(lab.host(&large)).flag("--tensor-split", "1,2,1").word("-v"));
+    let daemon = lab.ready(
+        &small(lab.host(&large.path))
+            .flag("--tensor-split", "1,2,1")
+            .word("-v"),
+    );
     let parts = parts(&daemon.process);
     assert!(
         parts.iter().any(|part| part.contains("part=\"the output\"")),
@@ -87,16 +127,16 @@ fn a_host_without_room_for_the_head_leaves_it_to_the_last_worker() {
 #[test]
 fn a_worker_that_computes_stays_below_its_max_memory() {
     const MOST: u64 = 400_000_000;
-    let mut lab = lab(1);
+    let heavy = Sample::heavy();
+    let mut lab = heavy.lab(1);
     lab.start_worker(0, &[("--max-memory", "0.4".as_ref())]);
-    let heavy = model(Kind::Heavy);
-    let daemon = lab.ready(&small(lab.host(&heavy)).flag("--tensor-split", "0,4"));
+    let daemon = lab.ready(&small(lab.host(&heavy.path)).flag("--tensor-split", "0,4"));
     answers(&daemon);
     let taken = most_resident(lab.worker(0));
     println!("{:.0} of {:.0} MB", taken as f64 / 1e6, MOST as f64 / 1e6);
     assert!(taken < MOST, "{taken}");
     // All of the model was there.
-    assert!(taken > fs::metadata(&heavy).unwrap().len(), "{taken}");
+    assert!(taken > fs::metadata(&heavy.path).unwrap().len(), "{taken}");
 }
 
 #[test]
@@ -104,7 +144,8 @@ fn what_waits_at_a_worker_counts_towards_its_max_memory() {
     const MOST: u64 = 400_000_000;
     /// Bytes of one write.
     const PIECE: u64 = 16 << 20;
-    let mut lab = lab(1);
+    let models = TempDir::new().unwrap();
+    let mut lab = SplitLab::on_loopback(1, models.path());
     lab.start_worker(0, &[("--max-memory", "0.4".as_ref())]);
     let secret = Secret::new(SECRET.as_bytes()).unwrap();
     let (mut socket, _) = dial::host(&lab.address(0).to_string(), &secret).unwrap();

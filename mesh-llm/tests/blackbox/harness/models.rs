@@ -16,10 +16,6 @@ pub enum Kind {
     Least,
     /// Takes 131 kB of cache for each token, so that no machine holds a long context.
     Forgetless,
-    /// Most of it is its output matrix.
-    LargeHead,
-    /// Most of it is its layers: 66 MB.
-    Heavy,
     /// Of this architecture.
     Of(Architecture),
 }
@@ -46,17 +42,6 @@ fn spec(kind: Kind) -> Spec {
             weight_type: WeightType::F16,
             ..random::small(Architecture::Llama, 1)
         },
-        Kind::LargeHead => Spec {
-            embedding_length: 256,
-            vocabulary_size: 32_000,
-            ..random::small(Architecture::Llama, 7)
-        },
-        Kind::Heavy => Spec {
-            embedding_length: 1024,
-            feed_forward_length: 4096,
-            weight_type: WeightType::Q8_0,
-            ..random::small(Architecture::Llama, 7)
-        },
         Kind::Of(architecture) => random::small(architecture, 3),
     }
 }
@@ -73,8 +58,6 @@ pub fn model(kind: Kind) -> PathBuf {
             Kind::Endless => "endless".to_owned(),
             Kind::Least => "least".to_owned(),
             Kind::Forgetless => "forgetless".to_owned(),
-            Kind::LargeHead => "large-head".to_owned(),
-            Kind::Heavy => "heavy".to_owned(),
             Kind::Of(architecture) => architecture.to_string(),
         };
         // Another run of these tests may read the file: it changes all at once.
