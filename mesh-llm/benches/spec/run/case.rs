@@ -56,12 +56,17 @@ impl Case {
 
     /// Whether `--quick` has it, where no case is named.
     pub fn is_quick(&self) -> bool {
-        match (self.text, self.nodes, self.rtt, self.step_ms) {
-            (Text::Code | Text::Stories | Text::Random | Text::Streams, 2, 20 | 80, LARGE) => true,
-            (Text::Facts | Text::Edits, 2, 80, LARGE) => true,
-            (Text::Code, 1, 0, LARGE) | (Text::Code, 2, 80, 0) => true,
-            _ => false,
-        }
+        matches!(
+            (self.text, self.nodes, self.rtt, self.step_ms),
+            (
+                Text::Code | Text::Stories | Text::Random | Text::Streams,
+                2,
+                20 | 80,
+                LARGE
+            ) | (Text::Facts | Text::Edits, 2, 80, LARGE)
+                | (Text::Code, 1, 0, LARGE)
+                | (Text::Code, 2, 80, 0)
+        )
     }
 
     /// How many times as fast as none the policy should be.
