@@ -1,5 +1,7 @@
 //! The loop that drives llama.cpp: the one owner of context, slots and queue.
 
+mod admitting;
+mod applying;
 mod guessing;
 mod keeping;
 mod step;
@@ -7,22 +9,22 @@ mod step;
 use std::collections::VecDeque;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::sync::watch;
 
 use super::Command;
 use super::embedder::Embedder;
-use super::flow::{Costs, Flow, Stage};
-use super::pipeline::{Finished, Pipeline, Submitted};
-use super::placement::{CacheKind, SlotView, place};
+use super::flow::{Costs, Flow};
+use super::pipeline::{Pipeline, Submitted};
+use super::placement::CacheKind;
 use super::policy::{Share, StepCosts, compose};
-use super::request::{Progress, Request, Running};
+use super::request::{Request, Running};
 use super::saved::SlotFiles;
-use super::slot::{Sequence, Settled, SlotId, Want};
+use super::slot::{Sequence, SlotId, Want};
 use super::speculation::Guesses;
 use super::state::EngineState;
-use super::task::{Embed, Failure, FinishReason};
+use super::task::{Embed, Failure};
 use crate::llama::{Batch, Error, Token};
 pub use guessing::Speculating;
 pub use step::{Part, Step};
@@ -208,138 +210,6 @@ impl Runner {
         let _ = self.lost.set(cause);
     }
 
-    fn drop_abandoned(&mut self) {
-        let waiting = self.queue.len();
-        self.queue.retain(|request| !request.is_abandoned());
-        let mut gone = waiting - self.queue.len();
-        for index in 0..self.slots.len() {
-            if self.slots[index]
-                .running
-                .as_ref()
-                .is_some_and(Running::is_abandoned)
-            {
-                gone += 1;
-                self.release(index);
-            }
-        }
-        if gone > 0 {
-            self.cancel_void();
-        }
-        self.state.cancelled_total += gone as u64;
-    }
-
-    /// Frees a slot, whose cache is kept for prompts that begin alike.
-    fn release(&mut self, index: usize) -> Option<Running> {
-        self.clock += 1;
-        let slot = &mut self.slots[index];
-        slot.since = self.clock;
-        slot.parked = false;
-        slot.epoch += 1;
-        let cut = slot.sequence.end();
-        let running = slot.running.take();
-        if let Some(cut) = cut {
-            self.cut(index, cut);
-        }
-        self.rest_drafter(index);
-        running
-    }
-
-    /// Tokens of all requests that have a slot and their cells.
-    fn claimed(&self) -> usize {
-        self.slots
-            .iter()
-            .filter(|slot| slot.running.is_some() && !slot.parked)
-            .map(|slot| slot.sequence.len())
-            .sum()
-    }
-
-    /// Lets requests that had to give their cells away go on, oldest first.
-    fn unpark(&mut self) {
-        while let Some(index) = self.oldest(|slot| slot.parked) {
-            if self.claimed() + self.slots[index].sequence.len() > self.limits.context {
-                return;
-            }
-            self.slots[index].parked = false;
-        }
-    }
-
-    fn oldest(&self, wanted: impl Fn(&Slot) -> bool) -> Option<usize> {
-        (0..self.slots.len())
-            .filter(|index| wanted(&self.slots[*index]))
-            .min_by_key(|index| self.slots[*index].since)
-    }
-
-    /// Gives slots to waiting requests, first come, first served.
-    fn admit(&mut self) {
-        while let Some(request) = self.queue.front() {
-            let parked = self.slots.iter().any(|slot| slot.parked);
-            let busy = self.claimed();
-            if parked
-                || (busy > 0 && busy + request.task.prompt.len() > self.limits.context)
-                || !self.admit_one()
-            {
-                return;
-            }
-        }
-    }
-
-    fn admit_one(&mut self) -> bool {
-        let (Some(pipeline), Some(request)) = (&mut self.pipeline, self.queue.front()) else {
-            return false;
-        };
-        let context = pipeline.context();
-        let window = matches!(self.limits.cache, CacheKind::Window(_));
-        let views: Vec<SlotView<'_>> = (0..)
-            .zip(&self.slots)
-            .map(|(number, slot)| SlotView {
-                slot: SlotId(number),
-                idle: slot.running.is_none(),
-                last_used: slot.since,
-                cached: slot.sequence.cached(),
-                first_position: if window {
-                    context.first_position(number as i32).unwrap_or(0) as usize
-                } else {
-                    0
-                },
-            })
-            .collect();
-        let Some(mut placement) = place(&request.task.prompt, &views, self.limits.cache) else {
-            return false;
-        };
-        if request.task.prompt_logprobs {
-            placement.reused = 0;
-        }
-        let Some(mut request) = self.queue.pop_front() else {
-            return false;
-        };
-
-        let sequence = placement.slot.0 as i32;
-        let kept = match placement.donor {
-            Some(donor) if placement.reused > 0 => {
-                context.truncate(sequence, 0);
-                context.share(donor.0 as i32, sequence, placement.reused as u32);
-                true
-            }
-            _ => context.truncate(sequence, placement.reused as u32),
-        };
-        if !kept {
-            context.truncate(sequence, 0);
-            placement.reused = 0;
-        }
-        self.clock += 1;
-        let prompt = std::mem::take(&mut request.task.prompt);
-        let prediction = std::mem::take(&mut request.task.prediction);
-        self.state.prompt_tokens_total += prompt.len() as u64;
-        self.state.cached_tokens_total += placement.reused as u64;
-        let slot = &mut self.slots[placement.slot.0 as usize];
-        slot.since = self.clock;
-        slot.running = Some(request.start(prompt.len(), placement.reused));
-        slot.guesses = self.speculating.begin(prediction, prompt.len());
-        slot.sequence.begin(prompt, placement.reused);
-        self.prepare_draft(placement.slot.0 as usize);
-        true
-    }
-
     fn embed_one(&mut self) {
         let Some(embed) = self.embeds.pop_front() else {
             return;
@@ -468,44 +338,6 @@ impl Runner {
         compose(wants, piece, answers.div_ceil(groups), &self.costs)
     }
 
-    /// Takes note of what was computed when.
-    fn measure(&mut self, finished: &Finished<Step>) {
-        let flow = &mut self.flow;
-        let split = self.pipeline.as_ref().and_then(Pipeline::split);
-        if split.is_none() {
-            let stage = Stage { node: 0, queue: 0 };
-            flow.computed(stage, finished.number, finished.time);
-        }
-        flow.returned(finished.number, finished.time);
-        self.step_times.grow_older();
-        let Some(split) = split else { return };
-        // What `just trace-split` makes a picture of.
-        let moment = |at: Instant| at.saturating_duration_since(self.begun).as_micros() as u64;
-        tracing::trace!(
-            step = finished.number,
-            tokens = finished.step.answers + finished.step.prefill,
-            begin_us = moment(finished.since),
-            queued_us = finished.queued.as_micros() as u64,
-            time_us = finished.time.as_micros() as u64,
-            "step"
-        );
-        for span in split.shared().take_timeline() {
-            tracing::trace!(
-                step = span.step.0,
-                node = span.node.0,
-                queue = span.queue,
-                begin_us = moment(span.begin),
-                time_us = span.time.as_micros() as u64,
-                "computed"
-            );
-            let stage = Stage {
-                node: span.node.0,
-                queue: span.queue,
-            };
-            flow.computed(stage, span.step.0, span.time);
-        }
-    }
-
     fn submit(&mut self) -> bool {
         let mut guess = true;
         loop {
@@ -610,204 +442,6 @@ impl Runner {
             step.parts.push(part);
         }
         step
-    }
-
-    /// Frees cells: those of the idle slot that was used longest ago, or, where none has any, those
-    /// of the youngest of several requests, which goes on when there is room again.
-    fn make_room(&mut self) -> bool {
-        let idle = self.oldest(|slot| slot.running.is_none() && !slot.sequence.cached().is_empty());
-        let active: Vec<usize> = (0..self.slots.len())
-            .filter(|index| self.slots[*index].running.is_some() && !self.slots[*index].parked)
-            .collect();
-        let youngest = active
-            .iter()
-            .copied()
-            .max_by_key(|index| self.slots[*index].since);
-        let Some(pipeline) = &mut self.pipeline else {
-            return false;
-        };
-        let index = match (idle, youngest) {
-            (Some(idle), _) => {
-                self.slots[idle].sequence.clear();
-                idle
-            }
-            (None, Some(youngest)) if active.len() > 1 => {
-                tracing::debug!(slot = youngest, "the context is full: the youngest request waits");
-                let slot = &mut self.slots[youngest];
-                slot.sequence.lose_cache();
-                if let Some(guesses) = &mut slot.guesses {
-                    guesses.lose_cache();
-                }
-                slot.parked = true;
-                slot.epoch += 1;
-                if let Some(running) = slot.running.as_mut().filter(|_| slot.sequence.generated() == 0) {
-                    running.restart_prompt();
-                }
-                youngest
-            }
-            _ => return false,
-        };
-        pipeline.context().truncate(index as i32, 0)
-    }
-
-    fn apply(&mut self, finished: Finished<Step>) {
-        self.measure(&finished);
-        let Finished {
-            step, time, outcome, ..
-        } = finished;
-        self.state.steps_total += 1;
-        self.costs.record(step.answers, step.prefill, time);
-        let seconds = if step.prefill > 0 {
-            &mut self.state.prefill_seconds_total
-        } else {
-            &mut self.state.decode_seconds_total
-        };
-        *seconds += time.as_secs_f64();
-        if let Err(error) = outcome {
-            self.fail_step(&step, &error);
-            return;
-        }
-        let streams = self.slots.iter().filter(|slot| slot.is_answering()).count();
-        let chosen = self.chosen;
-        for part in step.parts.iter().filter(|part| !part.void) {
-            let index = part.slot.0 as usize;
-            if self.slots[index].epoch == part.epoch {
-                self.apply_part(index, part);
-            }
-        }
-        self.note_progress(&step, streams, (self.chosen - chosen) as usize);
-        self.cancel_void();
-    }
-
-    fn apply_part(&mut self, index: usize, part: &Part) {
-        let (Some(pipeline), Some(running)) = (&mut self.pipeline, &mut self.slots[index].running) else {
-            return;
-        };
-        let context = pipeline.context();
-        let noted = part
-            .prompt
-            .iter()
-            .try_for_each(|(row, token)| running.note_prompt(context, *row, *token));
-        if let Err(error) = noted {
-            return self.fail_slot(index, &error);
-        }
-        for row in part.rows.clone() {
-            if !self.choose(index, row) {
-                return;
-            }
-        }
-    }
-
-    /// Chooses the next token of slot `index` from a row. `false` if the rows after it are worth nothing.
-    fn choose(&mut self, index: usize, row: usize) -> bool {
-        let slot = &mut self.slots[index];
-        let (Some(pipeline), Some(running)) = (&mut self.pipeline, &mut slot.running) else {
-            return false;
-        };
-        let progress = if slot.sequence.generated() >= running.max_tokens() {
-            Ok(Progress::Ended(FinishReason::Length))
-        } else {
-            running.advance(pipeline.context(), row)
-        };
-        match progress {
-            Ok(Progress::Token(token)) => {
-                self.chosen += 1;
-                let settled = match &mut slot.guesses {
-                    Some(guesses) => {
-                        guesses.settle(&mut slot.sequence, token, &mut self.speculating.acceptance)
-                    }
-                    None => slot.sequence.settle(token),
-                };
-                let full = slot.sequence.generated() >= running.max_tokens()
-                    || slot.sequence.len() >= self.limits.context;
-                if let Settled::Wrong { cut: Some(cut) } = settled {
-                    self.cut(index, cut);
-                }
-                if full {
-                    self.finish(index, FinishReason::Length);
-                }
-                !full && settled == Settled::Right
-            }
-            Ok(Progress::Ended(reason)) => {
-                self.finish(index, reason);
-                false
-            }
-            Err(error) => {
-                self.fail_slot(index, &error);
-                false
-            }
-        }
-    }
-
-    /// Cuts the cache of slot `index` to so many tokens. What is in flight behind them is worth nothing.
-    fn cut(&mut self, index: usize, length: usize) {
-        self.void_from(index, length);
-        let Some(pipeline) = &mut self.pipeline else {
-            return;
-        };
-        if !pipeline.context().truncate(index as i32, length as u32) {
-            // Not all caches can be cut everywhere: what is lost is computed again.
-            pipeline.context().truncate(index as i32, 0);
-            self.slots[index].sequence.lose_cache();
-        }
-    }
-
-    fn finish(&mut self, index: usize, reason: FinishReason) {
-        let sequence = &self.slots[index].sequence;
-        let (generated, length) = (sequence.generated(), sequence.len());
-        self.state.completion_tokens_total += generated as u64;
-        let speculated = self.end_guesses(index);
-        self.state.guesses_total += speculated.guesses;
-        if let Some(running) = self.release(index) {
-            let timings = running.finish(reason, generated, speculated);
-            let milliseconds = |time: Duration| time.as_secs_f64() * 1e3;
-            // How much and how long, never what.
-            tracing::debug!(
-                slot = index,
-                prompt_tokens = length - generated,
-                completion_tokens = generated,
-                queued_ms = milliseconds(timings.queued),
-                prefill_ms = milliseconds(timings.prefill),
-                decode_ms = milliseconds(timings.decode),
-                "a request is answered"
-            );
-            let seconds = (timings.prefill + timings.decode).as_secs_f64();
-            let average = &mut self.state.request_seconds;
-            *average = if *average == 0.0 {
-                seconds
-            } else {
-                0.9 * *average + 0.1 * seconds
-            };
-        }
-    }
-
-    fn fail_slot(&mut self, index: usize, error: &Error) {
-        self.state.failures_total += 1;
-        if let Some(running) = self.release(index) {
-            running.fail(match error {
-                Error::Lost(cause) => Failure::Lost(cause.clone()),
-                _ => Failure::Engine(error.to_string()),
-            });
-        }
-    }
-
-    /// Ends the requests of a step that failed: what the cache has of them is unknown.
-    fn fail_step(&mut self, step: &Step, error: &Error) {
-        tracing::error!(%error, "a step failed");
-        if let Error::Lost(cause) = error {
-            self.lose(cause.clone());
-        }
-        for part in &step.parts {
-            let index = part.slot.0 as usize;
-            if self.slots[index].epoch != part.epoch {
-                continue;
-            }
-            self.fail_slot(index, error);
-            self.slots[index].sequence.clear();
-            if let Some(pipeline) = &mut self.pipeline {
-                pipeline.context().truncate(index as i32, 0);
-            }
-        }
     }
 
     fn publish(&mut self) {
