@@ -230,8 +230,12 @@ impl Liar {
         }
     }
 
-    /// Waits until it has ended, which it does when its host has.
+    /// Ends it, now that its host has ended: who writes to a connection that is there and read by nobody would
+    /// wait for ever.
     pub(super) fn end(self) -> Told {
+        if let Some(mouth) = lock(&self.mouth).clone() {
+            mouth.close();
+        }
         self.thread.join().expect("a liar ends as it should");
         let mouth = lock(&self.mouth).take();
         mouth.map_or_else(Told::default, |mouth| lock(&mouth.state).told)
