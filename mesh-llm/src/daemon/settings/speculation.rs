@@ -60,18 +60,9 @@ impl FromStr for Switch {
     }
 }
 
-/// What two layers say of the draft model, the upper one counting more: a model that one of them names
-/// is wanted whatever is said below that, and so is none.
-pub(super) fn draft_over(upper: &Layer, below: &Layer) -> (Option<String>, Option<Switch>) {
-    let draft = match upper.no_draft {
-        Some(Switch(true)) => upper.draft.clone(),
-        _ => upper.draft.clone().or_else(|| below.draft.clone()),
-    };
-    let no_draft = match upper.draft {
-        Some(_) => upper.no_draft,
-        None => upper.no_draft.or(below.no_draft),
-    };
-    (draft, no_draft)
+/// Whether a layer wants no draft model; one that names a draft model wants it, whatever is said below.
+pub(super) fn no_draft(layer: &Layer) -> Option<Switch> {
+    layer.no_draft.or(layer.draft.as_ref().map(|_| Switch(false)))
 }
 
 impl SpeculationSettings {
@@ -114,7 +105,7 @@ mod tests {
         let named = |name: &str| DraftWish::Named(name.to_owned());
         let (x, y, nothing) = (layer(Some("x"), None), layer(Some("y"), None), Layer::default());
         let (no, yes) = (layer(None, Some(true)), layer(None, Some(false)));
-        assert_eq!(wish(&[nothing.clone()]), DraftWish::Whichever);
+        assert_eq!(wish(std::slice::from_ref(&nothing)), DraftWish::Whichever);
         assert_eq!(wish(&[nothing.clone(), x.clone(), y]), named("x"));
         assert_eq!(wish(&[no.clone(), x.clone()]), DraftWish::None);
         assert_eq!(wish(&[x.clone(), no.clone()]), named("x"));
