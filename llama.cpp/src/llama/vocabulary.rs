@@ -76,12 +76,12 @@ impl fmt::Display for End {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Mismatch {
     /// They cut texts into tokens by other rules.
-    #[error("its tokenizer is of kind {draft} and the model's of kind {target}")]
+    #[error("its tokenizer is {draft} and the model's is {target}")]
     Kind {
-        /// llama.cpp's number.
-        draft: i64,
-        /// llama.cpp's number.
-        target: i64,
+        /// Its name.
+        draft: &'static str,
+        /// Its name.
+        target: &'static str,
     },
     /// One has many more tokens.
     #[error("it has {draft} tokens and the model {target}")]
@@ -185,8 +185,8 @@ impl Vocabulary {
     pub fn guesses_for(&self, target: &Self) -> Result<(), Mismatch> {
         if self.kind != target.kind || self.kind == sys::LLAMA_VOCAB_TYPE_NONE {
             return Err(Mismatch::Kind {
-                draft: self.kind.into(),
-                target: target.kind.into(),
+                draft: name(self.kind),
+                target: name(target.kind),
             });
         }
         if self.entries.len().abs_diff(target.entries.len()) > MOST_SIZE_DIFFERENCE {
@@ -249,6 +249,20 @@ impl Entry {
             });
         }
         Ok(())
+    }
+}
+
+/// The name of a tokenizer.
+fn name(kind: sys::llama_vocab_type) -> &'static str {
+    match kind {
+        sys::LLAMA_VOCAB_TYPE_NONE => "none at all",
+        sys::LLAMA_VOCAB_TYPE_SPM => "SentencePiece",
+        sys::LLAMA_VOCAB_TYPE_BPE => "byte-pair encoding",
+        sys::LLAMA_VOCAB_TYPE_WPM => "WordPiece",
+        sys::LLAMA_VOCAB_TYPE_UGM => "a unigram model",
+        sys::LLAMA_VOCAB_TYPE_RWKV => "RWKV's",
+        sys::LLAMA_VOCAB_TYPE_PLAMO2 => "PLaMo-2's",
+        _ => "of another kind",
     }
 }
 
@@ -346,7 +360,7 @@ mod tests {
             ),
             (
                 told(|draft| draft.kind = sys::LLAMA_VOCAB_TYPE_SPM),
-                "its tokenizer is of kind 1 and the model's of kind 2",
+                "its tokenizer is SentencePiece and the model's is byte-pair encoding",
             ),
             (
                 told(|draft| draft.begins = None),

@@ -114,7 +114,10 @@ fn one_that_was_found_and_speaks_of_other_tokens_is_passed_over() {
     let pair = Pair::new(&asset("mesh-tiny.gguf"));
     let daemon = pair.with_draft(&model(Kind::Endless)).ready();
     let line = daemon.process.err.line("is not used for", DEADLINE);
-    assert!(line.contains("small.gguf") && line.contains("tokens"), "{line}");
+    assert!(
+        line.contains("small.gguf") && line.contains("tokenizer"),
+        "{line}"
+    );
     assert!(!has_line(&daemon, USED));
     daemon.post("/v1/chat/completions", &chat("Hello!")).ok();
 }
@@ -124,7 +127,7 @@ fn one_that_was_asked_for_and_speaks_of_other_tokens_is_refused() {
     refused(
         &Start::model("tiny").flag("--draft", model(Kind::Endless)),
         64,
-        &["--draft", "endless.gguf", "cannot guess for tiny", "tokens"],
+        &["--draft", "endless.gguf", "cannot guess for tiny", "tokenizer"],
     );
 }
 

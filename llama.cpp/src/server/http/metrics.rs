@@ -120,16 +120,14 @@ impl Collector for Snapshot {
     }
 }
 
-/// One of the numbers that are kept of guesses.
-type CountOf = fn(&Guesses) -> u64;
-
 /// Guessed tokens, by source.
 fn guesses(encoder: &mut DescriptorEncoder<'_>, guesses: &BySource) -> Result<(), fmt::Error> {
-    let counts: [(_, _, CountOf); 3] = [
+    type Count = fn(&Guesses) -> u64;
+    for (name, help, count) in [
         (
             "draft_tokens",
             "Tokens that were guessed and sent to be verified",
-            |guesses| guesses.drafted,
+            (|guesses| guesses.drafted) as Count,
         ),
         (
             "draft_tokens_accepted",
@@ -141,8 +139,7 @@ fn guesses(encoder: &mut DescriptorEncoder<'_>, guesses: &BySource) -> Result<()
             "Guessed tokens that were computed in vain",
             |guesses| guesses.wasted,
         ),
-    ];
-    for (name, help, count) in counts {
+    ] {
         let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
         for (source, guesses) in guesses.iter() {
             let labels = [("source", source)];

@@ -99,7 +99,7 @@ pub struct Layer {
 impl Layer {
     /// This layer, and what it leaves open from the one `below`.
     pub fn over(self, below: Layer) -> Layer {
-        let (draft, no_draft) = speculation::draft_over(&self, &below);
+        let no_draft = speculation::no_draft(&self).or(speculation::no_draft(&below));
         Layer {
             model: self.model.or(below.model),
             host: self.host.or(below.host),
@@ -120,7 +120,7 @@ impl Layer {
             rpc: self.rpc.or(below.rpc),
             rpc_secret: self.rpc_secret.or(below.rpc_secret),
             tensor_split: self.tensor_split.or(below.tensor_split),
-            draft,
+            draft: self.draft.or(below.draft),
             no_draft,
             draft_max: self.draft_max.or(below.draft_max),
             draft_min_p: self.draft_min_p.or(below.draft_min_p),

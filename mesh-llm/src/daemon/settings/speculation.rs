@@ -60,18 +60,9 @@ impl FromStr for Switch {
     }
 }
 
-/// What two layers say of the draft model, the upper one counting more: a model that one of them names
-/// is wanted whatever is said below that, and so is none.
-pub(super) fn draft_over(upper: &Layer, below: &Layer) -> (Option<String>, Option<Switch>) {
-    let draft = match upper.no_draft {
-        Some(Switch(true)) => upper.draft.clone(),
-        _ => upper.draft.clone().or_else(|| below.draft.clone()),
-    };
-    let no_draft = match upper.draft {
-        Some(_) => upper.no_draft,
-        None => upper.no_draft.or(below.no_draft),
-    };
-    (draft, no_draft)
+/// Whether a layer wants no draft model; one that names a draft model wants it, whatever is said below.
+pub(super) fn no_draft(layer: &Layer) -> Option<Switch> {
+    layer.no_draft.or(layer.draft.as_ref().map(|_| Switch(false)))
 }
 
 impl SpeculationSettings {
