@@ -470,7 +470,7 @@ impl Runner {
         let until = *self.speculating.waits_until.get_or_insert(now + patience);
         let enough = now >= until;
         if let Some(guesses) = guesses.as_mut().filter(|_| enough) {
-            guesses.is_late();
+            guesses.note_late();
         }
         enough
     }

@@ -206,7 +206,7 @@ impl Guesses {
     }
 
     /// The draft model is not waited for until it says something.
-    pub fn is_late(&mut self) {
+    pub fn note_late(&mut self) {
         self.model.late = true;
     }
 
@@ -280,15 +280,9 @@ impl Guesses {
         true
     }
 
-    /// The draft model's guess arrived `now`; `in_turn` with the model, if they never compute at once. `false`
-    /// if it is for another stream.
-    pub fn drafted(
-        &mut self,
-        sequence: &mut Sequence,
-        drafted: &Drafted,
-        now: Instant,
-        in_turn: bool,
-    ) -> bool {
+    /// The draft model's guess arrived `now`; `in_turn` with the model, if they never compute at once. One for
+    /// another stream is worth nothing.
+    pub fn drafted(&mut self, sequence: &mut Sequence, drafted: &Drafted, now: Instant, in_turn: bool) {
         let model = &mut self.model;
         // Where they take turns, the way there and back takes time as well.
         let asked = model.asked.replace(now).filter(|_| in_turn);
@@ -301,7 +295,7 @@ impl Guesses {
             || drafted.revision != model.revision
             || drafted.position != sequence.stream().len()
         {
-            return false;
+            return;
         }
         let grade = Grade::of_probability(drafted.probability);
         sequence.guess(drafted.token);
@@ -312,7 +306,6 @@ impl Guesses {
             likely: self.acceptance.likely(SourceKind::Model, grade),
             sent: false,
         });
-        true
     }
 
     /// The draft model has nothing to add to a stream.
