@@ -151,7 +151,7 @@ pub struct Ground {
 impl Default for Ground {
     fn default() -> Self {
         Self {
-            device: lab::cpu(64 << 20),
+            device: lab::cpu(256 << 20),
         }
     }
 }
