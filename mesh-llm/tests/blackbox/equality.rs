@@ -80,7 +80,8 @@ fn prompt(model: &Model, seed: usize, length: usize) -> Vec<Token> {
 #[test]
 fn alone_a_daemon_s_tokens_are_those_of_a_bare_loop() {
     for path in [tiny(), model(Kind::Endless)] {
-        let daemon = Start::model(&path).ready();
+        // Windows of guesses are steps of another shape, in which kernels add up in another order.
+        let daemon = Start::model(&path).flag("--speculate", "off").ready();
         let model = bare::load(&path);
         let mut loop_ = Bare::warmed_up(&model, params(&daemon));
         let bos = model.bos().or(model.eos()).unwrap_or(0);
