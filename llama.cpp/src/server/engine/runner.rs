@@ -161,6 +161,9 @@ impl Runner {
         if self.is_idle() && self.ending {
             return false;
         }
+        if self.is_idle() {
+            self.speculating.waits_until = None;
+        }
         if self.is_idle() || blocked {
             match self.speculating.wait(commands) {
                 Ok(command) => self.accept(command),
@@ -296,6 +299,7 @@ impl Runner {
         let answers = self.slots.iter().filter(|slot| slot.is_answering()).count();
         let groups = self.flow.groups(answers);
         if self.is_ring_full(groups) {
+            self.speculating.waits_until = None;
             return Vec::new();
         }
         let shares = self.compose_certain(&wants, answers, groups);

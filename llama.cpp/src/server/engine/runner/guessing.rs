@@ -351,6 +351,7 @@ impl Runner {
     /// others leave anyway.
     pub(super) fn add_guesses(&mut self, shares: Vec<Share>, groups: usize) -> Vec<Share> {
         if !self.is_guessing() {
+            self.speculating.waits_until = None;
             return shares;
         }
         let mut free = self.free_rows(&shares);
@@ -373,6 +374,9 @@ impl Runner {
                 Decision::Wait if !self.waited_enough(index) => waiting.push(share),
                 decision => leaving.push(with_guesses(share, &decision, &mut free, &mut beside)),
             }
+        }
+        if waiting.is_empty() || !leaving.is_empty() {
+            self.speculating.waits_until = None;
         }
         if !leaving.is_empty() {
             for share in waiting {
