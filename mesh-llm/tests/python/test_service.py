@@ -38,7 +38,7 @@ def test_metrics_are_read_by_prometheus(tiny: Server) -> None:
     assert {"mesh_llm_slots", "mesh_llm_slots_busy", "mesh_llm_completion_tokens"} <= families.keys()
     for family in families.values():
         assert family.documentation
-        assert all(sample.labels == {"model": "tiny"} for sample in family.samples)
+        assert all(sample.labels["model"] == "tiny" for sample in family.samples)
 
 
 def test_metrics_count_what_was_used(tiny: Server, client: OpenAI) -> None:
