@@ -24,7 +24,7 @@ pub enum Variant {
 }
 
 /// Tokens of a window, where it is fixed.
-const WINDOW: [u32; 4] = [2, 4, 8, 16];
+const WINDOW: [u32; 3] = [2, 4, 8];
 
 /// Windows in flight, where they are fixed.
 const WINDOWS: [u32; 5] = [1, 2, 4, 8, 16];

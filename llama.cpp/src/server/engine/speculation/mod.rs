@@ -264,7 +264,8 @@ impl Guesses {
         let source = copy_source(copied);
         let grade = Grade::of_match(copied.matched);
         let likely = self.acceptance.likely(source, grade);
-        let surer = 1.0 - likely < MUCH_SURER * (1.0 - self.acceptance.expected(SourceKind::Model));
+        let model = self.acceptance.expected(SourceKind::Model);
+        let surer = 1.0 - likely < MUCH_SURER * (1.0 - model) && self.acceptance.expected(source) > model;
         if has_model && (copied.matched < LONG_MATCH || !surer) {
             self.cursor = before;
             return false;
