@@ -6,5 +6,5 @@ pub(crate) mod lab;
 mod layouts;
 mod liars;
 mod liveness;
-mod proxy;
+pub(crate) mod proxy;
 mod same;
