@@ -17,6 +17,6 @@ mod liars;
 mod liveness;
 pub mod lying;
 #[cfg(test)]
-mod proxy;
+pub(crate) mod proxy;
 #[cfg(test)]
 mod same;

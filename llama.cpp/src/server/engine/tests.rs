@@ -1,15 +1,22 @@
 //! A whole engine: that guesses change nothing but the time.
 
-use std::path::PathBuf;
-use std::sync::Mutex;
+mod architectures;
+mod distribution;
+mod endings;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 
+use tempfile::TempDir;
+
 use super::Engine;
-use super::task::{Event, Finish, FinishReason, Generate, Sampling};
+use super::task::{Event, Events, Finish, FinishReason, Generate, Sampling, TokenLogprob};
+use crate::gguf::random::{self, Architecture, Spec, WeightType};
 use crate::llama::Token;
 use crate::rpc::tests::lab;
 use crate::server::load::load;
-use crate::server::options::{Draft, Listen, Options, Origin, Speculation, SpeculationMode};
+use crate::server::options::{CacheType, Draft, Listen, Options, Origin, Speculation, SpeculationMode};
 
 /// The trained pair: code and stories that the small one guesses well.
 fn asset(name: &str) -> PathBuf {
@@ -25,25 +32,71 @@ fn draft() -> Draft {
 
 /// An engine over this machine and so many workers.
 fn engine(workers: usize, speculation: Speculation) -> Engine {
-    // A llama-server loads one model in its life, and llama.cpp's loading is not made for two at once.
-    static LOADING: Mutex<()> = Mutex::new(());
-    let _loading = LOADING.lock().unwrap();
-    let mut options = Options::new(
-        Listen::Tcp(([127, 0, 0, 1], 0).into()),
-        asset("mesh-tiny.gguf"),
-        "tiny".into(),
-    );
+    let mut options = options(asset("mesh-tiny.gguf"), speculation);
+    split(&mut options, workers);
+    start(&options)
+}
+
+fn options(model: PathBuf, speculation: Speculation) -> Options {
+    let mut options = Options::new(Listen::Tcp(([127, 0, 0, 1], 0).into()), model, "tiny".into());
     options.context = Some(2048);
     options.slots = Some(3);
     options.threads = Some(1);
     options.speculation = speculation;
+    options
+}
+
+/// Splits over so many workers, with as many layers each.
+fn split(options: &mut Options, workers: usize) {
     if workers > 0 {
-        options.rpc = (0..workers).map(|_| lab::worker(&asset(""))).collect();
+        let folder = options.model.parent().map_or(Path::new("."), |folder| folder);
+        let started = (0..workers).map(|_| lab::worker(folder));
+        options.rpc = started.collect();
         options.rpc_secret = Some(lab::SECRET.into());
         options.tensor_split = vec![2; workers + 1];
     }
+}
+
+/// A model of which all is in 32 bits, and one that mostly guesses well for it: steps of another shape, for which
+/// llama.cpp adds up in another order, come to almost the same. And the folder that they are in.
+struct Exact {
+    folder: TempDir,
+}
+
+impl Exact {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let own = random::small(Architecture::Llama, 7);
+        own.write(folder.path().join("model.gguf")).unwrap();
+        let draft = Spec {
+            weight_type: WeightType::Q8_0,
+            ..own
+        };
+        draft.write(folder.path().join("draft.gguf")).unwrap();
+        Self { folder }
+    }
+
+    /// Over this machine and so many workers.
+    fn options(&self, workers: usize, speculation: Speculation) -> Options {
+        let mut speculation = speculation;
+        if let Some(draft) = &mut speculation.draft {
+            draft.path = self.folder.path().join("draft.gguf");
+        }
+        let mut options = options(self.folder.path().join("model.gguf"), speculation);
+        options.cache_type_k = CacheType::F32;
+        options.cache_type_v = CacheType::F32;
+        split(&mut options, workers);
+        options
+    }
+}
+
+fn start(options: &Options) -> Engine {
+    // A llama-server loads one model in its life, and llama.cpp's loading is not made for two at once.
+    static LOADING: Mutex<()> = Mutex::new(());
+    // One that failed in another test has left nothing behind.
+    let _loading = LOADING.lock().unwrap_or_else(PoisonError::into_inner);
     // It blocks, and this thread may belong to a runtime.
-    let loaded = thread::scope(|scope| scope.spawn(|| load(&options)).join().unwrap());
+    let loaded = thread::scope(|scope| scope.spawn(|| load(options)).join().unwrap());
     loaded
         .unwrap_or_else(|refused| panic!("{}", refused.message))
         .engine
@@ -69,13 +122,41 @@ fn request(prompt: Vec<Token>, sampling: Sampling) -> Generate {
 
 /// The tokens of an answer, and how it ended.
 fn answer(engine: &Engine, request: Generate) -> (Vec<Token>, Finish) {
-    let mut events = engine.generate(request).unwrap();
-    let mut tokens = Vec::new();
+    let whole = whole(engine.generate(request).unwrap());
+    (whole.tokens(), whole.finish)
+}
+
+/// All of an answer.
+struct Whole {
+    cached: u32,
+    text: String,
+    logprobs: Vec<TokenLogprob>,
+    finish: Finish,
+}
+
+impl Whole {
+    fn tokens(&self) -> Vec<Token> {
+        self.logprobs.iter().map(|token| token.token).collect()
+    }
+}
+
+fn whole(mut events: Events) -> Whole {
+    let (mut cached, mut text, mut logprobs) = (0, String::new(), Vec::new());
     loop {
         match events.blocking_recv().unwrap() {
-            Event::Started(_) => {}
-            Event::Text(piece) => tokens.extend(piece.tokens.iter().map(|token| token.token)),
-            Event::Done(finish) => return (tokens, finish),
+            Event::Started(started) => cached = started.cached_tokens,
+            Event::Text(piece) => {
+                text.push_str(&piece.text);
+                logprobs.extend(piece.tokens);
+            }
+            Event::Done(finish) => {
+                return Whole {
+                    cached,
+                    text,
+                    logprobs,
+                    finish,
+                };
+            }
             Event::Failed(failure) => panic!("{failure}"),
         }
     }
@@ -91,18 +172,15 @@ const TEXTS: [&str; 4] = [
 /// Every token of an answer is the likeliest after those before it, for an engine that guesses nothing.
 /// llama.cpp's kernels add up in another order for steps of another shape, so of two that are almost as
 /// likely either may be chosen.
-fn assert_likeliest(plain: &Engine, text: &str, tokens: &[Token]) {
-    let prompt = prompt(plain, text);
-    let begins = prompt.len();
-    let mut judged = request(prompt, Sampling::greedy());
-    judged.prompt.extend(tokens);
+fn assert_likeliest(plain: &Engine, prompt: &[Token], tokens: &[Token], what: &str) {
+    let mut judged = request([prompt, tokens].concat(), Sampling::greedy());
     judged.max_tokens = Some(1);
     judged.logprobs = Some(1);
     judged.prompt_logprobs = true;
     let (_, finish) = answer(plain, judged);
-    for judged in &finish.prompt_logprobs[begins - 1..] {
+    for judged in &finish.prompt_logprobs[prompt.len() - 1..] {
         let (_, _, likeliest) = judged.top[0];
-        assert!(likeliest - judged.logprob < 0.05, "{text}: {judged:?}");
+        assert!(likeliest - judged.logprob < 0.05, "{what}: {judged:?}");
     }
 }
 
@@ -116,7 +194,7 @@ fn assert_same(plain: &Engine, guessing: &Engine) -> u64 {
     });
     let mut accepted = 0;
     for (text, (tokens, finish)) in TEXTS.iter().chain(&TEXTS).zip(alone.iter().chain(&beside)) {
-        assert_likeliest(plain, text, tokens);
+        assert_likeliest(plain, &prompt(plain, text), tokens, text);
         let guesses = finish.speculated.guesses.total();
         assert_eq!(guesses.drafted, guesses.accepted + guesses.wasted, "{guesses:?}");
         accepted += guesses.accepted;

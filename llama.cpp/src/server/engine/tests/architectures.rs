@@ -1,0 +1,329 @@
+//! Whatever a model is made of, guesses change no token of its answers.
+
+use std::fmt;
+use std::sync::{Arc, Mutex};
+
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Metadata, Subscriber};
+
+use super::{assert_likeliest, options, request, split, start, whole};
+use crate::gguf::random::{self, Architecture};
+use crate::llama::Token;
+use crate::rpc::tests::lab::Sample;
+use crate::server::engine::Engine;
+use crate::server::engine::task::{Generate, Sampling};
+use crate::server::guesses::Guesses;
+use crate::server::load::load;
+use crate::server::options::{Draft, Options, Origin, Speculation, SpeculationMode};
+
+/// Tokens of an answer.
+const LENGTH: u32 = 24;
+/// Longer than the sliding windows of models that have them.
+const PROMPTS: [u32; 2] = [80, 23];
+
+/// Where guesses come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Source {
+    /// What was said before, and a prediction that is wrong here and there.
+    Copies,
+    /// A draft model that knows nothing.
+    Hopeless,
+    /// The model itself.
+    Itself,
+}
+
+const SOURCES: [Source; 3] = [Source::Copies, Source::Hopeless, Source::Itself];
+/// Windows in flight.
+const WINDOWS: [Option<u32>; 4] = [Some(1), Some(3), Some(8), None];
+
+/// How an answer is guessed.
+#[derive(Debug, Clone, Copy)]
+struct Case {
+    workers: usize,
+    source: Source,
+    most_window: u32,
+    windows: Option<u32>,
+}
+
+fn prompt(length: u32) -> Vec<Token> {
+    (0..length).map(|n| 20 + (n * 7919 % 200) as Token).collect()
+}
+
+/// A model, and what it says by itself.
+struct Lab {
+    architecture: Architecture,
+    sample: Sample,
+    plain: Engine,
+    answers: Vec<Vec<Token>>,
+}
+
+impl Lab {
+    fn new(architecture: Architecture) -> Self {
+        let sample = Sample::new(architecture);
+        let off = Speculation {
+            mode: SpeculationMode::Off,
+            ..Speculation::default()
+        };
+        let plain = start(&options(sample.path.clone(), off));
+        let ask = |length: &u32| whole(plain.generate(greedy(prompt(*length))).unwrap()).tokens();
+        let answers = PROMPTS.iter().map(ask).collect();
+        let stranger = random::small(architecture, 8);
+        stranger
+            .write(sample.folder.path().join("stranger.gguf"))
+            .unwrap();
+        Self {
+            architecture,
+            sample,
+            plain,
+            answers,
+        }
+    }
+
+    fn options(&self, case: Case) -> Options {
+        let path = match case.source {
+            Source::Copies => None,
+            Source::Hopeless => Some(self.sample.folder.path().join("stranger.gguf")),
+            Source::Itself => Some(self.sample.path.clone()),
+        };
+        let mode = match path {
+            None => SpeculationMode::NGram,
+            Some(_) => SpeculationMode::Draft,
+        };
+        let draft = path.map(|path| Draft {
+            path,
+            origin: Origin::Asked,
+        });
+        let mut options = options(
+            self.sample.path.clone(),
+            Speculation {
+                draft,
+                most_window: case.most_window,
+                mode,
+                windows: case.windows,
+                ..Speculation::default()
+            },
+        );
+        split(&mut options, case.workers);
+        options
+    }
+
+    fn request(&self, prompt_number: usize, case: Case) -> Generate {
+        let mut request = greedy(prompt(PROMPTS[prompt_number]));
+        if case.source == Source::Copies {
+            request.prediction = self.answers[prompt_number].clone();
+            let wrong = request.prediction.iter_mut().skip(4).step_by(9);
+            wrong.for_each(|token| *token = 20 + *token % 200);
+        }
+        request
+    }
+
+    /// Answers alone and beside each other are those of the model; what became of the guesses.
+    fn check(&self, case: Case) -> Guesses {
+        let what = format!("{}, {case:?}", self.architecture);
+        let guessing = start(&self.options(case));
+        let mut guesses = Guesses::default();
+        for asked in [&[0][..], &[1, 0]] {
+            let ask = |number: &usize| guessing.generate(self.request(*number, case)).unwrap();
+            let answers: Vec<_> = asked.iter().map(ask).collect();
+            for (number, events) in asked.iter().zip(answers) {
+                let answer = whole(events);
+                assert_eq!(answer.finish.completion_tokens, LENGTH, "{what}");
+                let prompt = prompt(PROMPTS[*number]);
+                assert_likeliest(&self.plain, &prompt, &answer.tokens(), &what);
+                guesses += answer.finish.speculated.guesses.total();
+                // Steps of one token, as without guesses.
+                if asked.len() == 1 && case.most_window == 1 {
+                    assert_eq!(answer.tokens(), self.answers[*number], "{what}");
+                }
+            }
+        }
+        assert_eq!(guesses.drafted, guesses.accepted + guesses.wasted, "{what}");
+        guesses
+    }
+
+    /// As [`Self::check`]; and guesses are as good as their source.
+    fn check_source(&self, case: Case) -> Guesses {
+        let guesses = self.check(case);
+        let Guesses { accepted, wasted, .. } = guesses;
+        let what = format!("{}, {case:?}: {guesses:?}", self.architecture);
+        // A window of one token is the certain one, unless there are others behind it.
+        let behind = case.workers > 0 && case.windows > Some(1);
+        if case.windows.is_some() && (behind || case.most_window > 1) {
+            match case.source {
+                Source::Copies => assert!(accepted > 0 && wasted > 0, "{what}"),
+                Source::Hopeless => assert!(wasted > accepted, "{what}"),
+                Source::Itself => assert!(accepted > wasted, "{what}"),
+            }
+        }
+        guesses
+    }
+}
+
+fn greedy(prompt: Vec<Token>) -> Generate {
+    Generate {
+        max_tokens: Some(LENGTH),
+        ..request(prompt, Sampling::greedy())
+    }
+}
+
+/// On one node, over one worker and over two; each source; one window, several, and as many as pay.
+const FEW: [Case; 5] = [
+    Case {
+        workers: 0,
+        source: Source::Copies,
+        most_window: 8,
+        windows: Some(1),
+    },
+    Case {
+        workers: 0,
+        source: Source::Itself,
+        most_window: 8,
+        windows: None,
+    },
+    Case {
+        workers: 1,
+        source: Source::Hopeless,
+        most_window: 3,
+        windows: Some(8),
+    },
+    Case {
+        workers: 2,
+        source: Source::Itself,
+        most_window: 1,
+        windows: Some(3),
+    },
+    Case {
+        workers: 2,
+        source: Source::Copies,
+        most_window: 8,
+        windows: None,
+    },
+];
+
+fn check_few(architecture: Architecture) {
+    let lab = Lab::new(architecture);
+    for case in FEW {
+        lab.check_source(case);
+    }
+}
+
+/// What is logged on this thread.
+#[derive(Debug, Clone, Default)]
+struct Log(Arc<Mutex<Vec<String>>>);
+
+struct Line(String);
+
+impl Visit for Line {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        if field.name() == "message" {
+            self.0 = format!("{value:?}");
+        }
+    }
+}
+
+impl Subscriber for Log {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        *metadata.level() <= tracing::Level::INFO
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn event(&self, event: &Event<'_>) {
+        let mut line = Line(String::new());
+        event.record(&mut line);
+        self.0.lock().unwrap().push(line.0);
+    }
+
+    fn enter(&self, _: &Id) {}
+
+    fn exit(&self, _: &Id) {}
+}
+
+/// A model that cannot take guesses back says so once, and answers as without.
+fn check_no_way_back(architecture: Architecture) {
+    let lab = Lab::new(architecture);
+    let case = |workers| Case {
+        workers,
+        source: Source::Copies,
+        most_window: 8,
+        windows: Some(3),
+    };
+    for workers in [0, 1, 2] {
+        let guesses = lab.check(case(workers));
+        assert_eq!(guesses, Guesses::default(), "{architecture}, {workers} workers");
+    }
+    let log = Log::default();
+    tracing::subscriber::with_default(log.clone(), || load(&lab.options(case(0))).map(drop)).unwrap();
+    let lines = log.0.lock().unwrap();
+    let said = lines.iter().filter(|line| {
+        line.contains("guesses nothing ahead")
+            && line.contains("cannot take wrong guesses back from the state")
+    });
+    assert_eq!(said.count(), 1, "{lines:?}");
+}
+
+macro_rules! architectures {
+    ($check:ident: $($test:ident = $architecture:ident;)+) => {
+        $(
+            #[test]
+            fn $test() {
+                $check(Architecture::$architecture);
+            }
+        )+
+    };
+}
+
+architectures! { check_few:
+    guesses_for_llama_change_no_token = Llama;
+    guesses_for_qwen2_change_no_token = Qwen2;
+    guesses_for_qwen3_change_no_token = Qwen3;
+    guesses_for_qwen3moe_change_no_token = Qwen3Moe;
+    guesses_for_gemma3_change_no_token = Gemma3;
+    guesses_for_phi3_change_no_token = Phi3;
+    guesses_for_deepseek2_change_no_token = DeepSeek2;
+    guesses_for_glm4moe_change_no_token = Glm4Moe;
+    guesses_for_gpt_oss_change_no_token = GptOss;
+}
+
+architectures! { check_no_way_back:
+    nothing_is_guessed_for_mamba = Mamba;
+    nothing_is_guessed_for_granite_hybrid = GraniteHybrid;
+}
+
+/// Everything with everything: for when guessing was changed.
+#[test]
+#[ignore = "takes minutes"]
+fn all_guesses_for_all_architectures_change_no_token() {
+    let mut cases = 0;
+    let mut guesses = Guesses::default();
+    for architecture in Architecture::ALL {
+        if architecture.is_encoder() || architecture.is_recurrent() {
+            continue;
+        }
+        let lab = Lab::new(architecture);
+        for workers in [0, 1, 2] {
+            for source in SOURCES {
+                for windows in WINDOWS {
+                    for most_window in [1, 8] {
+                        let case = Case {
+                            workers,
+                            source,
+                            most_window,
+                            windows,
+                        };
+                        guesses += lab.check_source(case);
+                        cases += 1;
+                    }
+                }
+            }
+        }
+        println!("{architecture}: {cases} cases so far, {guesses:?}");
+    }
+}
