@@ -243,13 +243,6 @@ impl Context {
         unsafe { sys::llama_n_ctx(self.handle.as_ptr()) }
     }
 
-    /// Tokens by which a recurrent state can be cut back at once; 0 where llama.cpp keeps no earlier ones,
-    /// or the model has no such state.
-    pub fn rollback(&self) -> u32 {
-        // SAFETY: reads a field.
-        unsafe { sys::llama_n_rs_seq(self.handle.as_ptr()) }
-    }
-
     pub(super) fn as_ptr(&mut self) -> *mut sys::llama_context {
         self.handle.as_ptr()
     }

@@ -296,7 +296,7 @@ impl Runner {
                 shares
             };
         }
-        let answers = self.slots.iter().filter(|slot| slot.is_answering()).count();
+        let answers = self.answering();
         let groups = self.flow.groups(answers);
         if self.is_ring_full(groups) {
             self.speculating.waits_until = None;

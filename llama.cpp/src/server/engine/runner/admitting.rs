@@ -38,7 +38,7 @@ impl Runner {
         if let Some(cut) = cut {
             self.cut(index, cut);
         }
-        self.rest_drafter(index);
+        self.end_guesses(index);
         running
     }
 

@@ -66,7 +66,7 @@ impl Runner {
             self.fail_step(&step, &error);
             return;
         }
-        let streams = self.slots.iter().filter(|slot| slot.is_answering()).count();
+        let streams = self.answering();
         let chosen = self.chosen;
         for part in step.parts.iter().filter(|part| !part.void) {
             let index = part.slot.0 as usize;

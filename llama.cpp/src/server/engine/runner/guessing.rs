@@ -119,7 +119,8 @@ impl Runner {
         self.speculating.is_on() && (policy.fixed.is_some() || governor.allows(self.answering()))
     }
 
-    fn answering(&self) -> usize {
+    /// Answers that get tokens now.
+    pub(super) fn answering(&self) -> usize {
         self.slots.iter().filter(|slot| slot.is_answering()).count()
     }
 
@@ -180,16 +181,7 @@ impl Runner {
         }
     }
 
-    /// Nothing more is drafted for slot `index`.
-    pub(super) fn rest_drafter(&mut self, index: usize) {
-        if self.slots[index].guesses.take().is_some()
-            && let Some(drafter) = &self.speculating.drafter
-        {
-            drafter.until(SlotId(index as u32), 0);
-        }
-    }
-
-    /// What became of the guesses of a request that ends.
+    /// Ends guessing for slot `index`, whose request ends: what became of its guesses.
     pub(super) fn end_guesses(&mut self, index: usize) -> Speculated {
         let Some(mut guesses) = self.slots[index].guesses.take() else {
             return Speculated::default();
@@ -268,38 +260,28 @@ impl Runner {
         let room = self.guess_room(index);
         // On one node model and draft share a device: they take turns.
         let idle = self.is_split() || self.pipeline.as_ref().is_none_or(Pipeline::is_empty);
-        let Self {
-            slots,
-            speculating,
-            flow,
-            step_times,
-            ..
-        } = self;
-        let slot = &mut slots[index];
+        let slot = &mut self.slots[index];
         let Some(guesses) = &mut slot.guesses else { return };
-        let ring = RingOf {
-            flow,
-            costs: step_times,
-            most_windows: speculating.most_windows,
+        let can_copy = self.speculating.copies && guesses.can_copy(&slot.sequence);
+        let (copying, (drafting, unobserved)) = (guesses.copying(), guesses.model());
+        let ahead = |offer, unobserved| {
+            let policy = &self.speculating.policy;
+            policy.ahead(&self.ring(), claims, offer, unobserved).min(room)
         };
-        let drafts = match &speculating.drafter {
-            Some(_) if idle => {
-                let (offer, unobserved) = guesses.model();
-                speculating.policy.ahead(&ring, claims, &offer, unobserved)
-            }
-            _ => 0,
-        };
-        let copies = if speculating.copies && guesses.can_copy(&slot.sequence) {
-            speculating.policy.ahead(&ring, claims, &guesses.copying(), 0)
+        let drafts = if idle && self.speculating.drafter.is_some() {
+            ahead(&drafting, unobserved)
         } else {
             0
         };
+        let copies = if can_copy { ahead(&copying, 0) } else { 0 };
+        let slot = &mut self.slots[index];
+        let Some(guesses) = &mut slot.guesses else { return };
         guesses.extend(
             SlotId(index as u32),
             &mut slot.sequence,
-            speculating.drafter.as_ref(),
-            copies.min(room),
-            drafts.min(room),
+            self.speculating.drafter.as_ref(),
+            copies,
+            drafts,
             Instant::now(),
         );
     }
@@ -307,12 +289,13 @@ impl Runner {
     /// What slot `index` sends now, its next token being `certain` or not. In a hurry it does not wait.
     fn decide(&self, index: usize, claims: &Claims, certain: bool, hurry: bool) -> Decision {
         let slot = &self.slots[index];
+        let without = if certain {
+            Decision::Send(0)
+        } else {
+            Decision::Hold
+        };
         let Some(guesses) = &slot.guesses else {
-            return if certain {
-                Decision::Send(0)
-            } else {
-                Decision::Hold
-            };
+            return without;
         };
         let room = self
             .guess_room(index)
@@ -328,11 +311,7 @@ impl Runner {
         };
         let next_guess = guesses.next_guess(&slot.sequence).filter(|_| !full && !hurry);
         if unsent.is_empty() && next_guess.is_none() {
-            return if certain {
-                Decision::Send(0)
-            } else {
-                Decision::Hold
-            };
+            return without;
         }
         let outlook = guesses.outlook();
         let stream = Stream {

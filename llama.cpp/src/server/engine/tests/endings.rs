@@ -59,8 +59,8 @@ fn assert_reusable(engine: &Engine, prompt: &[Token], said: &[Token], right: &[T
     assert_eq!(again.tokens(), right[..most], "{what}");
 }
 
-#[test]
-fn one_that_is_cancelled() {
+/// Has every engine checked with two prompts, each with what a plain one answers.
+fn on_each_engine(check: impl Fn(&Engine, &[Token], &Whole, &str)) {
     let exact = Exact::new();
     let plain = plain(&exact);
     for (workers, windows) in ENGINES {
@@ -68,27 +68,39 @@ fn one_that_is_cancelled() {
         for text in &TEXTS[..2] {
             let prompt = prompt(&plain, text);
             let right = ask(&plain, greedy(prompt.clone(), Some(80)));
-            for pieces in [1, 9, 25] {
-                let cancelled = guessing.state().cancelled_total;
-                let mut events = guessing.generate(greedy(prompt.clone(), None)).unwrap();
-                let mut said = Vec::new();
-                while said.len() < pieces {
-                    match events.blocking_recv().unwrap() {
-                        Event::Text(piece) => said.extend(piece.tokens.iter().map(|token| token.token)),
-                        Event::Started(_) => {}
-                        other => panic!("{other:?}"),
-                    }
-                }
-                drop(events);
-                lab::eventually("the slot is free", || {
-                    let state = guessing.state();
-                    (state.cancelled_total > cancelled && state.busy_slots == 0).then_some(())
-                });
-                let what = format!("{workers} workers, {windows:?}, {text}, after {}", said.len());
-                assert_reusable(&guessing, &prompt, &said, &right.tokens(), &what);
-            }
+            check(
+                &guessing,
+                &prompt,
+                &right,
+                &format!("{workers} workers, {windows:?}, {text}"),
+            );
         }
     }
+}
+
+#[test]
+fn one_that_is_cancelled() {
+    on_each_engine(|guessing, prompt, right, what| {
+        for pieces in [1, 9, 25] {
+            let cancelled = guessing.state().cancelled_total;
+            let mut events = guessing.generate(greedy(prompt.to_vec(), None)).unwrap();
+            let mut said = Vec::new();
+            while said.len() < pieces {
+                match events.blocking_recv().unwrap() {
+                    Event::Text(piece) => said.extend(piece.tokens.iter().map(|token| token.token)),
+                    Event::Started(_) => {}
+                    other => panic!("{other:?}"),
+                }
+            }
+            drop(events);
+            lab::eventually("the slot is free", || {
+                let state = guessing.state();
+                (state.cancelled_total > cancelled && state.busy_slots == 0).then_some(())
+            });
+            let what = format!("{what}, after {}", said.len());
+            assert_reusable(guessing, prompt, &said, &right.tokens(), &what);
+        }
+    });
 }
 
 #[test]
@@ -127,56 +139,42 @@ fn one_whose_context_is_full() {
 
 #[test]
 fn one_that_has_said_enough() {
-    let exact = Exact::new();
-    let plain = plain(&exact);
-    for (workers, windows) in ENGINES {
-        let guessing = guessing(&exact, workers, windows, 1024);
-        for text in &TEXTS[..2] {
-            let prompt = prompt(&plain, text);
-            let right = ask(&plain, greedy(prompt.clone(), Some(80)));
-            for most in [1, 2, 6, 13, 40] {
-                let said = ask(&guessing, greedy(prompt.clone(), Some(most)));
-                let what = format!("{workers} workers, {windows:?}, {text}, {most} tokens");
-                let whole = right.tokens();
-                let most = whole.len().min(most as usize);
-                assert_eq!(said.tokens(), whole[..most], "{what}");
-                assert_reusable(&guessing, &prompt, &said.tokens(), &whole, &what);
-            }
+    on_each_engine(|guessing, prompt, right, what| {
+        for most in [1, 2, 6, 13, 40] {
+            let said = ask(guessing, greedy(prompt.to_vec(), Some(most)));
+            let what = format!("{what}, {most} tokens");
+            let whole = right.tokens();
+            let most = whole.len().min(most as usize);
+            assert_eq!(said.tokens(), whole[..most], "{what}");
+            assert_reusable(guessing, prompt, &said.tokens(), &whole, &what);
         }
-    }
+    });
 }
 
 #[test]
 fn one_that_says_a_stop_text() {
-    let exact = Exact::new();
-    let plain = plain(&exact);
-    for (workers, windows) in ENGINES {
-        let guessing = guessing(&exact, workers, windows, 1024);
-        for text in &TEXTS[..2] {
-            let prompt = prompt(&plain, text);
-            let right = ask(&plain, greedy(prompt.clone(), Some(80)));
-            let tokens = right.tokens();
-            for at in [3, 10, 21].into_iter().filter(|at| at + 2 <= tokens.len()) {
-                // Of two tokens, so that it may come up in the middle of a window.
-                let bytes: Vec<u8> = right.logprobs[at..at + 2]
-                    .iter()
-                    .flat_map(|token| token.bytes.clone())
-                    .collect();
-                let stop = String::from_utf8(bytes).unwrap();
-                let stopped = Generate {
-                    stop: vec![stop.clone()],
-                    ..greedy(prompt.clone(), Some(80))
-                };
-                let said = ask(&guessing, stopped);
-                let what = format!("{workers} workers, {windows:?}, {text}, {stop:?}");
-                assert_eq!(said.finish.reason, FinishReason::StopText(stop.clone()), "{what}");
-                assert_eq!(said.text, right.text[..right.text.find(&stop).unwrap()], "{what}");
-                // What was held back may be cached, too.
-                let said = said.finish.completion_tokens as usize;
-                assert_reusable(&guessing, &prompt, &tokens[..said], &tokens, &what);
-            }
+    on_each_engine(|guessing, prompt, right, what| {
+        let tokens = right.tokens();
+        for at in [3, 10, 21].into_iter().filter(|at| at + 2 <= tokens.len()) {
+            // Of two tokens, so that it may come up in the middle of a window.
+            let bytes: Vec<u8> = right.logprobs[at..at + 2]
+                .iter()
+                .flat_map(|token| token.bytes.clone())
+                .collect();
+            let stop = String::from_utf8(bytes).unwrap();
+            let stopped = Generate {
+                stop: vec![stop.clone()],
+                ..greedy(prompt.to_vec(), Some(80))
+            };
+            let said = ask(guessing, stopped);
+            let what = format!("{what}, {stop:?}");
+            assert_eq!(said.finish.reason, FinishReason::StopText(stop.clone()), "{what}");
+            assert_eq!(said.text, right.text[..right.text.find(&stop).unwrap()], "{what}");
+            // What was held back may be cached, too.
+            let said = said.finish.completion_tokens as usize;
+            assert_reusable(guessing, prompt, &tokens[..said], &tokens, &what);
         }
-    }
+    });
 }
 
 #[test]
