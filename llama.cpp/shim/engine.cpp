@@ -4,12 +4,14 @@
 #include "shim.h"
 
 #include "common.h"
-#include "fit.h"
 #include "json-schema-to-grammar.h"
 #include "json.h"
 #include "log.h"
+// What llama.cpp's own programs use beside its public header: functions of the library, though of C++.
+#include "../src/llama-ext.h"
 
 #include <climits>
+#include <memory>
 #include <vector>
 
 extern "C" void mesh_string_free(char * text) {
@@ -59,25 +61,64 @@ extern "C" int32_t mesh_tokenize(const llama_vocab * vocab, const char * text, i
     });
 }
 
-extern "C" char * mesh_memory_need(const char * path, const llama_model_params * model_params,
-                                   const llama_context_params * context_params, char ** error) {
-    return mesh_guard<char *>(error, nullptr, [&] {
-        std::vector<ggml_backend_dev_t> devices;
-        uint32_t layers = 0, context_train = 0, experts = 0;
-        const auto need = common_get_device_memory_data(path, model_params, context_params, devices, layers,
-                                                        context_train, experts, GGML_LOG_LEVEL_ERROR);
+// Whose memory a buffer of this type is in: a device of the model by its number, the host's after the last, or -1.
+static int mesh_device_of(const llama_model * model, ggml_backend_buffer_type_t type) {
+    const int devices = llama_model_n_devices(model);
+    if (ggml_backend_buft_is_host(type)) {
+        return devices;
+    }
+    const auto device = ggml_backend_buft_get_device(type);
+    for (int i = 0; i < devices; i++) {
+        if (device == llama_model_get_device(model, i)) {
+            return device ? i : -1;
+        }
+    }
+    return -1;
+}
+
+extern "C" char * mesh_memory_need(llama_model * model, llama_context_params params, char ** error) {
+    return mesh_guard<char *>(error, nullptr, [&]() -> char * {
+        const std::unique_ptr<llama_context, decltype(&llama_free)> context(llama_init_from_model(model, params),
+                                                                            llama_free);
+        if (!context) {
+            return nullptr;
+        }
+        const int devices = llama_model_n_devices(model);
+        std::vector<llama_memory_breakdown_data> need(devices + 1);
+        for (const auto & [type, of_type] : llama_get_memory_breakdown(context.get())) {
+            const int device = mesh_device_of(model, type);
+            if (device >= 0) {
+                need[device].model   += of_type.model;
+                need[device].context += of_type.context;
+                need[device].compute += of_type.compute;
+            }
+        }
+        size_t host_free = 0, host_total = 0;
+        ggml_backend_dev_memory(ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU), &host_free, &host_total);
         common_json list = common_json::array();
-        for (size_t i = 0; i < need.size(); i++) {
+        for (int i = 0; i <= devices; i++) {
+            size_t free = host_free, total = host_total;
+            std::string name = "host";
+            if (i < devices) {
+                const auto own  = llama_model_get_device(model, i);
+                const auto type = ggml_backend_dev_type(own);
+                name = ggml_backend_dev_name(own);
+                ggml_backend_dev_memory(own, &free, &total);
+                // Accelerators without memory of their own, such as BLAS, compute in the host's.
+                if (total == 0 && type != GGML_BACKEND_DEVICE_TYPE_GPU && type != GGML_BACKEND_DEVICE_TYPE_IGPU) {
+                    free = host_free;
+                }
+            }
             common_json device = common_json::object();
-            device["name"]    = i < devices.size() ? std::string(ggml_backend_dev_name(devices[i])) : std::string("host");
-            device["free"]    = (uint64_t) need[i].free;
+            device["name"]    = name;
+            device["free"]    = (uint64_t) free;
             device["model"]   = (uint64_t) need[i].model;
             device["context"] = (uint64_t) need[i].context;
             device["compute"] = (uint64_t) need[i].compute;
             list.push_back(device);
         }
         common_json out = common_json::object();
-        out["devices"]  = list;
+        out["devices"] = list;
         return mesh_dup(out.dump_safe());
     });
 }

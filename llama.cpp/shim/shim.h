@@ -43,8 +43,7 @@ int32_t mesh_tokenize(const struct llama_vocab * vocab, const char * text, int32
                       int32_t capacity, bool add_special, bool parse_special, char ** error);
 
 // What a model and a context would take on each device, nothing being allocated. JSON, or null.
-char * mesh_memory_need(const char * path, const struct llama_model_params * model_params,
-                        const struct llama_context_params * context_params, char ** error);
+char * mesh_memory_need(struct llama_model * model, struct llama_context_params params, char ** error);
 
 char * mesh_json_schema_to_grammar(const char * schema, char ** error);
 

@@ -205,7 +205,6 @@ impl Context {
     /// # Errors
     /// [`Error::Context`] with llama.cpp's last words on the cause.
     pub fn new(model: Arc<Model>, params: ContextParams) -> Result<Self, Error> {
-        let _alone = log::alone();
         log::take_last_error();
         let threads = Threads::new(params.threads)?;
         let raw = params.raw();

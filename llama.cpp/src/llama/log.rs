@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::ffi::{CStr, c_char, c_void};
 use std::io::Write;
-use std::sync::{Mutex, MutexGuard, Once, PoisonError};
+use std::sync::Once;
 
 use llama_cpp_sys_2 as sys;
 
@@ -34,13 +34,6 @@ pub fn initialize() {
 /// word on why something returned null.
 pub(super) fn take_last_error() -> Option<String> {
     LAST_ERROR.with_borrow_mut(Option::take)
-}
-
-/// Keeps others from loading at the same time: to compute what a model needs, llama.cpp swaps its one
-/// log callback for another that dies with the call.
-pub(super) fn alone() -> MutexGuard<'static, ()> {
-    static LOADING: Mutex<()> = Mutex::new(());
-    LOADING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 unsafe extern "C" fn on_log(level: sys::ggml_log_level, text: *const c_char, _: *mut c_void) {

@@ -27,7 +27,7 @@ pub use devices::{Device, DeviceKind, devices};
 pub use error::Error;
 pub use grammar::{check_nesting, json_schema_to_grammar};
 pub use log::initialize;
-pub use memory::{DeviceNeed, HOST, MemoryNeed, memory_need};
+pub use memory::{DeviceNeed, HOST, MemoryNeed, Outline};
 pub use model::{Infill, Model, ModelParams, Token};
 pub use rows::{Rows, Target};
 pub use sampler::Sampler;

@@ -7,7 +7,7 @@ use std::ptr::{self, NonNull};
 
 use llama_cpp_sys_2 as sys;
 
-use super::unread::Unread;
+use super::unread::{self, Unread};
 use super::{Device, Error, ffi, log};
 
 /// A token of a model's vocabulary.
@@ -89,7 +89,8 @@ impl Drop for Model {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Parts {
     All,
-    Vocabulary,
+    /// All but the weights, for which no memory is taken.
+    Outline,
 }
 
 struct Progress<'a> {
@@ -112,17 +113,12 @@ impl Model {
         Self::open(path, params, Parts::All, report)
     }
 
-    /// The model without its weights: what it is, and its vocabulary. No context can be made of it.
+    /// The model without its weights, placed as `params` say. Contexts of it can be made, but not used.
     ///
     /// # Errors
     /// As [`Self::load`].
-    pub fn load_vocabulary(path: &Path) -> Result<Self, Error> {
-        let params = ModelParams {
-            devices: Some(Vec::new()),
-            gpu_layers: Some(0),
-            tensor_split: Vec::new(),
-        };
-        Self::open(path, &params, Parts::Vocabulary, |_| {})
+    pub(super) fn load_outline(path: &Path, params: &ModelParams) -> Result<Self, Error> {
+        Self::open(path, params, Parts::Outline, |_| {})
     }
 
     fn open(
@@ -132,7 +128,7 @@ impl Model {
         mut report: impl FnMut(f32),
     ) -> Result<Self, Error> {
         super::initialize();
-        let _alone = log::alone();
+        let _alone = unread::alone();
         let failed = |cause: String| Error::Load {
             path: path.display().to_string(),
             cause,
@@ -142,12 +138,15 @@ impl Model {
         log::take_last_error();
         let devices = params.devices.clone().unwrap_or_default();
         let split = devices.iter().any(Device::is_of_split);
-        let _unread = split.then(Unread::begin);
+        let _unread = (split && parts == Parts::All).then(Unread::begin);
         let (handle, error) = params.with_raw(|raw| {
             if split {
                 raw.load_mode = sys::LLAMA_LOAD_MODE_MMAP;
             }
-            raw.vocab_only = parts == Parts::Vocabulary;
+            if parts == Parts::Outline {
+                raw.no_alloc = true;
+                raw.load_mode = sys::LLAMA_LOAD_MODE_NONE;
+            }
             raw.progress_callback = Some(on_progress);
             raw.progress_callback_user_data = (&raw mut progress).cast();
             // SAFETY: all pointers in `raw` and `file` outlive the call.

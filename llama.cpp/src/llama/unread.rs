@@ -4,7 +4,7 @@
 //! memory is not uniform. It asks the CPU's backend for that, by name, so the answer can be given here.
 
 use std::ffi::{CStr, c_char, c_void};
-use std::sync::OnceLock;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use llama_cpp_sys_2 as sys;
 
@@ -14,6 +14,12 @@ type GetAddress = unsafe extern "C" fn(sys::ggml_backend_reg_t, *const c_char) -
 
 /// What the CPU's backend answers with otherwise.
 static USUAL: OnceLock<Option<GetAddress>> = OnceLock::new();
+
+/// Keeps others from loading at the same time: what the CPU's backend answers, it answers to all.
+pub(super) fn alone() -> MutexGuard<'static, ()> {
+    static LOADING: Mutex<()> = Mutex::new(());
+    LOADING.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// While it lives, mapped files are not read ahead. Only who loads a model alone may have it.
 #[derive(Debug)]

@@ -298,6 +298,7 @@ fn class(attributes: sys::llama_token_attr) -> Class {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::llama::{ModelParams, Outline};
     use std::path::Path;
 
     const BEGIN: Token = 1;
@@ -397,7 +398,10 @@ mod tests {
     #[test]
     fn the_tiny_pair_fits() {
         let assets = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../mesh-llm/assets"));
-        let read = |name: &str| Vocabulary::of(&Model::load_vocabulary(&assets.join(name)).unwrap());
+        let read = |name: &str| {
+            let outline = Outline::load(&assets.join(name), &ModelParams::default());
+            Vocabulary::of(outline.unwrap().model())
+        };
         let (target, draft) = (read("mesh-tiny.gguf"), read("mesh-tiny-draft.gguf"));
         assert_eq!(draft.guesses_for(&target), Ok(()));
         assert!(!target.ends.is_empty() && target.entries.len() > 1000);

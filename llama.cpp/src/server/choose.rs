@@ -1,13 +1,14 @@
 //! How much context, how many slots and GPU layers, and whether there is room to guess ahead.
 
 use super::draft::{self, Unfit};
+use super::engine::embedding_params;
 use super::fit::{Demand, Plan, Shortage, Wish, fit};
-use super::header::Header;
+use super::header::{Header, read_header};
 use super::load::{Refused, refused};
-use super::measure::{DraftPlace, Extra, Measure};
+use super::measure::{DraftPlace, Extra, Measure, context_params};
 use super::options::{Draft, Options, Origin, SpeculationMode};
 use super::placed::Placed;
-use crate::llama::{self, Model};
+use crate::llama::{self, DeviceNeed, Model};
 use crate::status::Refusal;
 
 /// What is loaded.
@@ -17,6 +18,19 @@ pub(super) struct Chosen {
     pub(super) demands: Vec<Demand>,
     /// How it guesses ahead.
     pub(super) guessing: Guessing,
+    /// What the context for embeddings will need of each device beside that, where memory is reserved.
+    pub(super) later: Vec<DeviceNeed>,
+}
+
+impl Chosen {
+    fn new(plan: Plan, demands: Vec<Demand>, guessing: Guessing) -> Self {
+        Self {
+            plan,
+            demands,
+            guessing,
+            later: Vec::new(),
+        }
+    }
 }
 
 /// How a model guesses ahead.
@@ -110,7 +124,13 @@ fn choose_there(options: &Options, header: &Header, placed: &Placed) -> Result<C
         layers,
         context_train: header.context_train,
     };
-    let chosen = chooser.choose(placed)?;
+    let mut chosen = chooser.choose(placed)?;
+    if let Placed::Split(_) = placed {
+        let slots = context_params(options, chosen.plan, chosen.guessing.extra());
+        let embedding = embedding_params(&slots, header.context_train);
+        let later = chooser.measure.beside(chosen.plan, embedding);
+        chosen.later = later.map_err(unusable)?;
+    }
     for Demand {
         device, needed, free, ..
     } in &chosen.demands
@@ -139,11 +159,7 @@ impl Chooser<'_> {
     fn alone(&mut self) -> Result<Chosen, Trouble> {
         let fitted = self.fit(Extra::default()).map_err(unusable)?;
         let (plan, demands) = fitted.map_err(Trouble::Short)?;
-        Ok(Chosen {
-            plan,
-            demands,
-            guessing: Guessing::OFF,
-        })
+        Ok(Chosen::new(plan, demands, Guessing::OFF))
     }
 
     fn choose(&mut self, placed: &Placed) -> Result<Chosen, Trouble> {
@@ -151,15 +167,18 @@ impl Chooser<'_> {
         if speculation.mode == SpeculationMode::Off {
             return self.alone();
         }
-        let model = Model::load_vocabulary(&self.options.model).map_err(unusable)?;
+        let first = placed.model_params(self.wish.gpu_layers.unwrap_or(self.layers));
+        let outline = self.measure.outline(&self.options.model, &first);
+        let outline = outline.map_err(unusable)?;
+        let model = outline.model();
         if !model.makes_text() {
             return self.alone();
         }
-        let Some(mut chosen) = self.with_windows(&model)? else {
+        let Some(mut chosen) = self.with_windows(model)? else {
             return self.alone();
         };
         if let Some(draft) = wanted(self.options) {
-            let usable = draft::check(draft, &model);
+            let usable = self.check_draft(draft, model, placed);
             match usable.and_then(|()| self.with_draft(&chosen, draft, placed)) {
                 Ok(with_draft) => chosen = with_draft,
                 Err(unfit) => draft::give_up(self.options, draft, unfit)?,
@@ -198,11 +217,7 @@ impl Chooser<'_> {
             return Ok(None);
         }
         if !model.has_recurrent_state() {
-            return Ok(Some(Chosen {
-                plan,
-                demands,
-                guessing,
-            }));
+            return Ok(Some(Chosen::new(plan, demands, guessing)));
         }
         guessing.rollback = guessing.window;
         let kept = self.measure.demands(plan, guessing.extra()).map_err(unusable)?;
@@ -215,11 +230,9 @@ impl Chooser<'_> {
             return Ok(None);
         }
         match self.fit(guessing.extra()).map_err(unusable)? {
-            Ok((with_states, demands)) if with_states == plan => Ok(Some(Chosen {
-                plan,
-                demands,
-                guessing,
-            })),
+            Ok((with_states, demands)) if with_states == plan => {
+                Ok(Some(Chosen::new(plan, demands, guessing)))
+            }
             _ => {
                 tracing::info!(
                     "{name} guesses nothing ahead: keeping the states before wrong guesses would take memory from \
@@ -228,6 +241,15 @@ impl Chooser<'_> {
                 Ok(None)
             }
         }
+    }
+
+    /// Whether the draft model can guess for `model`.
+    fn check_draft(&mut self, draft: &Draft, model: &Model, placed: &Placed) -> Result<(), Unfit> {
+        read_header(&draft.path).map_err(Unfit::File)?;
+        let first = placed.for_draft().into_iter().next().unwrap_or_default();
+        let outline = self.measure.outline(&draft.path, &first);
+        let outline = outline.map_err(|error| Unfit::File(unusable(error)))?;
+        draft::check(outline.model(), model)
     }
 
     /// Room for a draft model, too: on a GPU, else on the CPU. What was found by itself must not make
@@ -249,14 +271,11 @@ impl Chooser<'_> {
                 Ok((plan, demands))
                     if plan.is_as_fast_as(&chosen.plan) || (left == 0 && draft.origin == Origin::Asked) =>
                 {
-                    return Ok(Chosen {
-                        plan,
-                        demands,
-                        guessing: Guessing {
-                            draft: Some(place),
-                            ..chosen.guessing
-                        },
-                    });
+                    let guessing = Guessing {
+                        draft: Some(place),
+                        ..chosen.guessing
+                    };
+                    return Ok(Chosen::new(plan, demands, guessing));
                 }
                 Ok(_) => why = "it would take memory that makes the model itself faster".to_owned(),
                 Err(shortage) => why = too_large(self.options, &shortage, extra),

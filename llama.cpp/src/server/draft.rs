@@ -1,6 +1,5 @@
 //! Whether a draft model can guess for the model that is served, before either is loaded.
 
-use super::header::read_header;
 use super::load::{Refused, refused};
 use super::options::{Draft, Options, Origin};
 use crate::llama::{Mismatch, Model, Vocabulary};
@@ -36,18 +35,15 @@ pub(super) enum Unfit {
 ///
 /// # Errors
 /// Why not.
-pub(super) fn check(draft: &Draft, target: &Model) -> Result<(), Unfit> {
-    read_header(&draft.path).map_err(Unfit::File)?;
-    let model = Model::load_vocabulary(&draft.path)
-        .map_err(|error| Unfit::File(refused(Refusal::Model, error.to_string())))?;
-    let architecture = model.architecture();
-    if !model.makes_text() {
+pub(super) fn check(draft: &Model, target: &Model) -> Result<(), Unfit> {
+    let architecture = draft.architecture();
+    if !draft.makes_text() {
         return Err(Unfit::NoText { architecture });
     }
-    if model.has_recurrent_state() {
+    if draft.has_recurrent_state() {
         return Err(Unfit::NoWayBack { architecture });
     }
-    Ok(Vocabulary::of(&model).guesses_for(&Vocabulary::of(target))?)
+    Ok(Vocabulary::of(draft).guesses_for(&Vocabulary::of(target))?)
 }
 
 /// What to do without a draft model that is not used: nothing is served if the user asked for it, else all

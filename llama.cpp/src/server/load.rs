@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::choose::{Chosen, Guessing, choose};
 use super::draft::{self, Unfit};
 use super::engine::task::{Event, Generate, Sampling};
-use super::engine::{Engine, EngineParams, SlotFiles, SpeculationParams, embedding_params};
+use super::engine::{Engine, EngineParams, SlotFiles, SpeculationParams};
 use super::fit::Plan;
 use super::header::{Header, MOST_CONTEXT, read_header};
 use super::measure::{context_params, draft_params};
@@ -79,7 +79,7 @@ pub fn load(options: &Options) -> Result<Loaded, Refused> {
 /// Loads the model where it was placed.
 fn start(options: &Options, header: Header, placed: &Placed, chosen: Chosen) -> Result<Loaded, Refused> {
     let path = &options.model;
-    let model = load_model(options, &header, placed, &chosen)?;
+    let model = load_model(options, placed, &chosen)?;
     if model.is_encoder_decoder() {
         let message = format!(
             "{}: {} models have an encoder and a decoder, which is not supported; try a model with a decoder only",
@@ -98,6 +98,7 @@ fn start(options: &Options, header: Header, placed: &Placed, chosen: Chosen) -> 
         plan,
         demands,
         guessing,
+        ..
     } = chosen;
     let speculation = speculation(options, plan, &guessing)?;
     let draft_bytes = speculation
@@ -130,12 +131,7 @@ fn start(options: &Options, header: Header, placed: &Placed, chosen: Chosen) -> 
 }
 
 /// Loads the weights, reporting progress to the parent.
-fn load_model(
-    options: &Options,
-    header: &Header,
-    placed: &Placed,
-    chosen: &Chosen,
-) -> Result<Model, Refused> {
+fn load_model(options: &Options, placed: &Placed, chosen: &Chosen) -> Result<Model, Refused> {
     let mut last = None;
     let mut tell = |fraction: f64| {
         let percent = (fraction * 100.0) as u8;
@@ -148,9 +144,7 @@ fn load_model(
     let Some(arrangement) = placed.arrangement() else {
         return Model::load(&options.model, &params, |fraction| tell(f64::from(fraction))).map_err(failed);
     };
-    let slots = context_params(options, chosen.plan, chosen.guessing.extra());
-    let embedding = embedding_params(&slots, header.context_train);
-    arrangement.open(options, &chosen.demands, &embedding)?;
+    arrangement.open(&chosen.demands, &chosen.later)?;
     // llama.cpp only hands out the names of the weights, in an instant.
     let model = Model::load(&options.model, &params, |_| {}).map_err(failed)?;
     let total = model.size_bytes().max(1) as f64;

@@ -1,6 +1,7 @@
 //! What a plan takes of each memory: llama.cpp computes it without allocating anything.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use sysinfo::System;
 
@@ -8,7 +9,7 @@ use super::engine::PROMPT_ROWS;
 use super::fit::{Demand, Plan};
 use super::options::{CacheType, FlashAttention, Options};
 use super::placed::Placed;
-use crate::llama::{self, ContextParams, DeviceNeed, HOST, MemoryNeed, ModelParams};
+use crate::llama::{self, ContextParams, DeviceNeed, HOST, MemoryNeed, ModelParams, Outline};
 
 /// Tokens of a step where the user did not say: enough to keep a CPU or GPU busy.
 const BATCH: u32 = 512;
@@ -35,20 +36,33 @@ pub(super) struct DraftPlace {
     pub(super) model: ModelParams,
 }
 
-/// Asks llama.cpp, each question once: it reads the whole vocabulary for every answer.
+/// Asks llama.cpp, each question once. Of each file it keeps the outline that it read last: a large vocabulary
+/// takes a tenth of a second.
 pub(super) struct Measure<'a> {
     options: &'a Options,
     placed: &'a Placed,
     host_free: u64,
-    known: Vec<(Question, MemoryNeed)>,
+    outlines: Vec<(Place, Rc<Outline>)>,
+    known: Vec<(Place, ContextParams, MemoryNeed)>,
 }
 
-#[derive(PartialEq)]
-struct Question {
+/// A file, and where its layers would be.
+#[derive(Clone, PartialEq)]
+struct Place {
     path: PathBuf,
     devices: Vec<String>,
     gpu_layers: Option<u32>,
-    context: ContextParams,
+}
+
+impl Place {
+    fn new(path: &Path, model: &ModelParams) -> Self {
+        let devices = model.devices.iter().flatten();
+        Self {
+            path: path.to_owned(),
+            devices: devices.map(|device| device.name.clone()).collect(),
+            gpu_layers: model.gpu_layers,
+        }
+    }
 }
 
 impl<'a> Measure<'a> {
@@ -57,6 +71,7 @@ impl<'a> Measure<'a> {
             options,
             placed,
             host_free: host_memory(options),
+            outlines: Vec::new(),
             known: Vec::new(),
         }
     }
@@ -68,7 +83,7 @@ impl<'a> Measure<'a> {
     pub(super) fn demands(&mut self, plan: Plan, extra: Extra<'_>) -> Result<Vec<Demand>, llama::Error> {
         let model = self.placed.model_params(plan.gpu_layers);
         let context = context_params(self.options, plan, extra);
-        let need = self.ask(self.options.model.clone(), &model, context)?;
+        let need = self.ask(&self.options.model, &model, context)?;
         let mut demands = match self.placed {
             Placed::Here(_) => need
                 .devices
@@ -78,7 +93,7 @@ impl<'a> Measure<'a> {
             Placed::Split(arrangement) => arrangement.demands(&need.devices, self.host_free),
         };
         if let Some(draft) = extra.draft {
-            let need = self.ask(draft.path.clone(), &draft.model, draft_params(self.options, plan))?;
+            let need = self.ask(&draft.path, &draft.model, draft_params(self.options, plan))?;
             for need in need.devices {
                 add(&mut demands, demand(need, self.host_free));
             }
@@ -86,28 +101,48 @@ impl<'a> Measure<'a> {
         Ok(demands)
     }
 
+    /// What a context of the model beside the slots' one would need of each device.
+    ///
+    /// # Errors
+    /// As [`Self::demands`].
+    pub(super) fn beside(
+        &mut self,
+        plan: Plan,
+        context: ContextParams,
+    ) -> Result<Vec<DeviceNeed>, llama::Error> {
+        let model = self.placed.model_params(plan.gpu_layers);
+        Ok(self.ask(&self.options.model, &model, context)?.devices)
+    }
+
+    /// A model without its weights, as it would be placed.
+    ///
+    /// # Errors
+    /// Where llama.cpp cannot use the file.
+    pub(super) fn outline(&mut self, path: &Path, model: &ModelParams) -> Result<Rc<Outline>, llama::Error> {
+        let place = Place::new(path, model);
+        if let Some((_, outline)) = self.outlines.iter().find(|(known, _)| *known == place) {
+            return Ok(outline.clone());
+        }
+        let outline = Rc::new(Outline::load(path, model)?);
+        self.outlines.retain(|(known, _)| known.path != path);
+        self.outlines.push((place, outline.clone()));
+        Ok(outline)
+    }
+
     fn ask(
         &mut self,
-        path: PathBuf,
+        path: &Path,
         model: &ModelParams,
         context: ContextParams,
     ) -> Result<MemoryNeed, llama::Error> {
-        let question = Question {
-            path,
-            devices: model
-                .devices
-                .iter()
-                .flatten()
-                .map(|device| device.name.clone())
-                .collect(),
-            gpu_layers: model.gpu_layers,
-            context,
-        };
-        if let Some((_, need)) = self.known.iter().find(|(known, _)| *known == question) {
+        let place = Place::new(path, model);
+        let known = self.known.iter();
+        let mut known = known.filter(|(known, with, _)| (known, with) == (&place, &context));
+        if let Some((.., need)) = known.next() {
             return Ok(need.clone());
         }
-        let need = llama::memory_need(&question.path, model, &question.context)?;
-        self.known.push((question, need.clone()));
+        let need = self.outline(path, model)?.need(&context)?;
+        self.known.push((place, context, need.clone()));
         Ok(need)
     }
 }

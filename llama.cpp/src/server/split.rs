@@ -8,7 +8,7 @@ use super::load::{Refused, refused};
 use super::measure::{default_threads, host_memory};
 use super::options::Options;
 use crate::gguf;
-use crate::llama::{self, ContextParams, Device, DeviceKind, DeviceNeed, HOST, ModelParams};
+use crate::llama::{self, Device, DeviceKind, DeviceNeed, HOST, ModelParams};
 use crate::rpc::client::{Lost, Member, Patience, Role, Split, SplitError};
 use crate::rpc::dial::Secret;
 use crate::rpc::files::{self, Identity, Memory, WeightFile};
@@ -240,23 +240,16 @@ impl Arrangement {
         self.members.iter().find(|member| member.device.name == name)
     }
 
-    /// Begins the sessions, each with what it will need.
+    /// Begins the sessions, each with what it will need: for the slots, and `later` for embeddings, whose context
+    /// is made when the first is asked for and must not find the room taken.
     ///
     /// # Errors
     /// Where a worker refuses or is lost.
-    pub(super) fn open(
-        &self,
-        options: &Options,
-        demands: &[Demand],
-        embedding: &ContextParams,
-    ) -> Result<(), Refused> {
-        // The context for embeddings is made when the first is asked for, and must not find the room taken.
-        let later = llama::memory_need(&options.model, &self.model_params(), embedding)
-            .map_err(|error| refused(Refusal::Model, error.to_string()))?;
+    pub(super) fn open(&self, demands: &[Demand], later: &[DeviceNeed]) -> Result<(), Refused> {
         let need = |member: &Member| {
             let name = &member.device.name;
             let slots = demands.iter().find(|demand| demand.device == *name);
-            let later = later.devices.iter().find(|need| need.name == *name);
+            let later = later.iter().find(|need| need.name == *name);
             slots.map_or(0, |demand| demand.needed) + later.map_or(0, |need| need.context + need.compute)
         };
         let reserve: Vec<u64> = self

@@ -48,6 +48,8 @@ impl Served {
         let mut options = DaemonOptions::new(model.to_owned(), CONTEXT, STREAMS);
         options.more = more;
         options.more.extend(["--threads".into(), "1".into()]);
+        // What guessing gains is `bench-spec`'s.
+        options.more.extend(["--speculate".into(), "off".into()]);
         let began = Instant::now();
         let daemon = nodes.on(HOST, || Daemon::start(&options))?;
         Ok(Self {
