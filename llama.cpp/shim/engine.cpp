@@ -11,7 +11,6 @@
 #include "../src/llama-ext.h"
 
 #include <climits>
-#include <memory>
 #include <vector>
 
 extern "C" void mesh_string_free(char * text) {
@@ -76,16 +75,12 @@ static int mesh_device_of(const llama_model * model, ggml_backend_buffer_type_t 
     return -1;
 }
 
-extern "C" char * mesh_memory_need(llama_model * model, llama_context_params params, char ** error) {
-    return mesh_guard<char *>(error, nullptr, [&]() -> char * {
-        const std::unique_ptr<llama_context, decltype(&llama_free)> context(llama_init_from_model(model, params),
-                                                                            llama_free);
-        if (!context) {
-            return nullptr;
-        }
+extern "C" char * mesh_memory(const llama_context * context, char ** error) {
+    return mesh_guard<char *>(error, nullptr, [&] {
+        const llama_model * model = llama_get_model(context);
         const int devices = llama_model_n_devices(model);
         std::vector<llama_memory_breakdown_data> need(devices + 1);
-        for (const auto & [type, of_type] : llama_get_memory_breakdown(context.get())) {
+        for (const auto & [type, of_type] : llama_get_memory_breakdown(context)) {
             const int device = mesh_device_of(model, type);
             if (device >= 0) {
                 need[device].model   += of_type.model;

@@ -42,8 +42,8 @@ size_t mesh_state_set(struct llama_context * ctx, int32_t sequence, const uint8_
 int32_t mesh_tokenize(const struct llama_vocab * vocab, const char * text, int32_t text_len, llama_token * tokens,
                       int32_t capacity, bool add_special, bool parse_special, char ** error);
 
-// What a model and a context would take on each device, nothing being allocated. JSON, or null.
-char * mesh_memory_need(struct llama_model * model, struct llama_context_params params, char ** error);
+// What a context and its model take on each device, or would take if they were allocated. JSON, or null.
+char * mesh_memory(const struct llama_context * ctx, char ** error);
 
 char * mesh_json_schema_to_grammar(const char * schema, char ** error);
 

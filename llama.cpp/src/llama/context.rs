@@ -242,7 +242,7 @@ impl Context {
         unsafe { sys::llama_n_ctx(self.handle.as_ptr()) }
     }
 
-    pub(super) fn as_ptr(&mut self) -> *mut sys::llama_context {
+    pub(super) fn as_ptr(&self) -> *mut sys::llama_context {
         self.handle.as_ptr()
     }
 

@@ -1,10 +1,11 @@
 //! How much memory a model and a context take, computed by llama.cpp without allocating it.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::{ContextParams, Error, Model, ModelParams, ffi, log};
+use super::{Context, ContextParams, Error, Model, ModelParams, ffi};
 
 /// What a model and its context need.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -40,10 +41,7 @@ impl DeviceNeed {
 
 /// A model without its weights: what it is, its vocabulary, and what it would need.
 #[derive(Debug)]
-pub struct Outline {
-    model: Model,
-    path: PathBuf,
-}
+pub struct Outline(Arc<Model>);
 
 impl Outline {
     /// Reads the header of the GGUF file at `path`, its vocabulary above all.
@@ -51,38 +49,73 @@ impl Outline {
     /// # Errors
     /// [`Error::Load`] where llama.cpp cannot use the file, with its last words.
     pub fn load(path: &Path, params: &ModelParams) -> Result<Self, Error> {
-        Ok(Self {
-            model: Model::load_outline(path, params)?,
-            path: path.to_owned(),
-        })
+        Model::load_outline(path, params).map(Arc::new).map(Self)
     }
 
-    /// The model. No context can be made of it.
+    /// The model. No context of it can compute.
     pub fn model(&self) -> &Model {
-        &self.model
+        &self.0
     }
 
     /// What it would need with such a context. Nothing is allocated.
     ///
     /// # Errors
-    /// [`Error::Load`] where llama.cpp cannot make such a context, with its last words.
+    /// [`Error::Context`] where llama.cpp cannot make such a context, with its last words.
     pub fn need(&self, context: &ContextParams) -> Result<MemoryNeed, Error> {
-        log::take_last_error();
-        // SAFETY: the model lives during the call, and nothing is kept of it.
-        let (json, error) = ffi::with_error(|error| unsafe {
-            ffi::mesh_memory_need(self.model.as_ptr(), context.raw(), error)
-        });
-        let failed = |cause: String| Error::Load {
-            path: self.path.display().to_string(),
-            cause,
+        Context::new(self.0.clone(), context.clone())?.memory_taken()
+    }
+}
+
+impl Context {
+    /// What it and its model take.
+    ///
+    /// # Errors
+    /// [`Error::Context`] where llama.cpp cannot say.
+    pub fn memory_taken(&self) -> Result<MemoryNeed, Error> {
+        // SAFETY: the context is live, and nothing is kept of it.
+        let (json, error) = ffi::with_error(|error| unsafe { ffi::mesh_memory(self.as_ptr(), error) });
+        let unknown = |cause| Error::Context(format!("the memory it takes is unknown: {cause}"));
+        let json = ffi::take_string(json).ok_or_else(|| unknown(error.unwrap_or_default()))?;
+        serde_json::from_str(&json).map_err(|error| unknown(error.to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gguf::random::Architecture;
+    use crate::server::options::CacheType;
+    use crate::rpc::tests::lab;
+
+    #[test]
+    fn what_is_reckoned_before_loading_is_what_is_taken() {
+        let params = ModelParams {
+            devices: Some(Vec::new()),
+            gpu_layers: Some(0),
+            ..ModelParams::default()
         };
-        let json = ffi::take_string(json).ok_or_else(|| {
-            failed(
-                log::take_last_error()
-                    .or(error)
-                    .unwrap_or_else(|| "it gave no reason".into()),
-            )
-        })?;
-        serde_json::from_str(&json).map_err(|error| failed(error.to_string()))
+        for architecture in Architecture::ALL {
+            let sample = lab::Sample::new(architecture);
+            let outline = Outline::load(&sample.path, &params).unwrap();
+            if !outline.model().makes_text() {
+                continue;
+            }
+            let model = Arc::new(Model::load(&sample.path, &params, |_| {}).unwrap());
+            for cache in [CacheType::F16, CacheType::Q8_0] {
+                let context = lab::context_params(cache);
+                let reckoned = outline.need(&context).unwrap();
+                let taken = Context::new(model.clone(), context)
+                    .unwrap()
+                    .memory_taken()
+                    .unwrap();
+                let totals =
+                    |need: &MemoryNeed| need.devices.iter().map(DeviceNeed::total).collect::<Vec<_>>();
+                assert_eq!(totals(&reckoned), totals(&taken), "{architecture:?}, {cache:?}");
+                assert!(
+                    totals(&taken)[0] > model.size_bytes(),
+                    "{architecture:?}: {taken:?}"
+                );
+            }
+        }
     }
 }

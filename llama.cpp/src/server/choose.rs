@@ -18,6 +18,8 @@ pub(super) struct Chosen {
     pub(super) demands: Vec<Demand>,
     /// How it guesses ahead.
     pub(super) guessing: Guessing,
+    /// What the model and the slots' context need of each device, by llama.cpp's reckoning.
+    pub(super) reckoned: Vec<DeviceNeed>,
     /// What the context for embeddings will need of each device beside that, where memory is reserved.
     pub(super) later: Vec<DeviceNeed>,
 }
@@ -28,6 +30,7 @@ impl Chosen {
             plan,
             demands,
             guessing,
+            reckoned: Vec::new(),
             later: Vec::new(),
         }
     }
@@ -125,12 +128,12 @@ fn choose_there(options: &Options, header: &Header, placed: &Placed) -> Result<C
         context_train: header.context_train,
     };
     let mut chosen = chooser.choose(placed)?;
+    let slots = context_params(options, chosen.plan, chosen.guessing.extra());
+    let mut need = |context| chooser.measure.need(chosen.plan, context).map_err(unusable);
     if let Placed::Split(_) = placed {
-        let slots = context_params(options, chosen.plan, chosen.guessing.extra());
-        let embedding = embedding_params(&slots, header.context_train);
-        let later = chooser.measure.beside(chosen.plan, embedding);
-        chosen.later = later.map_err(unusable)?;
+        chosen.later = need(embedding_params(&slots, header.context_train))?;
     }
+    chosen.reckoned = need(slots)?;
     for Demand {
         device, needed, free, ..
     } in &chosen.demands

@@ -13,7 +13,7 @@ use super::options::{Options, SpeculationMode};
 use super::parent::report;
 use super::placed::{Placed, choose_devices};
 use super::split::{Arrangement, lost_refused};
-use crate::llama::{self, ChatTemplates, ContextParams, Model};
+use crate::llama::{self, ChatTemplates, ContextParams, DeviceNeed, MemoryNeed, Model};
 use crate::status::{Refusal, Status};
 
 /// Requests that may wait for each slot where the user did not say.
@@ -98,6 +98,7 @@ fn start(options: &Options, header: Header, placed: &Placed, chosen: Chosen) -> 
         plan,
         demands,
         guessing,
+        reckoned,
         ..
     } = chosen;
     let speculation = speculation(options, plan, &guessing)?;
@@ -119,6 +120,7 @@ fn start(options: &Options, header: Header, placed: &Placed, chosen: Chosen) -> 
     };
     let engine = Engine::start(model.clone(), templates, engine_params)
         .map_err(|error| refused(Refusal::Memory, error.to_string()))?;
+    compare(&reckoned, engine.memory_taken());
     warm_up(&engine)?;
     let model_bytes = engine.model().size_bytes() + draft_bytes;
     let total = demands.iter().map(|demand| demand.needed).sum::<u64>();
@@ -128,6 +130,19 @@ fn start(options: &Options, header: Header, placed: &Placed, chosen: Chosen) -> 
         model_bytes,
         context_bytes: total.saturating_sub(model_bytes),
     })
+}
+
+/// Tells of devices that hold more or less than was reckoned before loading: by that they were chosen.
+fn compare(reckoned: &[DeviceNeed], taken: Option<&MemoryNeed>) {
+    for taken in taken.into_iter().flat_map(|taken| &taken.devices) {
+        let reckoned = reckoned.iter().find(|need| need.name == taken.name);
+        let (reckoned, taken, device) = (reckoned.map_or(0, DeviceNeed::total), taken.total(), &taken.name);
+        if reckoned == taken {
+            tracing::debug!(device, taken, "memory is taken as reckoned");
+        } else {
+            tracing::warn!(device, reckoned, taken, "memory is taken otherwise than reckoned");
+        }
+    }
 }
 
 /// Loads the weights, reporting progress to the parent.

@@ -81,16 +81,13 @@ impl<'a> Measure<'a> {
     /// # Errors
     /// Where llama.cpp cannot use a file.
     pub(super) fn demands(&mut self, plan: Plan, extra: Extra<'_>) -> Result<Vec<Demand>, llama::Error> {
-        let model = self.placed.model_params(plan.gpu_layers);
-        let context = context_params(self.options, plan, extra);
-        let need = self.ask(&self.options.model, &model, context)?;
+        let devices = self.need(plan, context_params(self.options, plan, extra))?;
         let mut demands = match self.placed {
-            Placed::Here(_) => need
-                .devices
+            Placed::Here(_) => devices
                 .into_iter()
                 .map(|need| demand(need, self.host_free))
                 .collect(),
-            Placed::Split(arrangement) => arrangement.demands(&need.devices, self.host_free),
+            Placed::Split(arrangement) => arrangement.demands(&devices, self.host_free),
         };
         if let Some(draft) = extra.draft {
             let need = self.ask(&draft.path, &draft.model, draft_params(self.options, plan))?;
@@ -101,11 +98,11 @@ impl<'a> Measure<'a> {
         Ok(demands)
     }
 
-    /// What a context of the model beside the slots' one would need of each device.
+    /// What the model and such a context would need of each device.
     ///
     /// # Errors
     /// As [`Self::demands`].
-    pub(super) fn beside(
+    pub(super) fn need(
         &mut self,
         plan: Plan,
         context: ContextParams,

@@ -31,7 +31,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 pub use params::{EngineParams, ModelFile, SpeculationParams};
 pub use state::EngineState;
 
-use crate::llama::{ChatTemplates, Context, ContextParams, Error, Model, Pooling, Token};
+use crate::llama::{ChatTemplates, Context, ContextParams, Error, MemoryNeed, Model, Pooling, Token};
 use crate::priority;
 use crate::server::parent::report;
 use crate::status::Status;
@@ -85,6 +85,7 @@ struct About {
     context: u32,
     slots: u32,
     embed_limit: u32,
+    memory: Option<MemoryNeed>,
     lost: Arc<OnceLock<String>>,
     commands: thread_channel::Sender<Command>,
 }
@@ -108,6 +109,7 @@ impl Engine {
         } else {
             None
         };
+        let memory = context.as_ref().map(Context::memory_taken).transpose()?;
         let size = context
             .as_ref()
             .map_or(0, Context::size)
@@ -174,6 +176,7 @@ impl Engine {
             context: size,
             slots,
             embed_limit,
+            memory,
             lost,
             commands: commands.clone(),
         };
@@ -302,6 +305,11 @@ impl Engine {
     /// The model.
     pub fn model(&self) -> &Arc<Model> {
         &self.about.model
+    }
+
+    /// What its model and the slots' context take; nothing where it makes no text.
+    pub fn memory_taken(&self) -> Option<&MemoryNeed> {
+        self.about.memory.as_ref()
     }
 
     /// What is known of its file.
