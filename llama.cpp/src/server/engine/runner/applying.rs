@@ -156,7 +156,6 @@ impl Runner {
         let (generated, length) = (sequence.generated(), sequence.len());
         self.state.completion_tokens_total += generated as u64;
         let speculated = self.end_guesses(index);
-        self.state.guesses_total += speculated.guesses;
         if let Some(running) = self.release(index) {
             let timings = running.finish(reason, generated, speculated);
             let milliseconds = |time: Duration| time.as_secs_f64() * 1e3;

@@ -190,7 +190,9 @@ impl Runner {
         if let Some(drafter) = &self.speculating.drafter {
             drafter.until(SlotId(index as u32), 0);
         }
-        guesses.counts()
+        let speculated = guesses.counts();
+        self.state.guesses_total += speculated.guesses;
+        speculated
     }
 
     /// Takes note of how many windows of guesses are on their way, now that a step left.

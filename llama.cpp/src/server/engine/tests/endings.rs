@@ -104,6 +104,34 @@ fn one_that_is_cancelled() {
 }
 
 #[test]
+fn one_that_is_cancelled_leaves_its_guesses_in_the_totals() {
+    let exact = Exact::new();
+    let plain = plain(&exact);
+    let mut options = exact.options(1, with(SpeculationMode::NGram, Some(8)));
+    options.slots = Some(1);
+    let guessing = start(&options);
+    let prompt = prompt(&plain, TEXTS[0]);
+    let mut task = greedy(prompt.clone(), Some(80));
+    task.prediction = ask(&plain, task.clone()).tokens();
+    task.max_tokens = None;
+    let mut events = guessing.generate(task).unwrap();
+    // As many as a prediction that is right gives only by guesses that are.
+    let mut said = 0;
+    while said < 40 {
+        if let Event::Text(piece) = events.blocking_recv().unwrap() {
+            said += piece.tokens.len();
+        }
+    }
+    drop(events);
+    lab::eventually("the slot is free", || {
+        (guessing.state().busy_slots == 0).then_some(())
+    });
+    let total = guessing.state().guesses_total.total();
+    assert!(total.accepted > 0, "{total:?}");
+    assert_eq!(total.drafted, total.accepted + total.wasted, "{total:?}");
+}
+
+#[test]
 fn one_whose_context_is_full() {
     const CONTEXT: usize = 256;
     let exact = Exact::new();
