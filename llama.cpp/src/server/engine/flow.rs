@@ -9,6 +9,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use super::between::{Between, Passage};
 use super::policy::Line;
 use super::speculation::policy::{Cost as StepCost, Ring};
 
@@ -23,8 +24,8 @@ const PIECES: [usize; 3] = [512, 256, 128];
 /// Pieces of a prompt for each stage: with fewer, the first and the last leave the stages idle for too
 /// long.
 const PIECES_EACH: usize = 4;
-/// How fast a shortest time is forgotten.
-const FORGET: f64 = 1.005;
+/// A stage that computes a step so many seconds after the one before was idle when it came.
+const IDLE: f64 = 2e-4;
 
 /// Sizes of steps whose times are remembered one by one: small ones take odd times, for kernels are made
 /// for some sizes and not for others.
@@ -136,7 +137,7 @@ impl Ring for RingOf<'_> {
     }
 
     fn between_seconds(&self) -> f64 {
-        self.flow.between.unwrap_or(0.0)
+        self.flow.between_seconds()
     }
 
     fn most_windows(&self) -> usize {
@@ -169,14 +170,16 @@ struct Passing {
     parts: usize,
     computed: f64,
     total: Option<f64>,
+    passage: Passage,
 }
 
 /// What has been measured of a split.
 #[derive(Debug)]
 pub struct Flow {
     stages: BTreeMap<Stage, Cost>,
-    /// Seconds that a step spends between stages.
-    between: Option<f64>,
+    /// Until when each node was at work, as far as it is known.
+    busy: BTreeMap<u16, f64>,
+    between: Between,
     passing: VecDeque<Passing>,
     /// How many stages there are.
     count: usize,
@@ -187,7 +190,8 @@ impl Flow {
     pub fn new(count: usize) -> Self {
         Self {
             stages: BTreeMap::new(),
-            between: None,
+            busy: BTreeMap::new(),
+            between: Between::default(),
             passing: VecDeque::new(),
             count: count.max(1),
         }
@@ -204,6 +208,12 @@ impl Flow {
             parts: 0,
             computed: 0.0,
             total: None,
+            // The rest of a large one's time is what its hidden states take.
+            passage: if tokens > MOST_EXACT {
+                Passage::Queued
+            } else {
+                Passage::Free
+            },
         });
     }
 
@@ -215,11 +225,17 @@ impl Flow {
         }
     }
 
-    /// A stage computed a step.
-    pub fn computed(&mut self, stage: Stage, step: u64, time: Duration) {
+    /// A stage computed a step from `begin` on, in seconds of any clock of its node's.
+    pub fn computed(&mut self, stage: Stage, step: u64, begin: f64, time: Duration) {
+        let seconds = time.as_secs_f64();
+        let busy = self.busy.entry(stage.node).or_insert(f64::MIN);
+        let waited = begin < *busy + IDLE;
+        *busy = busy.max(begin + seconds);
         let Some(index) = self.find(step) else { return };
         let passing = &mut self.passing[index];
-        let seconds = time.as_secs_f64();
+        if waited {
+            passing.passage = Passage::Queued;
+        }
         passing.parts += 1;
         passing.computed += seconds;
         let tokens = passing.tokens;
@@ -231,8 +247,7 @@ impl Flow {
         self.passing.iter().position(|passing| passing.step == step)
     }
 
-    /// Once all parts of a step are known, what is left of its time was spent between them: on the
-    /// network, and waiting for other steps. The least of it is the network.
+    /// Once all parts of a step are known, what is left of its time was spent between them.
     fn settle(&mut self, index: usize) {
         let passing = &self.passing[index];
         let Some(total) = passing.total else { return };
@@ -240,8 +255,13 @@ impl Flow {
             return;
         }
         let rest = (total - passing.computed).max(0.0);
-        self.between = Some(self.between.map_or(rest, |least| rest.min(least * FORGET)));
+        self.between.record(rest, passing.passage);
         self.passing.remove(index);
+    }
+
+    /// Seconds that a step spends between stages, once round; 0 before one is known.
+    pub fn between_seconds(&self) -> f64 {
+        self.between.seconds().unwrap_or(0.0)
     }
 
     /// Seconds that each node takes for a step of so many tokens.
@@ -262,7 +282,7 @@ impl Flow {
         if answers < 2 {
             return 1;
         }
-        if self.stages.is_empty() || self.between.is_none() {
+        if self.stages.is_empty() || self.between.seconds().is_none() {
             return 2;
         }
         let mut best = (1, self.cycle(answers, 1));
@@ -279,7 +299,7 @@ impl Flow {
     fn cycle(&self, answers: usize, groups: usize) -> f64 {
         let times = self.node_times(answers.div_ceil(groups));
         let slowest = times.iter().copied().fold(0.0, f64::max);
-        let around = times.iter().sum::<f64>() + self.between.unwrap_or(0.0);
+        let around = times.iter().sum::<f64>() + self.between_seconds();
         (slowest * groups as f64).max(around)
     }
 
@@ -298,7 +318,7 @@ impl Flow {
         if slowest <= 0.0 {
             return self.count + 1;
         }
-        let around = times.iter().sum::<f64>() + self.between.unwrap_or(0.0);
+        let around = times.iter().sum::<f64>() + self.between_seconds();
         ((around / slowest).ceil() as usize + 1).clamp(2, MOST_DEPTH)
     }
 }
@@ -315,11 +335,12 @@ mod tests {
         for step in 0..200_u64 {
             let tokens = 1 + (step % 8) as usize;
             flow.sent(step, tokens);
-            let mut total = between;
+            let (mut total, begin) = (between, 10.0 * step as f64);
             for (node, (fixed, each)) in (0..).zip(stages) {
                 let time = fixed + each * tokens as f64;
+                let stage = Stage { node, queue: 0 };
+                flow.computed(stage, step, begin + total, Duration::from_secs_f64(time));
                 total += time;
-                flow.computed(Stage { node, queue: 0 }, step, Duration::from_secs_f64(time));
             }
             flow.returned(step, Duration::from_secs_f64(total));
         }
@@ -361,7 +382,7 @@ mod tests {
             flow.sent(step, tokens);
             for node in 0..2 {
                 let time = Duration::from_secs_f64(time(tokens));
-                flow.computed(Stage { node, queue: 0 }, step, time);
+                flow.computed(Stage { node, queue: 0 }, step, step as f64, time);
             }
             flow.returned(step, Duration::from_secs_f64(2.0 * time(tokens) + 0.02));
         }
@@ -380,6 +401,34 @@ mod tests {
         assert_eq!(flow.piece(2000), 128);
         assert_eq!(flow.piece(100_000), 512);
         assert_eq!(flow.depth(128), 3);
+    }
+
+    /// A step a second, and one that waits for it: what is between stages that take 10 ms.
+    fn between(networks: impl IntoIterator<Item = f64>) -> f64 {
+        let mut flow = Flow::new(2);
+        for (second, network) in (0..).zip(networks) {
+            for late in 0..2_u64 {
+                let step = 2 * second + late;
+                flow.sent(step, 1);
+                let begin = second as f64 + 0.01 * late as f64;
+                for (node, begin) in [(0, begin), (1, begin + 0.01 + network / 2.0)] {
+                    let stage = Stage { node, queue: 0 };
+                    flow.computed(stage, step, begin, Duration::from_millis(10));
+                }
+                let total = 0.02 + network + 0.01 * late as f64;
+                flow.returned(step, Duration::from_secs_f64(total));
+            }
+        }
+        flow.between_seconds()
+    }
+
+    #[test]
+    fn a_network_that_becomes_slower_or_quicker_is_followed() {
+        for (before, after) in [(0.02, 0.08), (0.08, 0.02), (0.0, 0.03)] {
+            let networks = [before; 50].into_iter().chain([after; 5]);
+            let found = between(networks);
+            assert!((found - after).abs() < 1e-3, "{found} after {before} and {after}");
+        }
     }
 
     #[test]

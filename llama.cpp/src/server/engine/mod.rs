@@ -4,6 +4,7 @@
 //! slots and queue on a thread of its own; this module is the handle that the rest of the process
 //! holds. It knows nothing of HTTP or JSON.
 
+mod between;
 mod embedder;
 mod flow;
 mod logprobs;

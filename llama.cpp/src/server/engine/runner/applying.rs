@@ -14,16 +14,18 @@ impl Runner {
     /// Takes note of what was computed when.
     pub(super) fn measure(&mut self, finished: &Finished<Step>) {
         let flow = &mut self.flow;
+        let passed = |at: Instant| at.saturating_duration_since(self.begun);
         let split = self.pipeline.as_ref().and_then(Pipeline::split);
         if split.is_none() {
             let stage = Stage { node: 0, queue: 0 };
-            flow.computed(stage, finished.number, finished.time);
+            let begin = passed(finished.since).as_secs_f64();
+            flow.computed(stage, finished.number, begin, finished.time);
         }
         flow.returned(finished.number, finished.time);
         self.step_times.grow_older();
         let Some(split) = split else { return };
         // What `just trace-split` makes a picture of.
-        let moment = |at: Instant| at.saturating_duration_since(self.begun).as_micros() as u64;
+        let moment = |at: Instant| passed(at).as_micros() as u64;
         tracing::trace!(
             step = finished.number,
             tokens = finished.step.answers + finished.step.prefill,
@@ -32,7 +34,10 @@ impl Runner {
             time_us = finished.time.as_micros() as u64,
             "step"
         );
-        for span in split.shared().take_timeline() {
+        let mut spans = split.shared().take_timeline();
+        // Queues of a node tell of their own one after the other.
+        spans.sort_unstable_by_key(|span| span.begin);
+        for span in spans {
             tracing::trace!(
                 step = span.step.0,
                 node = span.node.0,
@@ -45,7 +50,8 @@ impl Runner {
                 node: span.node.0,
                 queue: span.queue,
             };
-            flow.computed(stage, span.step.0, span.time);
+            let begin = passed(span.begin).as_secs_f64();
+            flow.computed(stage, span.step.0, begin, span.time);
         }
     }
 

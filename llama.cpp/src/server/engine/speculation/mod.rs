@@ -59,7 +59,7 @@ struct ModelDraft {
     ended: bool,
     /// Whether it took much longer than expected, as with a long prompt, and is not waited for.
     late: bool,
-    /// Tokens since one of its guesses was last seen to be right or wrong.
+    /// Tokens since one of its guesses was last seen to be wrong.
     unobserved: usize,
     /// Seconds that it takes for a token.
     seconds: Option<f64>,
@@ -150,7 +150,7 @@ impl Guesses {
     }
 
     /// How often the draft model's guesses are right, of late, and what one costs; and for how many tokens
-    /// nobody has looked.
+    /// none was seen to be wrong.
     pub fn model(&self) -> (Offer, usize) {
         let offer = Offer {
             likely: self.acceptance.expected(SourceKind::Model),
@@ -353,7 +353,7 @@ impl Guesses {
         }
         if let Some(guess) = guess {
             let right = settled == Settled::Right;
-            if guess.source == SourceKind::Model {
+            if guess.source == SourceKind::Model && !right {
                 self.model.unobserved = 0;
             }
             self.record(all, guess.source, guess.grade, right);

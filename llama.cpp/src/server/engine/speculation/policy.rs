@@ -23,7 +23,7 @@ const SUREST: f64 = 0.995;
 /// Known guesses that are looked at when a window is cut.
 const LOOKS_AHEAD: usize = 48;
 /// Part of the time that may go into guesses that are made only to see how good they are.
-const PROBING: f64 = 0.015;
+pub(super) const PROBING: f64 = 0.015;
 
 /// What a step costs.
 pub trait Ring {
@@ -182,7 +182,7 @@ impl Policy {
     }
 
     /// How many tokens a source should be ahead of what is certain; 0 if it should rest. `unobserved` are the
-    /// tokens since one of its guesses was last seen to be right or wrong.
+    /// tokens since one of its guesses was last seen to be wrong: where one was right, the next is looked at, too.
     pub fn ahead(&self, ring: &dyn Ring, claims: &Claims, offer: &Offer, unobserved: usize) -> usize {
         if let Some(fixed) = self.fixed {
             return fixed.window * (fixed.windows + 1);

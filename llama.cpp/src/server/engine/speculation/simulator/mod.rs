@@ -1,5 +1,6 @@
 //! The policy on a simulated ring, beside the best fixed setting.
 
+mod changes;
 mod ring;
 mod text;
 
@@ -111,40 +112,6 @@ fn nobody_is_slower_for_what_is_hopeless_or_full() {
             }
         }
     }
-}
-
-#[test]
-fn a_change_is_followed_within_twenty_steps() {
-    let (before, after) = (400, 600);
-    let mut world = world(2, 0.02, FLAT, 0.001, 1, Agreement::Even(0.95));
-    let hopeless = text(Agreement::Even(0.0), 20_000, 7);
-    world.texts[0][before..after].copy_from_slice(&hopeless[before..after]);
-    let ours = run_policy(&world, 8);
-    let since = |token: usize| ours.windows.iter().filter(move |window| window.0 > token);
-    // Each step gives a token while nothing is right.
-    let guessed = since(before + 20).take_while(|window| window.0 < after - 2);
-    let (tokens, windows) = guessed.fold((0, 0), |(tokens, windows), window| {
-        (tokens + window.1, windows + 1)
-    });
-    assert!(tokens <= windows * 2, "{tokens} tokens in {windows} windows");
-    let again = since(after + 40).take(20).map(|window| window.1).max();
-    assert!(again >= Some(4), "{again:?}");
-}
-
-#[test]
-fn a_changed_round_trip_is_followed() {
-    let mut world = world(2, 0.0, FLAT, 0.001, 1, Agreement::Even(0.95));
-    world.hops = vec![(400, 0.0), (usize::MAX, 0.04)];
-    let ours = run_policy(&world, 8);
-    let depth = |from: usize, to: usize| {
-        let windows = ours
-            .windows
-            .iter()
-            .filter(|window| (from..to).contains(&window.0));
-        windows.map(|window| window.2).max()
-    };
-    assert!(depth(100, 400) <= Some(3), "{:?}", depth(100, 400));
-    assert!(depth(420, 800) >= Some(6), "{:?}", depth(420, 800));
 }
 
 /// `cargo test --release table -- --ignored --nocapture`

@@ -2,7 +2,9 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap, HashMap};
+use std::time::Duration;
 
+use super::super::super::flow::{self, Flow};
 use super::super::acceptance::{Acceptance, RequestAcceptance, SourceKind};
 use super::super::policy::{Claims, Decision, Offer, Policy, Ring, Stream};
 use super::text::Guess;
@@ -60,7 +62,7 @@ impl World {
 /// What the policy is told.
 struct Measured<'a> {
     world: &'a World,
-    hop: f64,
+    between: f64,
 }
 
 impl Ring for Measured<'_> {
@@ -70,7 +72,7 @@ impl Ring for Measured<'_> {
     }
 
     fn between_seconds(&self) -> f64 {
-        self.hop * self.world.stages.len() as f64
+        self.between
     }
 
     fn most_windows(&self) -> usize {
@@ -90,8 +92,19 @@ pub struct Outcome {
     pub depth: usize,
     /// Longest time that a certain token waited while the policy could have sent it.
     pub held: f64,
-    /// Tokens and windows in flight of each step of the first stream, and what was certain then.
-    pub windows: Vec<(usize, usize, usize)>,
+    /// Of the first stream.
+    pub windows: Vec<Left>,
+}
+
+/// A window that left.
+#[derive(Debug, Clone, Copy)]
+pub struct Left {
+    pub seconds: f64,
+    /// Tokens of its stream that were certain then.
+    pub certain: usize,
+    pub tokens: usize,
+    /// Windows of its stream that are on their way now.
+    pub in_flight: usize,
 }
 
 impl Outcome {
@@ -136,6 +149,7 @@ struct Step {
     windows: Vec<Window>,
     tokens: usize,
     cancelled: Option<f64>,
+    since: f64,
 }
 
 #[derive(Debug)]
@@ -167,6 +181,8 @@ pub struct Simulation<'a> {
     count: usize,
     nodes: Vec<Node>,
     steps: HashMap<usize, Step>,
+    /// What is measured of the network.
+    flow: Flow,
     next_step: usize,
     streams: Vec<Live>,
     taught: Acceptance,
@@ -204,6 +220,7 @@ pub fn simulate(world: &World, policy: Policy, groups: usize, tokens: usize) -> 
             })
             .collect(),
         steps: HashMap::new(),
+        flow: Flow::new(world.stages.len()),
         next_step: 0,
         streams: streams.collect(),
         taught,
@@ -225,7 +242,7 @@ impl Simulation<'_> {
     fn measured(&self) -> Measured<'_> {
         Measured {
             world: self.world,
-            hop: self.world.hop(self.streams[0].certain),
+            between: self.flow.between_seconds(),
         }
     }
 
@@ -323,6 +340,10 @@ impl Simulation<'_> {
             let Stage { fixed, each } = self.world.stages[stage];
             let time = fixed + each * step.tokens as f64;
             self.nodes[stage].computes = Some(number);
+            let (node, queue) = (stage as u16, 0);
+            let took = Duration::from_secs_f64(time);
+            self.flow
+                .computed(flow::Stage { node, queue }, number as u64, self.now, took);
             self.at(self.now + time, Event::Computed { stage });
             return;
         }
@@ -332,6 +353,8 @@ impl Simulation<'_> {
         let Some(step) = self.steps.remove(&number) else {
             return;
         };
+        let took = Duration::from_secs_f64(self.now - step.since);
+        self.flow.returned(number as u64, took);
         for window in step.windows {
             if self.streams[window.stream].epoch == window.epoch {
                 self.streams[window.stream].in_flight -= 1;
@@ -351,7 +374,9 @@ impl Simulation<'_> {
                 let guess = text[next % text.len()].expect("a guess was made");
                 stream.acceptance.record(kind, guess.grade, guess.right);
                 self.taught.record(kind, guess.grade, guess.right);
-                stream.unobserved = 0;
+                if !guess.right {
+                    stream.unobserved = 0;
+                }
                 stream.likely.remove(0);
                 if guess.right {
                     self.outcome.accepted += usize::from(next < stream.sent);
@@ -559,8 +584,12 @@ impl Simulation<'_> {
             self.outcome.depth += live.in_flight;
             self.outcome.sent += window.to - window.from;
             if window.stream == 0 {
-                let seen = (live.certain, window.to - window.from, live.in_flight);
-                self.outcome.windows.push(seen);
+                self.outcome.windows.push(Left {
+                    seconds: self.now,
+                    certain: live.certain,
+                    tokens: window.to - window.from,
+                    in_flight: live.in_flight,
+                });
             }
         }
         let number = self.next_step;
@@ -571,8 +600,10 @@ impl Simulation<'_> {
                 windows,
                 tokens,
                 cancelled: None,
+                since: self.now,
             },
         );
+        self.flow.sent(number as u64, tokens);
         self.at(
             self.now,
             Event::Arrives {
