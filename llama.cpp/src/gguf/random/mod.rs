@@ -131,7 +131,7 @@ pub struct Spec {
     pub architecture: Architecture,
     /// How many layers it has.
     pub layers: u32,
-    /// The length of a hidden state. A multiple of 32.
+    /// The length of a hidden state. A multiple of 32 where matrices are in Q8_0.
     pub embedding_length: u32,
     /// Attention heads of a layer.
     pub head_count: u32,
@@ -294,9 +294,10 @@ impl Spec {
         if let Some((what, _)) = lengths.iter().find(|&&(_, length)| length == 0) {
             return refuse(format!("no {what}"));
         }
-        if self.embedding_length == 0 || !self.embedding_length.is_multiple_of(32) {
+        let block = self.weight_type.tensor_type().block_elements();
+        if self.embedding_length == 0 || !u64::from(self.embedding_length).is_multiple_of(block) {
             return refuse(format!(
-                "hidden states of {} numbers: a multiple of 32 is needed",
+                "hidden states of {} numbers: a multiple of {block} is needed",
                 self.embedding_length
             ));
         }

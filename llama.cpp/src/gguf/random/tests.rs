@@ -87,7 +87,8 @@ fn models_that_cannot_be_are_refused() {
         },
         Spec {
             embedding_length: 100,
-            ..base.clone()
+            weight_type: WeightType::Q8_0,
+            ..small(Architecture::Llama, 1)
         },
         Spec {
             head_count: 3,

@@ -1,9 +1,12 @@
 //! Whatever a model is made of, guesses change no token of its answers.
 
-use super::{assert_likeliest, options, request, split, start, whole};
-use crate::gguf::random::{self, Architecture};
+use std::path::PathBuf;
+
+use tempfile::TempDir;
+
+use super::{alike, alike_options, assert_likeliest, options, request, split, start, whole};
+use crate::gguf::random::{self, Architecture, Spec};
 use crate::llama::Token;
-use crate::rpc::tests::lab::Sample;
 use crate::server::engine::Engine;
 use crate::server::engine::task::{Generate, Sampling};
 use crate::server::guesses::Guesses;
@@ -42,31 +45,41 @@ fn prompt(length: u32) -> Vec<Token> {
     (0..length).map(|n| 20 + (n * 7919 % 200) as Token).collect()
 }
 
+fn spec(architecture: Architecture, seed: u64) -> Spec {
+    if architecture.is_recurrent() {
+        random::small(architecture, seed)
+    } else {
+        alike(architecture, seed)
+    }
+}
+
 /// A model, and what it says by itself.
 struct Lab {
     architecture: Architecture,
-    sample: Sample,
+    folder: TempDir,
+    path: PathBuf,
     plain: Engine,
     answers: Vec<Vec<Token>>,
 }
 
 impl Lab {
     fn new(architecture: Architecture) -> Self {
-        let sample = Sample::new(architecture);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.gguf");
+        spec(architecture, 7).write(&path).unwrap();
         let off = Speculation {
             mode: SpeculationMode::Off,
             ..Speculation::default()
         };
-        let plain = start(&options(sample.path.clone(), off));
+        let plain = start(&alike_options(options(path.clone(), off)));
         let ask = |length: &u32| whole(plain.generate(greedy(prompt(*length))).unwrap()).tokens();
         let answers = PROMPTS.iter().map(ask).collect();
-        let stranger = random::small(architecture, 8);
-        stranger
-            .write(sample.folder.path().join("stranger.gguf"))
-            .unwrap();
+        let stranger = spec(architecture, 8);
+        stranger.write(folder.path().join("stranger.gguf")).unwrap();
         Self {
             architecture,
-            sample,
+            folder,
+            path,
             plain,
             answers,
         }
@@ -75,8 +88,8 @@ impl Lab {
     fn options(&self, case: Case) -> Options {
         let path = match case.source {
             Source::Copies => None,
-            Source::Hopeless => Some(self.sample.folder.path().join("stranger.gguf")),
-            Source::Itself => Some(self.sample.path.clone()),
+            Source::Hopeless => Some(self.folder.path().join("stranger.gguf")),
+            Source::Itself => Some(self.path.clone()),
         };
         let mode = match path {
             None => SpeculationMode::NGram,
@@ -87,7 +100,7 @@ impl Lab {
             origin: Origin::Asked,
         });
         let mut options = options(
-            self.sample.path.clone(),
+            self.path.clone(),
             Speculation {
                 draft,
                 most_window: case.most_window,
@@ -97,7 +110,7 @@ impl Lab {
             },
         );
         split(&mut options, case.workers);
-        options
+        alike_options(options)
     }
 
     fn request(&self, prompt_number: usize, case: Case) -> Generate {
@@ -124,8 +137,7 @@ impl Lab {
                 let prompt = prompt(PROMPTS[*number]);
                 assert_likeliest(&self.plain, &prompt, &answer.tokens(), &what);
                 guesses += answer.finish.speculated.guesses.total();
-                // Steps of one token, as without guesses.
-                if asked.len() == 1 && case.most_window == 1 {
+                if asked.len() == 1 {
                     assert_eq!(answer.tokens(), self.answers[*number], "{what}");
                 }
             }
@@ -213,8 +225,8 @@ macro_rules! architectures {
     };
 }
 
-// Not GLM-4-MoE: in one of its 72 settings a token was 0.4 nat below the likeliest. It is taken to be experts whose
-// scores are nearly equal with random weights, so that a step of another shape chooses others; that is not shown.
+// With the sizes of `random::small` GLM-4-MoE is 0.4 nat off now and then, without guesses as well, where two answers
+// share steps: at one token the scores of two experts differ by 0.00002, which is less than steps of other shapes do.
 architectures! { check_few:
     guesses_for_llama_change_no_token = Llama;
     guesses_for_qwen2_change_no_token = Qwen2;
@@ -223,6 +235,7 @@ architectures! { check_few:
     guesses_for_gemma3_change_no_token = Gemma3;
     guesses_for_phi3_change_no_token = Phi3;
     guesses_for_deepseek2_change_no_token = DeepSeek2;
+    guesses_for_glm4moe_change_no_token = Glm4Moe;
     guesses_for_gpt_oss_change_no_token = GptOss;
 }
 
