@@ -14,13 +14,15 @@ Writes a model with random weights that llama.cpp loads and runs.
 Usage: random-model ARCHITECTURE OUT.gguf [OPTION VALUE]…
 
 ARCHITECTURE is llama, qwen2, qwen3, qwen3moe, gemma3, phi3, deepseek2, glm4moe, gpt-oss, mamba,
-granitehybrid or bert for a small model, or qwen2-0.5b for one like Qwen2.5-0.5B.
+granitehybrid, qwen35 or bert for a small model, or qwen2-0.5b for one like Qwen2.5-0.5B.
 
   --seed N           what all weights are derived from [default: 1]
   --template FILE    the chat template, in Jinja [default: ChatML]
   --weights TYPE     f32, f16 or q8_0 [default: f32; qwen2-0.5b: q8_0]
   --output WHICH     own, or tied to the token embeddings [default: own; qwen2-0.5b: tied]
   --layers N         layers [default: 4; gemma3: 6; qwen2-0.5b: 24]
+  --heads N          layers after them that guess the token after the next one, 0 or 1; glm4moe,
+                     deepseek2 and qwen35 only [default: 0]
   --vocabulary N     tokens [default: 512; qwen2-0.5b: 50000, Qwen2.5-0.5B itself has 151936]
   --context N        the context that it was allegedly trained for [default: 32768; bert: 512]
   --end LOGIT        added to the logits that end generation: -20 for never, 0 for as readily as any
@@ -104,6 +106,7 @@ fn set(spec: &mut Spec, option: &str, value: &str) -> Result<(), String> {
             }
         }
         "--layers" => spec.layers = number(value)?,
+        "--heads" => spec.heads = number(value)?,
         "--vocabulary" => spec.vocabulary_size = number(value)?,
         "--context" => spec.context_length = number(value)?,
         "--end" => spec.end_of_generation = number(value)?,

@@ -29,13 +29,15 @@ pub enum Architecture {
     Mamba,
     /// Granite 4: Mamba 2 and attention in turn.
     GraniteHybrid,
+    /// Qwen 3.5: gated delta nets and attention in turn.
+    Qwen35,
     /// BERT: an encoder for embeddings.
     Bert,
 }
 
 impl Architecture {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Llama,
         Self::Qwen2,
         Self::Qwen3,
@@ -47,6 +49,7 @@ impl Architecture {
         Self::GptOss,
         Self::Mamba,
         Self::GraniteHybrid,
+        Self::Qwen35,
         Self::Bert,
     ];
 
@@ -64,6 +67,7 @@ impl Architecture {
             Self::GptOss => "gpt-oss",
             Self::Mamba => "mamba",
             Self::GraniteHybrid => "granitehybrid",
+            Self::Qwen35 => "qwen35",
             Self::Bert => "bert",
         }
     }
@@ -73,9 +77,14 @@ impl Architecture {
         self == Self::Bert
     }
 
+    /// Whether there can be layers that guess the token after the next one.
+    pub fn can_have_heads(self) -> bool {
+        matches!(self, Self::DeepSeek2 | Self::Glm4Moe | Self::Qwen35)
+    }
+
     /// Whether a sequence's state can only be continued, not cut.
     pub fn is_recurrent(self) -> bool {
-        matches!(self, Self::Mamba | Self::GraniteHybrid)
+        matches!(self, Self::Mamba | Self::GraniteHybrid | Self::Qwen35)
     }
 }
 

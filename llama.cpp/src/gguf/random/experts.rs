@@ -1,5 +1,6 @@
 //! Transformers of whose feed-forward networks each token uses a few: mixtures of experts.
 
+use super::Spec;
 use super::dense::{SLIDING_WINDOW, attention_biases, attention_matrices, feed_forward, query_and_key_norms};
 use super::plan::{Plan, around};
 
@@ -18,10 +19,15 @@ fn expert_metadata(plan: &mut Plan<'_>) {
     plan.key("expert_used_count", EXPERTS_USED);
 }
 
+/// Layers without experts: the first one, unless it is the only one.
+fn dense_layers(spec: &Spec) -> u32 {
+    u32::from(spec.layers > 1)
+}
+
 /// The metadata of models with a dense layer first, then a shared expert beside the routed ones.
 fn shared_expert_metadata(plan: &mut Plan<'_>) {
     expert_metadata(plan);
-    plan.key("leading_dense_block_count", 1u32);
+    plan.key("leading_dense_block_count", dense_layers(plan.spec));
     plan.key("expert_shared_count", 1u32);
     plan.key("expert_weights_scale", 1.0f32);
     plan.key("expert_weights_norm", true);
@@ -55,7 +61,7 @@ fn experts(plan: &mut Plan<'_>, layer: u32, additions: u32) {
 /// The first layer's dense network, or the routed and shared experts of later ones.
 fn dense_or_shared_experts(plan: &mut Plan<'_>, layer: u32, additions: u32) {
     let (width, hidden) = (plan.spec.embedding_length, plan.spec.feed_forward_length);
-    if layer == 0 {
+    if layer < dense_layers(plan.spec) {
         feed_forward(plan, layer, 2 * hidden, additions);
         return;
     }
@@ -94,7 +100,10 @@ pub(super) fn glm4moe(plan: &mut Plan<'_>) {
     plan.attention();
     shared_expert_metadata(plan);
     plan.embeddings();
-    for layer in 0..spec.layers {
+    for layer in 0..spec.layers + spec.heads {
+        if layer >= spec.layers {
+            plan.head(layer);
+        }
         plan.layer_norm(&format!("blk.{layer}.attn_norm.weight"));
         attention_matrices(plan, layer, additions);
         attention_biases(plan, layer);
@@ -128,7 +137,10 @@ pub(super) fn deepseek2(plan: &mut Plan<'_>) {
     shared_expert_metadata(plan);
 
     plan.embeddings();
-    for layer in 0..spec.layers {
+    for layer in 0..spec.layers + spec.heads {
+        if layer >= spec.layers {
+            plan.head(layer);
+        }
         let name = |suffix: &str| format!("blk.{layer}.{suffix}.weight");
         plan.layer_norm(&name("attn_norm"));
         plan.matrix(&name("attn_q_a"), &[width, query_latent]);

@@ -129,8 +129,11 @@ pub const CHATML: &str = "{%- for message in messages -%}{{ '<|im_start|>' + mes
 pub struct Spec {
     /// The architecture.
     pub architecture: Architecture,
-    /// How many layers it has.
+    /// How many layers it has, heads aside. A multiple of 2 for `qwen35`.
     pub layers: u32,
+    /// Layers after those that guess the token after the next one, 0 or 1; only `deepseek2`, `glm4moe` and `qwen35`
+    /// can have one. It says what the model would if that had its last layer alone: of one layer, almost always the same.
+    pub heads: u32,
     /// The length of a hidden state. A multiple of 32 where matrices are in Q8_0.
     pub embedding_length: u32,
     /// Attention heads of a layer.
@@ -174,6 +177,7 @@ pub fn small(architecture: Architecture, seed: u64) -> Spec {
         } else {
             4
         },
+        heads: 0,
         embedding_length: 128,
         head_count: 4,
         head_count_kv: if architecture.is_encoder() { 4 } else { 2 },
@@ -277,6 +281,7 @@ impl Spec {
             Architecture::GptOss => experts::gpt_oss(&mut plan),
             Architecture::Mamba => recurrent::mamba(&mut plan),
             Architecture::GraniteHybrid => recurrent::granite_hybrid(&mut plan),
+            Architecture::Qwen35 => recurrent::qwen35(&mut plan),
         }
         Ok(plan)
     }
@@ -309,6 +314,18 @@ impl Spec {
         }
         if self.architecture == Architecture::GptOss && self.output == Output::Tied {
             return refuse("gpt-oss without an output matrix of its own".to_owned());
+        }
+        if self.architecture == Architecture::Qwen35
+            && !self.layers.is_multiple_of(recurrent::ATTENTION_INTERVAL)
+        {
+            return refuse(format!(
+                "{} layers: half of those of qwen35 are recurrent",
+                self.layers
+            ));
+        }
+        let most_heads = u32::from(self.architecture.can_have_heads());
+        if self.heads > most_heads {
+            return refuse(format!("{} heads of {}", self.heads, self.architecture));
         }
         let fixed = matches!(
             self.architecture,

@@ -93,7 +93,10 @@ impl<'a> Plan<'a> {
         self.key("vocab_size", spec.vocabulary_size);
         self.key("context_length", spec.context_length);
         self.key("embedding_length", spec.embedding_length);
-        self.key("block_count", spec.layers);
+        self.key("block_count", spec.layers + spec.heads);
+        if spec.heads > 0 {
+            self.key("nextn_predict_layers", spec.heads);
+        }
     }
 
     fn tokenizer(&mut self, vocabulary: &Vocabulary) {
@@ -153,6 +156,33 @@ impl<'a> Plan<'a> {
             (Output::Tied, _) => self.token_firsts(self.tied_first()),
         };
         self.tokens_matrix("token_embd.weight", self.scale.embedding, first);
+    }
+
+    /// What comes before `layer`, one of the model's heads: it turns the token after the last hidden state, and a
+    /// little of that, into the hidden state that the model would begin with at that token.
+    pub(super) fn head(&mut self, layer: u32) {
+        /// Of the hidden state, against the token.
+        const LITTLE: f32 = 0.03;
+        let length = self.spec.embedding_length;
+        let width = length as f32;
+        let usual = self.scale.embedding * self.scale.gain;
+        // What normalising an embedding takes from it.
+        let size = (usual.powi(2) + self.scale.first.powi(2) / width).sqrt();
+        self.vector(
+            &format!("blk.{layer}.nextn.enorm.weight"),
+            length,
+            around(size, 0.0),
+        );
+        self.layer_norm(&format!("blk.{layer}.nextn.hnorm.weight"));
+        let fill = Fill {
+            rows: Rows::AddSecondHalf,
+            ..around(0.0, LITTLE * usual / width.sqrt())
+        };
+        self.plain(
+            &format!("blk.{layer}.nextn.eh_proj.weight"),
+            &[2 * length, length],
+            fill,
+        );
     }
 
     /// The norm and the output matrix, after the layers.
@@ -282,9 +312,17 @@ impl<'a> Plan<'a> {
         self.push(name, shape, TensorType::F32, fill);
     }
 
+    /// A head is like the last layer of the model.
+    fn like(&self, name: &str) -> Option<String> {
+        let (layer, rest) = name.strip_prefix("blk.")?.split_once('.')?;
+        let is_head = layer.parse::<u32>().is_ok_and(|layer| layer >= self.spec.layers);
+        is_head.then(|| format!("blk.{}.{rest}", self.spec.layers - 1))
+    }
+
     fn push(&mut self, name: &str, shape: &[u32], tensor_type: TensorType, fill: Fill) {
         self.tensors.push(Weights {
             name: name.to_owned(),
+            like: self.like(name),
             shape: shape.iter().map(|&size| size.into()).collect(),
             tensor_type,
             fill,

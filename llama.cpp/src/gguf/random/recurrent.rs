@@ -1,7 +1,7 @@
 //! Models with a state that each token changes, instead of or beside attention.
 
 use super::super::Array;
-use super::dense::{attention_matrices, feed_forward};
+use super::dense::{attention_matrices, feed_forward, query_and_key_lengths, query_and_key_norms};
 use super::plan::{Plan, around};
 
 /// Tokens that the convolution of a state-space layer sees.
@@ -100,6 +100,74 @@ pub(super) fn granite_hybrid(plan: &mut Plan<'_>) {
             attention_matrices(plan, layer, additions);
         }
         plan.layer_norm(&name("ffn_norm.weight"));
+        feed_forward(plan, layer, spec.feed_forward_length, additions);
+    }
+    plan.output();
+}
+
+/// Of so many layers of `qwen35` one has attention.
+pub(super) const ATTENTION_INTERVAL: u32 = 2;
+
+/// `qwen35`: every second layer, the last one among them, has attention, whose output is gated, the others a gated
+/// delta net.
+pub(super) fn qwen35(plan: &mut Plan<'_>) {
+    const STATE: u32 = 32;
+    const VALUE_HEADS: u32 = 8;
+    const KEY_HEADS: u32 = 4;
+    let spec = plan.spec;
+    let additions = 2 * spec.layers;
+    let width = spec.embedding_length;
+    let (keys, values) = (KEY_HEADS * STATE, VALUE_HEADS * STATE);
+    let convolved = 2 * keys + values;
+    let (query, key) = query_and_key_lengths(spec);
+    plan.attention();
+    // Pairs of numbers that turn with the position: in a text all positions are the same.
+    let pairs = spec.head_length / 2;
+    let sections = [pairs - 2 * (pairs / 3), pairs / 3, pairs / 3, 0];
+    plan.key("rope.dimension_sections", Array::of_u32(sections));
+    plan.key("full_attention_interval", ATTENTION_INTERVAL);
+    plan.key("feed_forward_length", spec.feed_forward_length);
+    plan.key("ssm.conv_kernel", CONVOLUTION);
+    plan.key("ssm.inner_size", values);
+    plan.key("ssm.state_size", STATE);
+    plan.key("ssm.time_step_rank", VALUE_HEADS);
+    plan.key("ssm.group_count", KEY_HEADS);
+
+    plan.embeddings();
+    for layer in 0..spec.layers + spec.heads {
+        let recurrent = layer < spec.layers && !(layer + 1).is_multiple_of(ATTENTION_INTERVAL);
+        if layer >= spec.layers {
+            plan.head(layer);
+        }
+        let name = |suffix: &str| format!("blk.{layer}.{suffix}");
+        plan.layer_norm(&name("attn_norm.weight"));
+        if recurrent {
+            plan.matrix(&name("attn_qkv.weight"), &[width, convolved]);
+            plan.matrix(&name("attn_gate.weight"), &[width, values]);
+            plan.plain(
+                &name("ssm_conv1d.weight"),
+                &[CONVOLUTION, convolved],
+                around(0.0, 1.0 / (CONVOLUTION as f32).sqrt()),
+            );
+            plan.plain(
+                &name("ssm_dt.bias"),
+                &[VALUE_HEADS],
+                around(TIME_STEP_BIAS.0, TIME_STEP_BIAS.1),
+            );
+            plan.plain(&name("ssm_a"), &[VALUE_HEADS], around(DECAY.0, DECAY.1));
+            plan.matrix(&name("ssm_beta.weight"), &[width, VALUE_HEADS]);
+            plan.matrix(&name("ssm_alpha.weight"), &[width, VALUE_HEADS]);
+            plan.norm(&name("ssm_norm.weight"), STATE);
+            plan.residual(&name("ssm_out.weight"), &[values, width], additions);
+        } else {
+            // Beside each head's query is its gate.
+            plan.matrix(&name("attn_q.weight"), &[width, 2 * query]);
+            plan.matrix(&name("attn_k.weight"), &[width, key]);
+            plan.matrix(&name("attn_v.weight"), &[width, key]);
+            plan.residual(&name("attn_output.weight"), &[query, width], additions);
+            query_and_key_norms(plan, layer);
+        }
+        plan.layer_norm(&name("post_attention_norm.weight"));
         feed_forward(plan, layer, spec.feed_forward_length, additions);
     }
     plan.output();

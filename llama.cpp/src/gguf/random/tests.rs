@@ -99,6 +99,18 @@ fn models_that_cannot_be_are_refused() {
             ..base.clone()
         },
         Spec {
+            layers: 3,
+            ..small(Architecture::Qwen35, 1)
+        },
+        Spec {
+            heads: 1,
+            ..base.clone()
+        },
+        Spec {
+            heads: 2,
+            ..small(Architecture::Glm4Moe, 1)
+        },
+        Spec {
             vocabulary_size: 10,
             ..base
         },

@@ -40,12 +40,17 @@ pub(super) enum Rows {
     Alike,
     /// The first one is zero, so that the matrix leaves the first number of its results alone.
     FirstIsZero,
+    /// The matrix adds the second half of what it is applied to, mixed, to the first, which it leaves as it is; to
+    /// the first number of that it adds nothing.
+    AddSecondHalf,
 }
 
 /// A tensor to be made.
 #[derive(Clone, Debug)]
 pub(super) struct Weights {
     pub(super) name: String,
+    /// The tensor whose numbers it has, if they are another's.
+    pub(super) like: Option<String>,
     /// Innermost dimension first.
     pub(super) shape: Vec<u64>,
     pub(super) tensor_type: TensorType,
@@ -63,7 +68,7 @@ impl Weights {
         let row = self.shape.first().copied().unwrap_or(1) as usize;
         let rows: u64 = self.shape.iter().skip(1).product();
         let rows_of_matrix = self.shape.get(1).copied().unwrap_or(1);
-        let mut random = Generator::new(seed, &self.name);
+        let mut random = Generator::new(seed, self.like.as_ref().unwrap_or(&self.name));
         let mut chunk = Vec::with_capacity(2 * CHUNK_BYTES);
         for index in 0..rows {
             if self.fill.rows == Rows::FirstIsZero && index.is_multiple_of(rows_of_matrix) {
@@ -77,6 +82,18 @@ impl Weights {
                 First::Drawn => None,
                 First::Given(values) => Some(values[(index % values.len() as u64) as usize]),
             };
+            if self.fill.rows == Rows::AddSecondHalf {
+                for column in 0..row {
+                    let drawn = self.fill.deviation * random.unit();
+                    let value = match column.checked_sub(row / 2) {
+                        None => f32::from(u8::from(column as u64 == index)),
+                        Some(_) if index == 0 => 0.0,
+                        Some(_) => drawn,
+                    };
+                    chunk.extend_from_slice(&value.to_le_bytes());
+                }
+                continue;
+            }
             match self.tensor_type {
                 TensorType::Q8_0 => self.put_q8_0(row, first, &mut random, &mut chunk),
                 TensorType::F16 => self.put_plain(row, first, &mut random, |value| {
@@ -176,6 +193,7 @@ mod tests {
     fn weights(tensor_type: TensorType, first: First) -> Weights {
         Weights {
             name: "blk.0.attn_q.weight".to_owned(),
+            like: None,
             shape: vec![64, 100],
             tensor_type,
             fill: Fill {
@@ -273,6 +291,26 @@ mod tests {
         assert_eq!(bytes(&one, 1), bytes(&one, 1));
         assert_ne!(bytes(&one, 1), bytes(&one, 2));
         assert_ne!(bytes(&one, 1), bytes(&other, 1));
+        let same = Weights {
+            like: Some(one.name.clone()),
+            ..other
+        };
+        assert_eq!(bytes(&one, 1), bytes(&same, 1));
+    }
+
+    #[test]
+    fn a_matrix_can_add_a_second_half_to_the_first() {
+        let mut matrix = weights(TensorType::F32, First::Drawn);
+        matrix.shape = vec![8, 4];
+        matrix.fill.rows = Rows::AddSecondHalf;
+        let values = decoded(TensorType::F32, &bytes(&matrix, 7));
+        for (row, values) in values.chunks_exact(8).enumerate() {
+            for (column, value) in values[..4].iter().enumerate() {
+                assert_eq!(*value == 1.0, row == column);
+                assert_eq!(*value == 0.0, row != column);
+            }
+            assert_eq!(values[4..].iter().all(|value| *value == 0.0), row == 0);
+        }
     }
 
     #[test]
