@@ -33,6 +33,20 @@ extern "C" int32_t mesh_decode(llama_context * ctx, llama_batch batch, char ** e
     return mesh_guard<int32_t>(error, -100, [&] { return llama_decode(ctx, batch); });
 }
 
+extern "C" void mesh_keep_hidden(llama_context * ctx) {
+    // Those of outputs alone ("masked") would be the wrong ones: graphs of such layers give the states of all tokens,
+    // of which llama.cpp then takes the first.
+    llama_set_embeddings_nextn(ctx, true, /* masked */ false);
+    // That alone leaves the compute buffers as they were reserved for graphs without hidden states, and llama.cpp
+    // would make them larger in the middle of something. There is no control vector: taking it away has the next
+    // step reserve anew.
+    llama_set_adapter_cvec(ctx, nullptr, 0, 0, 0, 0);
+}
+
+extern "C" const float * mesh_hidden_state(llama_context * ctx, int32_t index, char ** error) {
+    return mesh_guard<const float *>(error, nullptr, [&] { return llama_get_embeddings_nextn_ith(ctx, index); });
+}
+
 extern "C" int32_t mesh_synchronize(llama_context * ctx, char ** error) {
     return mesh_guard<int32_t>(error, -100, [&] {
         llama_synchronize(ctx);

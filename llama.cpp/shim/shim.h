@@ -32,6 +32,11 @@ struct llama_model *   mesh_model_load(const char * path, struct llama_model_par
 struct llama_context * mesh_context_new(struct llama_model * model, struct llama_context_params params, char ** error);
 // 0 done, 1 no room in the KV cache, 2 aborted, negative: failed.
 int32_t mesh_decode(struct llama_context * ctx, struct llama_batch batch, char ** error);
+// Has a context keep the hidden state of each token, for layers that guess the tokens after the next one. What it
+// reserved before does not count any more.
+void mesh_keep_hidden(struct llama_context * ctx);
+// The hidden state of a token of the last batch, which must have one; null if there is none.
+const float * mesh_hidden_state(struct llama_context * ctx, int32_t index, char ** error);
 // Waits for the device; a failed step says so here.
 int32_t mesh_synchronize(struct llama_context * ctx, char ** error);
 // What the KV cache has of a sequence, as bytes: how many there are; written, 0 on failure; read, 0 on failure.

@@ -65,11 +65,24 @@ pub struct ContextParams {
     pub embeddings: Option<Pooling>,
 }
 
+/// What a context computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Graph {
+    /// The model.
+    Model,
+    /// Only its layers that guess the tokens after the next one, from hidden states of the model's.
+    Heads,
+}
+
 impl ContextParams {
-    pub(super) fn raw(&self) -> sys::llama_context_params {
+    pub(super) fn raw(&self, graph: Graph) -> sys::llama_context_params {
         let threads = i32::try_from(self.threads).unwrap_or(i32::MAX);
         // SAFETY: returns a plain struct.
         let mut raw = unsafe { sys::llama_context_default_params() };
+        raw.ctx_type = match graph {
+            Graph::Model => sys::LLAMA_CONTEXT_TYPE_DEFAULT,
+            Graph::Heads => sys::LLAMA_CONTEXT_TYPE_MTP,
+        };
         raw.n_ctx = self.context;
         raw.n_batch = self.batch;
         raw.n_ubatch = self.micro_batch;
@@ -106,6 +119,8 @@ pub struct Batch {
     positions: Vec<sys::llama_pos>,
     sequences: Vec<SequenceId>,
     outputs: Vec<i8>,
+    /// Beside the tokens, in a batch for [`Graph::Heads`]; else none.
+    hidden: Vec<f32>,
 }
 
 impl Batch {
@@ -117,8 +132,22 @@ impl Batch {
         self.outputs.push(output.into());
     }
 
+    /// The same, for a context of [`Graph::Heads`]: `hidden` is the state that the model had before `token`.
+    pub fn push_after(
+        &mut self,
+        hidden: &[f32],
+        token: Token,
+        position: u32,
+        sequence: SequenceId,
+        output: bool,
+    ) {
+        self.push(token, position, sequence, output);
+        self.hidden.extend_from_slice(hidden);
+    }
+
     /// Empties it, keeping its memory.
     pub fn clear(&mut self) {
+        self.hidden.clear();
         self.tokens.clear();
         self.positions.clear();
         self.sequences.clear();
@@ -147,7 +176,11 @@ impl Batch {
         body(sys::llama_batch {
             n_tokens: i32::try_from(self.tokens.len()).unwrap_or(i32::MAX),
             token: self.tokens.as_mut_ptr(),
-            embd: std::ptr::null_mut(),
+            embd: if self.hidden.is_empty() {
+                std::ptr::null_mut()
+            } else {
+                self.hidden.as_mut_ptr()
+            },
             pos: self.positions.as_mut_ptr(),
             n_seq_id: counts.as_mut_ptr(),
             seq_id: sequences.as_mut_ptr(),
@@ -170,6 +203,8 @@ pub enum Decoded {
 pub struct Context {
     handle: NonNull<sys::llama_context>,
     params: ContextParams,
+    graph: Graph,
+    hidden: Hidden,
     /// Batch indices with logits in the last step.
     rows: Vec<bool>,
     /// What counts in place of llama.cpp's own logits, where devices answer later.
@@ -178,7 +213,14 @@ pub struct Context {
     anchor: Option<i32>,
     model: Arc<Model>,
     /// Outlives the context, which uses it: fields are dropped after `drop`.
-    _threads: Threads,
+    threads: Arc<Threads>,
+}
+
+/// What becomes of the hidden states of a batch's tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Hidden {
+    Dropped,
+    Kept,
 }
 
 fn state_error(error: Option<String>, otherwise: &str) -> Error {
@@ -205,9 +247,32 @@ impl Context {
     /// # Errors
     /// [`Error::Context`] with llama.cpp's last words on the cause.
     pub fn new(model: Arc<Model>, params: ContextParams) -> Result<Self, Error> {
+        let threads = Arc::new(Threads::new(params.threads)?);
+        Self::open(model, params, Graph::Model, threads)
+    }
+
+    /// A context of the same model's heads, layers that guess the tokens after the next one, with an empty cache.
+    /// It computes on the same threads, so that no two threads may use both at once.
+    ///
+    /// # Safety
+    /// The model has heads, they are loaded, and llama.cpp has a graph for them: else it aborts the process.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub unsafe fn of_heads(&self, params: ContextParams) -> Result<Self, Error> {
+        let mut heads = Self::open(self.model.clone(), params, Graph::Heads, self.threads.clone())?;
+        heads.keep_hidden();
+        Ok(heads)
+    }
+
+    pub(super) fn open(
+        model: Arc<Model>,
+        params: ContextParams,
+        graph: Graph,
+        threads: Arc<Threads>,
+    ) -> Result<Self, Error> {
         log::take_last_error();
-        let threads = Threads::new(params.threads)?;
-        let raw = params.raw();
+        let raw = params.raw(graph);
         // SAFETY: the model outlives the context, which keeps an `Arc` of it.
         let (handle, error) =
             ffi::with_error(|error| unsafe { ffi::mesh_context_new(model.as_ptr(), raw, error) });
@@ -223,12 +288,35 @@ impl Context {
         Ok(Self {
             handle,
             params,
+            graph,
+            hidden: Hidden::Dropped,
             rows: Vec::new(),
             adopted: None,
             anchor: None,
             model,
-            _threads: threads,
+            threads,
         })
+    }
+
+    /// From now on keeps the hidden state after each token of a batch, which a context of [`Self::of_heads`] does
+    /// always.
+    pub fn keep_hidden(&mut self) {
+        // SAFETY: the handle is live, and `&mut` keeps others away.
+        unsafe { ffi::mesh_keep_hidden(self.handle.as_ptr()) };
+        self.hidden = Hidden::Kept;
+    }
+
+    /// The hidden state after the token at `index` of the last batch. Waits for the step. `None` if it was not
+    /// kept.
+    pub fn hidden(&mut self, index: usize) -> Option<&[f32]> {
+        let kept = self.hidden == Hidden::Kept && index < self.rows.len();
+        let index = i32::try_from(index).ok().filter(|_| kept)?;
+        // SAFETY: the last batch has a token there whose hidden state is kept.
+        let (row, _) =
+            ffi::with_error(|error| unsafe { ffi::mesh_hidden_state(self.handle.as_ptr(), index, error) });
+        let row = NonNull::new(row.cast_mut())?;
+        // SAFETY: a state has so many numbers and lives until the next step, which `&mut self` guards.
+        Some(unsafe { std::slice::from_raw_parts(row.as_ptr(), self.model.embedding_width() as usize) })
     }
 
     /// The model.
@@ -375,7 +463,12 @@ impl Context {
     fn check(&self, batch: &Batch) -> Result<(), Error> {
         let vocab = i64::from(self.model.vocab_size());
         let sequences = i64::from(self.params.sequences);
-        let fits = batch.len() <= self.params.batch as usize
+        let hidden = match self.graph {
+            Graph::Model => 0,
+            Graph::Heads => batch.len() * self.model.embedding_width() as usize,
+        };
+        let fits = batch.hidden.len() == hidden
+            && batch.len() <= self.params.batch as usize
             && (self.params.embeddings.is_some() || batch.output_count() <= self.params.outputs as usize)
             && batch
                 .sequences
@@ -389,7 +482,8 @@ impl Context {
             return Ok(());
         }
         Err(Error::Rejected(
-            "the batch is empty, too large for the context, or names a token or sequence that is not there"
+            "the batch is empty, too large for the context or not made for it, or names a token or sequence that is \
+             not there"
                 .into(),
         ))
     }

@@ -5,13 +5,20 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::{Context, ContextParams, Error, Model, ModelParams, ffi};
+use super::{Context, ContextParams, Error, Graph, Model, ModelParams, Threads, ffi};
 
 /// What a model and its context need.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct MemoryNeed {
     /// The devices that are used, in their order; the host's memory comes last.
     pub devices: Vec<DeviceNeed>,
+}
+
+impl MemoryNeed {
+    /// Bytes of caches and buffers, on all devices.
+    pub fn without_model(&self) -> u64 {
+        self.devices.iter().map(|need| need.context + need.compute).sum()
+    }
 }
 
 /// The name of the host's memory among the devices.
@@ -61,8 +68,9 @@ impl Outline {
     ///
     /// # Errors
     /// [`Error::Context`] where llama.cpp cannot make such a context, with its last words.
-    pub fn need(&self, context: &ContextParams) -> Result<MemoryNeed, Error> {
-        Context::new(self.0.clone(), context.clone())?.memory_taken()
+    pub fn need(&self, context: &ContextParams, graph: Graph) -> Result<MemoryNeed, Error> {
+        let threads = Arc::new(Threads::new(context.threads)?);
+        Context::open(self.0.clone(), context.clone(), graph, threads)?.memory_taken()
     }
 }
 
@@ -84,8 +92,8 @@ impl Context {
 mod tests {
     use super::*;
     use crate::gguf::random::Architecture;
-    use crate::server::options::CacheType;
     use crate::rpc::tests::lab;
+    use crate::server::options::CacheType;
 
     #[test]
     fn what_is_reckoned_before_loading_is_what_is_taken() {
@@ -103,7 +111,7 @@ mod tests {
             let model = Arc::new(Model::load(&sample.path, &params, |_| {}).unwrap());
             for cache in [CacheType::F16, CacheType::Q8_0] {
                 let context = lab::context_params(cache);
-                let reckoned = outline.need(&context).unwrap();
+                let reckoned = outline.need(&context, Graph::Model).unwrap();
                 let taken = Context::new(model.clone(), context)
                     .unwrap()
                     .memory_taken()

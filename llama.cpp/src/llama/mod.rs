@@ -22,13 +22,13 @@ mod vocabulary;
 pub use chat::{
     ChatDelta, ChatFormat, ChatParser, ChatPrompt, ChatRequest, ChatTemplates, GrammarTrigger, ToolChoice,
 };
-pub use context::{Batch, Context, ContextParams, Decoded, Pooling, SequenceId};
+pub use context::{Batch, Context, ContextParams, Decoded, Graph, Pooling, SequenceId};
 pub use devices::{Device, DeviceKind, devices};
 pub use error::Error;
 pub use grammar::{check_nesting, json_schema_to_grammar};
 pub use log::initialize;
 pub use memory::{DeviceNeed, HOST, MemoryNeed, Outline};
-pub use model::{Infill, Model, ModelParams, Token};
+pub use model::{HeadLayers, Infill, Model, ModelParams, Token};
 pub use rows::{Rows, Target};
 pub use sampler::Sampler;
 pub(crate) use threads::Threads;

@@ -22,6 +22,18 @@ pub struct ModelParams {
     pub gpu_layers: Option<u32>,
     /// Share of the layers for each device; empty is by free memory.
     pub tensor_split: Vec<f32>,
+    /// What becomes of layers that guess the tokens after the next one.
+    pub heads: HeadLayers,
+}
+
+/// What becomes of a model's layers that guess the tokens after the next one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum HeadLayers {
+    /// They stay in the file.
+    #[default]
+    LeftOut,
+    /// They are loaded.
+    Loaded,
 }
 
 impl ModelParams {
@@ -49,6 +61,7 @@ impl ModelParams {
             split[..count].copy_from_slice(&self.tensor_split[..count]);
             raw.tensor_split = split.as_ptr();
         }
+        raw.load_mtp = self.heads == HeadLayers::Loaded;
         body(&mut raw)
     }
 }

@@ -4,6 +4,7 @@ use super::draft::{self, Unfit};
 use super::engine::embedding_params;
 use super::fit::{Demand, Plan, Shortage, Wish, fit};
 use super::header::{Header, read_header};
+use super::heads::ModelHeads;
 use super::load::{Refused, refused};
 use super::measure::{DraftPlace, Extra, Measure, context_params};
 use super::options::{Draft, Options, Origin, SpeculationMode};
@@ -45,6 +46,8 @@ pub(super) struct Guessing {
     pub(super) rollback: u32,
     /// A draft model that fits.
     pub(super) draft: Option<DraftPlace>,
+    /// Heads of the model that fit; there is no draft model then.
+    pub(super) heads: Option<ModelHeads>,
 }
 
 impl Guessing {
@@ -53,6 +56,7 @@ impl Guessing {
         window: 0,
         rollback: 0,
         draft: None,
+        heads: None,
     };
 
     /// What it takes beside the model.
@@ -61,6 +65,7 @@ impl Guessing {
             window: self.window,
             rollback: self.rollback,
             draft: self.draft.as_ref(),
+            heads: self.heads,
         }
     }
 }
@@ -89,6 +94,13 @@ pub(super) fn choose(options: &Options, header: &Header, placed: &mut Placed) ->
             Ok(chosen) => {
                 if let Placed::Split(arrangement) = placed {
                     arrangement.report();
+                    if heads(options, header).is_some() {
+                        tracing::info!(
+                            "the heads inside {} guess nothing: in a split their hidden states would have to come \
+                             over the network before the next step",
+                            options.model_name
+                        );
+                    }
                 }
                 return Ok(chosen);
             }
@@ -126,10 +138,20 @@ fn choose_there(options: &Options, header: &Header, placed: &Placed) -> Result<C
         },
         layers,
         context_train: header.context_train,
+        heads: match placed {
+            Placed::Here(_) => heads(options, header),
+            Placed::Split(_) => None,
+        },
     };
     let mut chosen = chooser.choose(placed)?;
     let slots = context_params(options, chosen.plan, chosen.guessing.extra());
-    let mut need = |context| chooser.measure.need(chosen.plan, context).map_err(unusable);
+    let heads = chosen.guessing.heads;
+    let mut need = |context| {
+        chooser
+            .measure
+            .need(chosen.plan, heads, context)
+            .map_err(unusable)
+    };
     if let Placed::Split(_) = placed {
         chosen.later = need(embedding_params(&slots, header.context_train))?;
     }
@@ -149,6 +171,8 @@ struct Chooser<'a> {
     wish: Wish,
     layers: u32,
     context_train: u32,
+    /// Heads of the model, where they are of use.
+    heads: Option<ModelHeads>,
 }
 
 impl Chooser<'_> {
@@ -180,6 +204,12 @@ impl Chooser<'_> {
         let Some(mut chosen) = self.with_windows(model)? else {
             return self.alone();
         };
+        if let Some(heads) = self.heads
+            && let Some(with_heads) = self.with_heads(&chosen, heads)?
+        {
+            tracing::info!("heads inside {} guess ahead", self.options.model_name);
+            return Ok(with_heads);
+        }
         if let Some(draft) = wanted(self.options) {
             let usable = self.check_draft(draft, model, placed);
             match usable.and_then(|()| self.with_draft(&chosen, draft, placed)) {
@@ -199,6 +229,7 @@ impl Chooser<'_> {
             window: speculation.most_window,
             rollback: 0,
             draft: None,
+            heads: None,
         };
         let fitted = self.fit(guessing.extra()).map_err(unusable)?;
         let fastest = |plan: &Plan| plan.is_as_fast_as(&Plan::fastest(self.wish, self.layers, plan.context));
@@ -255,6 +286,27 @@ impl Chooser<'_> {
         draft::check(outline.model(), model)
     }
 
+    /// Room for the model's heads, too. Nobody asked for them: they must not make anything else slower.
+    fn with_heads(&mut self, chosen: &Chosen, heads: ModelHeads) -> Result<Option<Chosen>, Trouble> {
+        let guessing = Guessing {
+            draft: None,
+            heads: Some(heads),
+            ..chosen.guessing
+        };
+        match self.fit(guessing.extra()).map_err(unusable)? {
+            Ok((plan, demands)) if plan.is_as_fast_as(&chosen.plan) => {
+                Ok(Some(Chosen::new(plan, demands, guessing)))
+            }
+            _ => {
+                tracing::info!(
+                    "the heads inside {} guess nothing: they would take memory that makes the model itself faster",
+                    self.options.model_name
+                );
+                Ok(None)
+            }
+        }
+    }
+
     /// Room for a draft model, too: on a GPU, else on the CPU. What was found by itself must not make
     /// anything else slower.
     fn with_draft(&mut self, chosen: &Chosen, draft: &Draft, placed: &Placed) -> Result<Chosen, Unfit> {
@@ -304,6 +356,13 @@ fn wanted(options: &Options) -> Option<&Draft> {
         .draft
         .as_ref()
         .filter(|_| speculation.mode.uses_draft())
+}
+
+/// The model's heads, where they are of use: a draft model that somebody named guesses in their place.
+fn heads(options: &Options, header: &Header) -> Option<ModelHeads> {
+    let named = wanted(options).is_some_and(|draft| draft.origin == Origin::Asked);
+    let of_use = options.speculation.mode.uses_draft() && !named;
+    header.heads.filter(|_| of_use)
 }
 
 fn unusable(error: llama::Error) -> Refused {

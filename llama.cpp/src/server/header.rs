@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use super::engine::ModelFile;
+use super::heads::{self, ModelHeads};
 use super::load::{Refused, refused};
 use crate::gguf;
 use crate::status::Refusal;
@@ -23,6 +24,8 @@ pub(super) struct Header {
     pub(super) layers: u32,
     /// Tokens of context that it was trained for.
     pub(super) context_train: u32,
+    /// Heads that can guess.
+    pub(super) heads: Option<ModelHeads>,
     /// What else is told of it.
     pub(super) file: ModelFile,
 }
@@ -66,6 +69,7 @@ pub(super) fn read_header(path: &Path) -> Result<Header, Refused> {
         context_train: number("context_length")?
             .unwrap_or(CONTEXT_UNKNOWN)
             .min(MOST_CONTEXT),
+        heads: heads::find(&model, architecture, layers),
         file: ModelFile {
             // Where the system does not say, nothing is lost but the date.
             modified: fs::metadata(path).and_then(|about| about.modified()).ok(),

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use super::choose::{Chosen, Guessing, choose};
 use super::draft::{self, Unfit};
 use super::engine::task::{Event, Generate, Sampling};
-use super::engine::{Engine, EngineParams, SlotFiles, SpeculationParams};
+use super::engine::{Engine, EngineParams, HeadsContext, SlotFiles, SpeculationParams};
 use super::fit::Plan;
 use super::header::{Header, MOST_CONTEXT, read_header};
-use super::measure::{context_params, draft_params};
+use super::measure::{context_params, draft_params, heads_params, model_params};
 use super::options::{Options, SpeculationMode};
 use super::parent::report;
 use super::placed::{Placed, choose_devices};
@@ -154,7 +154,7 @@ fn load_model(options: &Options, placed: &Placed, chosen: &Chosen) -> Result<Mod
             report(&Status::Loading { percent });
         }
     };
-    let params = placed.model_params(chosen.plan.gpu_layers);
+    let params = model_params(placed, chosen.plan, chosen.guessing.heads);
     let failed = |error: llama::Error| refused(Refusal::Model, error.to_string());
     let Some(arrangement) = placed.arrangement() else {
         return Model::load(&options.model, &params, |fraction| tell(f64::from(fraction))).map_err(failed);
@@ -173,7 +173,7 @@ fn load_model(options: &Options, placed: &Placed, chosen: &Chosen) -> Result<Mod
 /// How the engine guesses ahead, its draft model loaded.
 fn speculation(options: &Options, plan: Plan, guessing: &Guessing) -> Result<SpeculationParams, Refused> {
     let Some((place, wanted)) = guessing.draft.as_ref().zip(options.speculation.draft.as_ref()) else {
-        return Ok(params(options, guessing, None));
+        return Ok(params(options, plan, guessing, None));
     };
     let model = match Model::load(&place.path, &place.model, |_| {}) {
         Ok(model) => {
@@ -187,20 +187,26 @@ fn speculation(options: &Options, plan: Plan, guessing: &Guessing) -> Result<Spe
             None
         }
     };
-    Ok(params(options, guessing, model))
+    Ok(params(options, plan, guessing, model))
 }
 
 fn params(
     options: &Options,
+    plan: Plan,
     guessing: &Guessing,
     model: Option<(Arc<Model>, ContextParams)>,
 ) -> SpeculationParams {
+    let heads = guessing.heads.map(|_| {
+        // SAFETY: the model's file has heads of a kind that llama.cpp can compute, and they were loaded.
+        unsafe { HeadsContext::new(heads_params(options, plan)) }
+    });
     SpeculationParams {
-        mode: match (guessing.mode, &model) {
-            (SpeculationMode::Draft, None) => SpeculationMode::Off,
-            (mode, _) => mode,
+        mode: match (guessing.mode, &model, &heads) {
+            (SpeculationMode::Draft, None, None) => SpeculationMode::Off,
+            (mode, ..) => mode,
         },
         model,
+        heads,
         most_window: options.speculation.most_window,
         min_p: options.speculation.min_p.get(),
         windows: options.speculation.windows,

@@ -7,9 +7,12 @@ use sysinfo::System;
 
 use super::engine::PROMPT_ROWS;
 use super::fit::{Demand, Plan};
+use super::heads::ModelHeads;
 use super::options::{CacheType, FlashAttention, Options};
 use super::placed::Placed;
-use crate::llama::{self, ContextParams, DeviceNeed, HOST, MemoryNeed, ModelParams, Outline};
+use crate::llama::{
+    self, ContextParams, DeviceNeed, Graph, HOST, HeadLayers, MemoryNeed, ModelParams, Outline,
+};
 
 /// Tokens of a step where the user did not say: enough to keep a CPU or GPU busy.
 const BATCH: u32 = 512;
@@ -25,6 +28,8 @@ pub(super) struct Extra<'a> {
     pub(super) rollback: u32,
     /// A draft model.
     pub(super) draft: Option<&'a DraftPlace>,
+    /// Heads of the model itself.
+    pub(super) heads: Option<ModelHeads>,
 }
 
 /// A draft model, and where it computes.
@@ -43,7 +48,7 @@ pub(super) struct Measure<'a> {
     placed: &'a Placed,
     host_free: u64,
     outlines: Vec<(Place, Rc<Outline>)>,
-    known: Vec<(Place, ContextParams, MemoryNeed)>,
+    known: Vec<(Place, ContextParams, Graph, MemoryNeed)>,
 }
 
 /// A file, and where its layers would be.
@@ -52,6 +57,7 @@ struct Place {
     path: PathBuf,
     devices: Vec<String>,
     gpu_layers: Option<u32>,
+    heads: HeadLayers,
 }
 
 impl Place {
@@ -61,6 +67,7 @@ impl Place {
             path: path.to_owned(),
             devices: devices.map(|device| device.name.clone()).collect(),
             gpu_layers: model.gpu_layers,
+            heads: model.heads,
         }
     }
 }
@@ -81,7 +88,7 @@ impl<'a> Measure<'a> {
     /// # Errors
     /// Where llama.cpp cannot use a file.
     pub(super) fn demands(&mut self, plan: Plan, extra: Extra<'_>) -> Result<Vec<Demand>, llama::Error> {
-        let devices = self.need(plan, context_params(self.options, plan, extra))?;
+        let devices = self.need(plan, extra.heads, context_params(self.options, plan, extra))?;
         let mut demands = match self.placed {
             Placed::Here(_) => devices
                 .into_iter()
@@ -90,9 +97,25 @@ impl<'a> Measure<'a> {
             Placed::Split(arrangement) => arrangement.demands(&devices, self.host_free),
         };
         if let Some(draft) = extra.draft {
-            let need = self.ask(&draft.path, &draft.model, draft_params(self.options, plan))?;
+            let context = draft_params(self.options, plan);
+            let need = self.ask(&draft.path, &draft.model, context, Graph::Model)?;
             for need in need.devices {
                 add(&mut demands, demand(need, self.host_free));
+            }
+        }
+        if let Some(heads) = extra.heads {
+            let context = heads_params(self.options, plan);
+            let states = hidden_states(heads, &context);
+            let model = model_params(self.placed, plan, Some(heads));
+            let need = self.ask(&self.options.model, &model, context, Graph::Heads)?;
+            for need in need.devices {
+                let more = DeviceNeed {
+                    // The model is there once.
+                    model: 0,
+                    compute: need.compute + states,
+                    ..need
+                };
+                add(&mut demands, demand(more, self.host_free));
             }
         }
         Ok(demands)
@@ -105,10 +128,13 @@ impl<'a> Measure<'a> {
     pub(super) fn need(
         &mut self,
         plan: Plan,
+        heads: Option<ModelHeads>,
         context: ContextParams,
     ) -> Result<Vec<DeviceNeed>, llama::Error> {
-        let model = self.placed.model_params(plan.gpu_layers);
-        Ok(self.ask(&self.options.model, &model, context)?.devices)
+        let model = model_params(self.placed, plan, heads);
+        Ok(self
+            .ask(&self.options.model, &model, context, Graph::Model)?
+            .devices)
     }
 
     /// A model without its weights, as it would be placed.
@@ -131,15 +157,19 @@ impl<'a> Measure<'a> {
         path: &Path,
         model: &ModelParams,
         context: ContextParams,
+        graph: Graph,
     ) -> Result<MemoryNeed, llama::Error> {
         let place = Place::new(path, model);
-        let known = self.known.iter();
-        let mut known = known.filter(|(known, with, _)| (known, with) == (&place, &context));
+        let asked = (&place, &context, graph);
+        let mut known = self
+            .known
+            .iter()
+            .filter(|(known, with, of, _)| (known, with, *of) == asked);
         if let Some((.., need)) = known.next() {
             return Ok(need.clone());
         }
-        let need = self.outline(path, model)?.need(&context)?;
-        self.known.push((place, context, need.clone()));
+        let need = self.outline(path, model)?.need(&context, graph)?;
+        self.known.push((place, context, graph, need.clone()));
         Ok(need)
     }
 }
@@ -187,6 +217,32 @@ pub(super) fn context_params(options: &Options, plan: Plan, extra: Extra<'_>) ->
     }
 }
 
+/// The model, with its heads or without.
+pub(super) fn model_params(placed: &Placed, plan: Plan, heads: Option<ModelHeads>) -> ModelParams {
+    ModelParams {
+        heads: match heads {
+            Some(_) => HeadLayers::Loaded,
+            None => HeadLayers::LeftOut,
+        },
+        ..placed.model_params(plan.gpu_layers)
+    }
+}
+
+/// The context of the model's heads, whose cache is like the model's.
+pub(super) fn heads_params(options: &Options, plan: Plan) -> ContextParams {
+    ContextParams {
+        outputs: plan.slots,
+        ..context_params(options, plan, Extra::default())
+    }
+}
+
+/// Bytes of hidden states, which llama.cpp does not count: those of a whole step where they are computed, in the
+/// model's context and that of the heads, and where both keep them.
+fn hidden_states(heads: ModelHeads, context: &ContextParams) -> u64 {
+    const PLACES: u64 = 4;
+    PLACES * u64::from(context.batch) * u64::from(heads.hidden_length) * size_of::<f32>() as u64
+}
+
 /// The context of the draft model: room for what the slots have, in numbers that every model can take.
 pub(super) fn draft_params(options: &Options, plan: Plan) -> ContextParams {
     ContextParams {
@@ -226,7 +282,89 @@ pub(super) fn host_memory(options: &Options) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use super::super::header::read_header;
+    use super::super::options::Listen;
     use super::*;
+    use crate::gguf;
+    use crate::gguf::random::{self, Architecture, Spec};
+    use crate::llama::{Batch, Context, Model};
+
+    /// All heads that are known, and what llama.cpp really takes for them.
+    #[test]
+    fn what_heads_take_is_counted() {
+        for architecture in [
+            Architecture::Glm4Moe,
+            Architecture::DeepSeek2,
+            Architecture::Qwen35,
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("model.gguf");
+            let spec = Spec {
+                heads: 1,
+                ..random::small(architecture, 1)
+            };
+            spec.write(&path).unwrap();
+            let options = Options::new(
+                Listen::Tcp(([127, 0, 0, 1], 0).into()),
+                path.clone(),
+                "model".into(),
+            );
+            let placed = Placed::Here(Vec::new());
+            let plan = Plan {
+                context: 4096,
+                slots: 4,
+                gpu_layers: 0,
+            };
+            let heads = read_header(&path).unwrap().heads;
+            let extra = Extra {
+                window: 8,
+                heads,
+                ..Extra::default()
+            };
+            llama::initialize();
+            let counted = |extra| -> u64 {
+                let demands = Measure::new(&options, &placed).demands(plan, extra).unwrap();
+                demands.iter().map(|demand| demand.needed).sum()
+            };
+            let (without, with) = (counted(Extra { heads: None, ..extra }), counted(extra));
+
+            let taken = |heads: Option<ModelHeads>| -> u64 {
+                let params = model_params(&placed, plan, heads);
+                let model = Arc::new(Model::load(&path, &params, |_| {}).unwrap());
+                let mut target = Context::new(model, context_params(&options, plan, extra)).unwrap();
+                let mut batch = Batch::default();
+                // SAFETY: they were loaded, and are of a kind that llama.cpp knows.
+                let guesser =
+                    heads.map(|_| unsafe { target.of_heads(heads_params(&options, plan)) }.unwrap());
+                let guesser = guesser.map_or(0, |mut guesser| {
+                    target.keep_hidden();
+                    let hidden = vec![0.0; spec.embedding_length as usize];
+                    (0..512)
+                        .for_each(|position| batch.push_after(&hidden, 300, position, 0, position == 511));
+                    guesser.decode(&mut batch).unwrap();
+                    guesser.memory_taken().unwrap().without_model()
+                });
+                batch.clear();
+                (0..512).for_each(|position| batch.push(300, position, 0, position % 16 == 0));
+                target.decode(&mut batch).unwrap();
+                target.memory_taken().unwrap().without_model() + guesser
+            };
+            let (really_without, really_with) = (taken(None), taken(heads));
+            let head = format!("blk.{}.", spec.layers);
+            let file = gguf::Model::open(&path).unwrap();
+            let tensors = file.tensors().map(|location| location.tensor);
+            let of_head = tensors.filter(|tensor| tensor.name.starts_with(&head));
+            let weights: u64 = of_head.map(|tensor| tensor.bytes).sum();
+            let (more, really_more) = (with - without, really_with - really_without + weights);
+            let states = hidden_states(heads.unwrap(), &context_params(&options, plan, extra));
+            assert!(
+                (really_more..=really_more + 2 * states).contains(&more),
+                "{architecture}: {more} counted, {really_more} taken"
+            );
+        }
+    }
 
     #[test]
     fn what_two_models_need_of_a_memory_adds_up() {

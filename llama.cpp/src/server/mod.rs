@@ -15,6 +15,8 @@ pub mod guesses;
 #[cfg(feature = "native")]
 mod header;
 #[cfg(feature = "native")]
+mod heads;
+#[cfg(feature = "native")]
 mod http;
 #[cfg(feature = "native")]
 mod load;

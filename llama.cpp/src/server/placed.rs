@@ -64,7 +64,7 @@ fn on(devices: &[Device], gpu_layers: u32) -> ModelParams {
     ModelParams {
         devices: Some(devices.to_vec()),
         gpu_layers: Some(gpu_layers),
-        tensor_split: Vec::new(),
+        ..ModelParams::default()
     }
 }
 

@@ -203,6 +203,7 @@ impl Arrangement {
             devices: Some(self.used().map(|(member, _)| member.device.clone()).collect()),
             gpu_layers: Some(self.layers().iter().sum()),
             tensor_split: self.used().map(|(_, layers)| layers as f32).collect(),
+            ..ModelParams::default()
         }
     }
 

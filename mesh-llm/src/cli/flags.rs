@@ -123,8 +123,8 @@ pub(super) struct Flags {
     #[arg(long, value_name = "P")]
     draft_min_p: Option<Probability>,
 
-    /// What guesses ahead [default: auto]; draft: the draft model alone, ngram: text that was there
-    /// before alone, off: nothing
+    /// What guesses ahead [default: auto]; draft: the draft model, or layers for it inside the model, alone,
+    /// ngram: text that was there before alone, off: nothing
     #[arg(long, value_name = "WHAT", value_parser = speculation())]
     speculate: Option<SpeculationMode>,
 

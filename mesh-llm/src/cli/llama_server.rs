@@ -118,7 +118,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "P", default_value_t)]
     draft_min_p: Probability,
 
-    /// What guesses ahead
+    /// What guesses ahead; draft: the draft model, or heads inside the model
     #[arg(long, value_name = "WHAT", value_parser = speculation(), default_value_t)]
     speculate: SpeculationMode,
 

@@ -110,7 +110,7 @@ pub fn solo(path: &Path, params: ContextParams) -> Pipeline<()> {
     let model_params = ModelParams {
         devices: Some(Vec::new()),
         gpu_layers: Some(0),
-        tensor_split: Vec::new(),
+        ..ModelParams::default()
     };
     let model = Arc::new(Model::load(path, &model_params, |_| {}).unwrap());
     Pipeline::new(Context::new(model, params).unwrap())
@@ -162,6 +162,7 @@ pub fn split_with(
         devices: Some(used().map(|(member, _)| member.device.clone()).collect()),
         gpu_layers: Some(shares.iter().sum()),
         tensor_split: used().map(|(_, share)| *share as f32).collect(),
+        ..ModelParams::default()
     };
     // llama.cpp fails where a node was lost meanwhile, and only then.
     let lost = || SplitError::Lost(split.shared().lost().expect("a node was lost"));

@@ -29,7 +29,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
-pub use params::{EngineParams, ModelFile, SpeculationParams};
+pub use params::{EngineParams, HeadsContext, ModelFile, SpeculationParams};
 pub use state::EngineState;
 
 use crate::llama::{ChatTemplates, Context, ContextParams, Error, MemoryNeed, Model, Pooling, Token};
@@ -105,7 +105,7 @@ impl Engine {
     /// Where llama.cpp cannot make the context.
     pub fn start(model: Arc<Model>, templates: ChatTemplates, params: EngineParams) -> Result<Self, Error> {
         let slots = params.context.sequences;
-        let context = if model.makes_text() {
+        let mut context = if model.makes_text() {
             Some(Context::new(model.clone(), params.context.clone())?)
         } else {
             None
@@ -148,11 +148,12 @@ impl Engine {
             let commands = answered;
             split.when_answered(move || drop(commands.send(Command::Answered)));
         }
+        let target = context.as_mut().filter(|_| params.split.is_none());
+        let speculating = Speculating::start(params.speculation, limits.cache, target, commands.clone())?;
         let pipeline = context.map(|context| match params.split {
             Some(split) => Pipeline::over(context, split),
             None => Pipeline::new(context).delayed(params.step_delay),
         });
-        let speculating = Speculating::start(params.speculation, limits.cache, commands.clone())?;
         let runner = Runner::new(
             pipeline,
             limits,

@@ -39,12 +39,28 @@ pub struct EngineParams {
     pub step_delay: Duration,
 }
 
+/// A context for the model's heads, with a sequence for each slot.
+#[derive(Debug, Clone)]
+pub struct HeadsContext(pub(super) ContextParams);
+
+impl HeadsContext {
+    /// One with these parameters.
+    ///
+    /// # Safety
+    /// The engine's model has heads, they are loaded, and llama.cpp has a graph for them: else it aborts the process.
+    pub unsafe fn new(params: ContextParams) -> Self {
+        Self(params)
+    }
+}
+
 /// How answers are guessed ahead. The context has room for it: rows for the windows of all slots and,
 /// where there is a recurrent state, earlier ones to go back to.
 #[derive(Debug, Clone)]
 pub struct SpeculationParams {
     /// A draft model whose vocabulary is the model's, and a context for it with a sequence for each slot.
     pub model: Option<(Arc<Model>, ContextParams)>,
+    /// A context for heads of the model itself. It is of no use beside a draft model.
+    pub heads: Option<HeadsContext>,
     /// Tokens of a window at most.
     pub most_window: u32,
     /// What the draft model must think of a guess at least.
@@ -60,6 +76,7 @@ impl SpeculationParams {
     pub fn off() -> Self {
         Self {
             model: None,
+            heads: None,
             most_window: 0,
             min_p: 0.0,
             mode: SpeculationMode::Off,

@@ -3,6 +3,7 @@
 mod admitting;
 mod applying;
 mod guessing;
+mod heads;
 mod keeping;
 mod step;
 
@@ -408,6 +409,7 @@ impl Runner {
                 epoch: slot.epoch,
                 position: tokens.first().map_or(length, |(position, _)| *position),
                 tokens: share.tokens,
+                row: self.batch.len(),
                 guesses: slot.sequence.guesses_sent() - sent,
                 rows: 0..0,
                 prompt: Vec::new(),

@@ -4,6 +4,7 @@ mod architectures;
 mod choices;
 mod distribution;
 mod endings;
+mod heads;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};

@@ -35,7 +35,7 @@ pub fn load(path: &Path) -> Arc<Model> {
     let params = ModelParams {
         devices: Some(Vec::new()),
         gpu_layers: Some(0),
-        tensor_split: Vec::new(),
+        ..ModelParams::default()
     };
     Arc::new(Model::load(path, &params, |_| {}).unwrap())
 }

@@ -175,6 +175,7 @@ impl Host {
             devices: Some(used().map(|(member, _)| member.device.clone()).collect()),
             gpu_layers: Some(100),
             tensor_split: used().map(|(_, share)| *share as f32).collect(),
+            ..ModelParams::default()
         };
         // llama.cpp fails where a node was lost meanwhile, and only then.
         let lost = || text(split.shared().lost().expect("a node was lost"));

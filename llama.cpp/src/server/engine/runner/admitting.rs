@@ -134,6 +134,13 @@ impl Runner {
         slot.running = Some(request.start(prompt.len(), placement.reused));
         slot.guesses = self.speculating.begin(prediction, prompt.len());
         slot.sequence.begin(prompt, placement.reused);
+        self.with_heads(|heads| match placement.donor {
+            Some(donor) if placement.reused > 0 => heads.share(donor, placement.slot, placement.reused),
+            _ => {
+                heads.truncate(placement.slot, placement.reused);
+                Ok(())
+            }
+        });
         self.prepare_draft(placement.slot.0 as usize);
         true
     }
@@ -173,6 +180,8 @@ impl Runner {
             }
             _ => return false,
         };
-        pipeline.context().truncate(index as i32, 0)
+        let freed = pipeline.context().truncate(index as i32, 0);
+        self.truncate_heads(index, 0);
+        freed
     }
 }

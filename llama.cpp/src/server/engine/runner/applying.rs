@@ -78,6 +78,7 @@ impl Runner {
             let index = part.slot.0 as usize;
             if self.slots[index].epoch == part.epoch {
                 self.apply_part(index, part);
+                self.feed_heads(index, part);
             }
         }
         self.note_progress(&step, streams, (self.chosen - chosen) as usize);
@@ -208,6 +209,7 @@ impl Runner {
             }
             self.fail_slot(index, error);
             self.slots[index].sequence.clear();
+            self.truncate_heads(index, 0);
             if let Some(pipeline) = &mut self.pipeline {
                 pipeline.context().truncate(index as i32, 0);
             }

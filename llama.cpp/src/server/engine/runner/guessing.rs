@@ -4,19 +4,20 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 use super::Runner;
-use crate::llama::Error;
+use crate::llama::{Context, Error};
 use crate::server::engine::flow::RingOf;
 use crate::server::engine::pipeline::Pipeline;
 use crate::server::engine::placement::CacheKind;
 use crate::server::engine::policy::Share;
 use crate::server::engine::slot::{SlotId, Want};
 use crate::server::engine::speculation::Guesses;
-use crate::server::engine::speculation::acceptance::Acceptance;
+use crate::server::engine::speculation::acceptance::{Acceptance, SourceKind};
 use crate::server::engine::speculation::drafter::{Draft, Drafter, DrafterParams};
 use crate::server::engine::speculation::governor::Governor;
+use crate::server::engine::speculation::heads::Heads;
 use crate::server::engine::speculation::policy::{Claims, Decision, Fixed, Policy, Ring, Stream};
 use crate::server::engine::task::Speculated;
-use crate::server::engine::{Command, SpeculationParams};
+use crate::server::engine::{Command, HeadsContext, SpeculationParams};
 use crate::server::options::SpeculationMode;
 
 /// Steps in flight at most, those of guesses alone included: each holds its rows of logits.
@@ -33,6 +34,8 @@ pub struct Speculating {
     pub policy: Policy,
     /// The draft model, if there is one.
     pub drafter: Option<Drafter>,
+    /// Heads inside the model, if they guess. There is no draft model then.
+    pub heads: Option<Heads>,
     /// Whether text that was there before is copied.
     pub copies: bool,
     /// Most windows of a slot in flight.
@@ -46,13 +49,14 @@ pub struct Speculating {
 }
 
 impl Speculating {
-    /// As `params` say, for a cache of this kind.
+    /// As `params` say, for a cache of this kind. Heads are those of `target`'s model.
     ///
     /// # Errors
     /// Where the draft model's context cannot be made.
     pub fn start(
         params: SpeculationParams,
         cache: CacheKind,
+        target: Option<&mut Context>,
         commands: Sender<Command>,
     ) -> Result<Self, Error> {
         let (copies, drafts) = match params.mode {
@@ -61,6 +65,14 @@ impl Speculating {
             SpeculationMode::Draft => (false, true),
             SpeculationMode::NGram => (true, false),
         };
+        let heads = params.heads.filter(|_| drafts).zip(target);
+        let heads = heads.and_then(|(HeadsContext(context), target)| {
+            // SAFETY: whoever made the parameters says that the model has heads that llama.cpp can compute.
+            let heads = unsafe { Heads::new(target, context, params.min_p) };
+            heads
+                .inspect_err(|error| tracing::warn!(%error, "the model's heads guess nothing"))
+                .ok()
+        });
         let drafter = params.model.filter(|_| drafts).map(|(model, context)| {
             let params = DrafterParams {
                 model,
@@ -80,6 +92,7 @@ impl Speculating {
                 }),
             },
             drafter: drafter.transpose()?,
+            heads,
             copies,
             most_windows: match cache {
                 // A recurrent state can go back by one window, and only while it is the last.
@@ -102,13 +115,23 @@ impl Speculating {
 
     /// Whether anything guesses.
     pub fn is_on(&self) -> bool {
-        self.copies || self.drafter.is_some()
+        self.copies || self.has_model()
+    }
+
+    /// Whether a draft model or heads guess.
+    fn has_model(&self) -> bool {
+        self.drafter.is_some() || self.heads.is_some()
     }
 
     /// What a new request's guesses begin with.
     pub fn begin(&self, prediction: Vec<crate::llama::Token>, prompt: usize) -> Option<Guesses> {
+        let acceptance = self.acceptance.new_request();
+        let drafts = match self.heads {
+            Some(_) => SourceKind::Heads,
+            None => SourceKind::Model,
+        };
         self.is_on()
-            .then(|| Guesses::new(self.acceptance.new_request(), prediction, prompt, self.copies))
+            .then(|| Guesses::new(acceptance, prediction, prompt, self.copies, drafts))
     }
 }
 
@@ -219,7 +242,7 @@ impl Runner {
     }
 
     /// Who else wants the devices, with answers in so many steps, and so many tokens of others in this one.
-    fn claims(&self, groups: usize, beside: usize) -> Claims {
+    pub(super) fn claims(&self, groups: usize, beside: usize) -> Claims {
         Claims {
             streams: self.answering(),
             groups,
@@ -258,7 +281,7 @@ impl Runner {
     }
 
     /// Has sources guess for slot `index`.
-    fn extend(&mut self, index: usize, claims: &Claims) {
+    pub(super) fn extend(&mut self, index: usize, claims: &Claims) {
         let room = self.guess_room(index);
         // On one node model and draft share a device: they take turns.
         let idle = self.is_split() || self.pipeline.as_ref().is_none_or(Pipeline::is_empty);
@@ -270,7 +293,7 @@ impl Runner {
             let policy = &self.speculating.policy;
             policy.ahead(&self.ring(), claims, offer, unobserved).min(room)
         };
-        let drafts = if idle && self.speculating.drafter.is_some() {
+        let drafts = if idle && self.speculating.has_model() {
             ahead(&drafting, unobserved)
         } else {
             0
@@ -278,6 +301,9 @@ impl Runner {
         let copies = if can_copy { ahead(&copying, 0) } else { 0 };
         let slot = &mut self.slots[index];
         let Some(guesses) = &mut slot.guesses else { return };
+        if self.speculating.heads.is_some() {
+            return guesses.extend_by_heads(&mut slot.sequence, copies, drafts);
+        }
         guesses.extend(
             SlotId(index as u32),
             &mut slot.sequence,
@@ -289,7 +315,7 @@ impl Runner {
     }
 
     /// What slot `index` sends now, its next token being `certain` or not. In a hurry it does not wait.
-    fn decide(&self, index: usize, claims: &Claims, certain: bool, hurry: bool) -> Decision {
+    pub(super) fn decide(&self, index: usize, claims: &Claims, certain: bool, hurry: bool) -> Decision {
         let slot = &self.slots[index];
         let without = if certain {
             Decision::Send(0)
@@ -335,6 +361,9 @@ impl Runner {
             self.speculating.waits_until = None;
             return shares;
         }
+        self.guess_by_heads(&shares, groups);
+        // What heads could add is there now.
+        let hurry = self.speculating.heads.is_some();
         let mut free = self.free_rows(&shares);
         let mut beside = shares.iter().map(|share| share.tokens).sum::<usize>();
         let mut leaving = Vec::with_capacity(shares.len());
@@ -347,8 +376,8 @@ impl Runner {
             }
             let claims = self.claims(groups, beside - 1);
             self.extend(index, &claims);
-            let mut decision = self.decide(index, &claims, true, false);
-            if self.is_probing(index) {
+            let mut decision = self.decide(index, &claims, true, hurry);
+            if !hurry && self.is_probing(index) {
                 decision = Decision::Wait;
             }
             match decision {
@@ -371,7 +400,7 @@ impl Runner {
 
     /// Whether slot `index` of one node awaits a guess that shows how good guesses are: beside the model it would
     /// cost more than before it.
-    fn is_probing(&self, index: usize) -> bool {
+    pub(super) fn is_probing(&self, index: usize) -> bool {
         let slot = &self.slots[index];
         let guesses = slot.guesses.as_ref().filter(|_| !self.is_split());
         guesses.is_some_and(|guesses| guesses.is_probing(&slot.sequence))
@@ -427,7 +456,7 @@ impl Runner {
         shares
     }
 
-    fn is_prefill(&self, share: &Share) -> bool {
+    pub(super) fn is_prefill(&self, share: &Share) -> bool {
         matches!(
             self.slots[share.slot.0 as usize].sequence.want(),
             Want::Prefill(_)

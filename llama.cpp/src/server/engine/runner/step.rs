@@ -16,6 +16,8 @@ pub struct Part {
     pub position: usize,
     /// Its tokens.
     pub tokens: usize,
+    /// Where the first of them is in the batch.
+    pub row: usize,
     /// How many of them are guesses.
     pub guesses: usize,
     /// Rows from which the answer's next tokens are chosen, one after the other.

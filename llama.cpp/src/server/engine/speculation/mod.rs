@@ -3,7 +3,7 @@
 //!
 //! A slot's stream is one: what is certain, and guesses after it, from whichever source expects to be right
 //! more often at that point. `lookup` copies from text that was there before, `drafter` is a small model on
-//! a thread of its own; `acceptance` learns how often they are right, `policy` decides what leaves when,
+//! a thread of its own, `heads` are layers of the model itself; `acceptance` learns how often they are right, `policy` decides what leaves when,
 //! and `governor` looks whether all of that pays.
 //! Verification is exact: the request's own sampler chooses from the model's row, and a guess is right if it
 //! is what was chosen. So the answer is the one without guesses, token by token, sampled or not.
@@ -11,6 +11,7 @@
 pub mod acceptance;
 pub mod drafter;
 pub mod governor;
+pub mod heads;
 mod lookup;
 pub mod policy;
 #[cfg(test)]
@@ -25,6 +26,7 @@ use crate::llama::Token;
 use crate::server::guesses;
 use acceptance::{Acceptance, Grade, RequestAcceptance, SourceKind};
 use drafter::{Drafted, Drafter, Revision};
+use heads::Guessed;
 use lookup::{Copied, Cursor, Lookup};
 use policy::Offer;
 
@@ -45,7 +47,7 @@ struct Guess {
     sent: bool,
 }
 
-/// What the drafter knows of a slot's stream.
+/// What the draft model, or the heads in its place, have of a slot's stream.
 #[derive(Debug, Default)]
 struct ModelDraft {
     revision: Revision,
@@ -67,6 +69,14 @@ struct ModelDraft {
     asked: Option<Instant>,
 }
 
+impl ModelDraft {
+    /// A guess took so many seconds.
+    fn took(&mut self, seconds: f64) {
+        let known = self.seconds.get_or_insert(seconds);
+        *known += SMOOTHING * (seconds.min(2.0 * *known) - *known);
+    }
+}
+
 /// The guesses of one request.
 #[derive(Debug)]
 pub struct Guesses {
@@ -78,6 +88,8 @@ pub struct Guesses {
     /// Follows what is certain, to see how often copying would have been right.
     shadow: Cursor,
     model: ModelDraft,
+    /// What guesses beside copying: the draft model or heads.
+    drafts: SourceKind,
     /// Whether copying is watched.
     copies: bool,
     counts: Speculated,
@@ -95,8 +107,15 @@ fn copy_source(copied: Copied) -> SourceKind {
 }
 
 impl Guesses {
-    /// For a request that begins with `prompt` tokens, and may go on like `prediction`.
-    pub fn new(acceptance: RequestAcceptance, prediction: Vec<Token>, prompt: usize, copies: bool) -> Self {
+    /// For a request that begins with `prompt` tokens, and may go on like `prediction`. What is not copied is
+    /// guessed by `drafts`.
+    pub fn new(
+        acceptance: RequestAcceptance,
+        prediction: Vec<Token>,
+        prompt: usize,
+        copies: bool,
+        drafts: SourceKind,
+    ) -> Self {
         Self {
             acceptance,
             guesses: VecDeque::new(),
@@ -104,6 +123,7 @@ impl Guesses {
             cursor: Cursor::default(),
             shadow: Cursor::default(),
             model: ModelDraft::default(),
+            drafts,
             copies,
             counts: Speculated::default(),
             left: 0,
@@ -153,7 +173,7 @@ impl Guesses {
     /// none was seen to be wrong.
     pub fn model(&self) -> (Offer, usize) {
         let offer = Offer {
-            likely: self.acceptance.expected(SourceKind::Model),
+            likely: self.acceptance.expected(self.drafts),
             seconds: self.draft_seconds(),
         };
         (offer, self.model.unobserved)
@@ -177,10 +197,7 @@ impl Guesses {
 
     /// What is to be expected of the guesses to come: more from where the last one came from.
     pub fn outlook(&self) -> Offer {
-        let last = self
-            .guesses
-            .back()
-            .map_or(SourceKind::Model, |guess| guess.source);
+        let last = self.guesses.back().map_or(self.drafts, |guess| guess.source);
         match last {
             SourceKind::Model | SourceKind::Heads => self.model().0,
             SourceKind::NGram | SourceKind::Prediction => Offer {
@@ -221,9 +238,7 @@ impl Guesses {
         drafts: usize,
         now: Instant,
     ) {
-        if copies > 0 {
-            while sequence.guesses() < copies && self.copy(sequence, drafter.is_some() && drafts > 0) {}
-        }
+        self.copy_ahead(sequence, copies, drafter.is_some() && drafts > 0);
         let Some(drafter) = drafter else { return };
         let until = sequence.len() + drafts;
         if drafts == 0 || sequence.stream().len() >= until {
@@ -248,6 +263,43 @@ impl Guesses {
         }
     }
 
+    /// The same with heads in place of a draft model. They guess when they are asked, and go on from their own
+    /// guesses alone.
+    pub fn extend_by_heads(&mut self, sequence: &mut Sequence, copies: usize, drafts: usize) {
+        self.copy_ahead(sequence, copies, drafts > 0);
+        let model = &mut self.model;
+        if !model.following {
+            model.ended = self.guesses.iter().any(|guess| guess.source != SourceKind::Heads);
+            model.following = true;
+        }
+        model.until = sequence.len() + drafts;
+    }
+
+    /// What heads guess after the stream, if anything, and how long it took.
+    pub fn guessed(&mut self, sequence: &mut Sequence, guessed: Option<Guessed>, seconds: f64) {
+        let Some(guessed) = guessed else {
+            self.model.ended = true;
+            return;
+        };
+        self.model.took(seconds);
+        let grade = Grade::of_probability(guessed.probability);
+        self.push(sequence, guessed.token, SourceKind::Heads, grade);
+    }
+
+    fn copy_ahead(&mut self, sequence: &mut Sequence, copies: usize, has_model: bool) {
+        while sequence.guesses() < copies && self.copy(sequence, has_model) {}
+    }
+
+    fn push(&mut self, sequence: &mut Sequence, token: Token, source: SourceKind, grade: Grade) {
+        sequence.guess(token);
+        self.guesses.push_back(Guess {
+            source,
+            grade,
+            likely: self.acceptance.likely(source, grade),
+            sent: false,
+        });
+    }
+
     /// Whether there may be something to copy.
     pub fn can_copy(&mut self, sequence: &Sequence) -> bool {
         self.lookup.learn(&sequence.stream()[..sequence.len()]);
@@ -264,19 +316,13 @@ impl Guesses {
         let source = copy_source(copied);
         let grade = Grade::of_match(copied.matched);
         let likely = self.acceptance.likely(source, grade);
-        let model = self.acceptance.expected(SourceKind::Model);
+        let model = self.acceptance.expected(self.drafts);
         let surer = 1.0 - likely < MUCH_SURER * (1.0 - model) && self.acceptance.expected(source) > model;
         if has_model && (copied.matched < LONG_MATCH || !surer) {
             self.cursor = before;
             return false;
         }
-        sequence.guess(copied.token);
-        self.guesses.push_back(Guess {
-            source,
-            grade,
-            likely,
-            sent: false,
-        });
+        self.push(sequence, copied.token, source, grade);
         self.model.following = false;
         true
     }
@@ -289,8 +335,7 @@ impl Guesses {
         let asked = model.asked.replace(now).filter(|_| in_turn);
         let time = asked.map(|asked| now.saturating_duration_since(asked));
         let seconds = time.unwrap_or_default().max(drafted.time).as_secs_f64();
-        let known = model.seconds.get_or_insert(seconds);
-        *known += SMOOTHING * (seconds.min(2.0 * *known) - *known);
+        model.took(seconds);
         model.late = false;
         if !model.following
             || drafted.revision != model.revision
@@ -299,14 +344,8 @@ impl Guesses {
             return;
         }
         let grade = Grade::of_probability(drafted.probability);
-        sequence.guess(drafted.token);
+        self.push(sequence, drafted.token, SourceKind::Model, grade);
         self.model.agreed = sequence.stream().len();
-        self.guesses.push_back(Guess {
-            source: SourceKind::Model,
-            grade,
-            likely: self.acceptance.likely(SourceKind::Model, grade),
-            sent: false,
-        });
     }
 
     /// The draft model has nothing to add to a stream.
@@ -353,7 +392,7 @@ impl Guesses {
         }
         if let Some(guess) = guess {
             let right = settled == Settled::Right;
-            if guess.source == SourceKind::Model && !right {
+            if guess.source == self.drafts && !right {
                 self.model.unobserved = 0;
             }
             self.record(all, guess.source, guess.grade, right);
@@ -367,7 +406,12 @@ impl Guesses {
             }
         }
         match settled {
-            Settled::Right => {}
+            Settled::Right => {
+                if self.drafts == SourceKind::Heads {
+                    // Now they can go on from what the model computed.
+                    self.model.following = false;
+                }
+            }
             Settled::New => self.diverge(certain),
             Settled::Wrong { .. } => {
                 self.waste();

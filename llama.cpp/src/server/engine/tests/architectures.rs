@@ -13,9 +13,9 @@ use crate::server::guesses::Guesses;
 use crate::server::options::{Draft, Options, Origin, Speculation, SpeculationMode};
 
 /// Tokens of an answer.
-const LENGTH: u32 = 24;
+pub(super) const LENGTH: u32 = 24;
 /// Longer than the sliding windows of models that have them.
-const PROMPTS: [u32; 2] = [80, 23];
+pub(super) const PROMPTS: [u32; 2] = [80, 23];
 
 /// Where guesses come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,7 +41,7 @@ struct Case {
     windows: Option<u32>,
 }
 
-fn prompt(length: u32) -> Vec<Token> {
+pub(super) fn prompt(length: u32) -> Vec<Token> {
     (0..length).map(|n| 20 + (n * 7919 % 200) as Token).collect()
 }
 
@@ -147,7 +147,7 @@ impl Lab {
     }
 }
 
-fn greedy(prompt: Vec<Token>) -> Generate {
+pub(super) fn greedy(prompt: Vec<Token>) -> Generate {
     Generate {
         max_tokens: Some(LENGTH),
         ..request(prompt, Sampling::greedy())

@@ -1,0 +1,348 @@
+//! Heads inside the model: layers that guess the token after the next one, from what the model computed.
+//!
+//! A head takes a token and the hidden state that the model had before it, and says what comes after that token;
+//! going on from its own hidden state it says what comes after that, and so on. It sees its earlier inputs through
+//! a cache of its own, which follows the model's slot by slot: each token that is certain is computed once from the
+//! model's hidden state, what was only guessed is cut off again. Where the model's state before a token is not
+//! known, as after what was saved to disk, the cache begins there; it only makes guesses worse.
+//!
+//! It computes in the loop's own thread, between two steps of the model: both want the same cores, and each needs
+//! what the other computed last.
+
+#[cfg(test)]
+mod tests;
+
+use crate::llama::{Batch, Context, ContextParams, Decoded, Error, Token};
+use crate::server::engine::logprobs::likeliest;
+use crate::server::engine::slot::SlotId;
+
+/// So many tokens of a slot are computed even if nobody wants guesses: hidden states are large.
+const MOST_PENDING: usize = 16;
+
+/// A guess.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Guessed {
+    /// The token.
+    pub token: Token,
+    /// How likely it is, by the head.
+    pub probability: f32,
+}
+
+/// A slot whose next token is to be guessed.
+#[derive(Debug, Clone, Copy)]
+pub struct Ask<'a> {
+    /// The slot.
+    pub slot: SlotId,
+    /// What is certain, the last of it being what the model chose last, then what was guessed.
+    pub stream: &'a [Token],
+    /// How much of it is certain.
+    pub certain: usize,
+}
+
+/// A slot's tokens as the heads have them.
+#[derive(Debug, Default)]
+struct Stream {
+    /// The position of the first one.
+    start: usize,
+    /// Tokens that are certain.
+    tokens: Vec<Token>,
+    /// How many of them the cache has.
+    computed: usize,
+    /// The model's hidden states before those that it does not have, one after the other.
+    pending: Vec<f32>,
+    /// The model's hidden state after the last token; nothing as long as it is not known.
+    last: Vec<f32>,
+    /// What was guessed after them. The cache has all but the last of these.
+    guessed: Vec<Token>,
+    /// The head's hidden state before the last of them.
+    own: Vec<f32>,
+}
+
+impl Stream {
+    fn end(&self) -> usize {
+        self.start + self.tokens.len()
+    }
+
+    fn push(&mut self, token: Token, width: usize) {
+        if self.last.is_empty() {
+            self.last.resize(width, 0.0);
+        }
+        self.pending.append(&mut self.last);
+        self.tokens.push(token);
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Heads {
+    context: Context,
+    batch: Batch,
+    batch_size: usize,
+    /// Numbers of a hidden state.
+    width: usize,
+    streams: Vec<Stream>,
+    least_probability: f32,
+}
+
+impl Heads {
+    /// The heads of the model that `target` computes, which keeps hidden states from now on. Guesses less likely
+    /// than `least_probability` are not made.
+    ///
+    /// # Safety
+    /// As [`Context::of_heads`].
+    ///
+    /// # Errors
+    /// Where llama.cpp cannot make the context.
+    pub unsafe fn new(
+        target: &mut Context,
+        params: ContextParams,
+        least_probability: f32,
+    ) -> Result<Self, Error> {
+        let (slots, batch_size) = (params.sequences as usize, params.batch as usize);
+        // SAFETY: as the caller says.
+        let context = unsafe { target.of_heads(params)? };
+        let mut heads = Self {
+            width: context.model().embedding_width() as usize,
+            context,
+            batch: Batch::default(),
+            batch_size,
+            streams: (0..slots).map(|_| Stream::default()).collect(),
+            least_probability,
+        };
+        heads.warm_up()?;
+        let taken = heads.context.memory_taken()?;
+        tracing::debug!(bytes = taken.without_model(), "cache and buffers of heads");
+        target.keep_hidden();
+        Ok(heads)
+    }
+
+    /// What is only done the first time would be taken for what guesses take, and what fails does so now.
+    fn warm_up(&mut self) -> Result<(), Error> {
+        let nothing = vec![0.0; self.width];
+        self.batch.push_after(&nothing, 0, 0, 0, true);
+        self.context.decode(&mut self.batch)?;
+        self.context.synchronize()?;
+        self.context.truncate(0, 0);
+        Ok(())
+    }
+
+    /// The slot keeps its first `length` tokens at most.
+    pub fn truncate(&mut self, slot: SlotId, length: usize) {
+        let Some(stream) = self.streams.get_mut(slot.0 as usize) else {
+            return;
+        };
+        stream.guessed.clear();
+        let kept = length.saturating_sub(stream.start);
+        if kept < stream.tokens.len() {
+            stream.tokens.truncate(kept);
+            stream.computed = stream.computed.min(kept);
+            stream.pending.truncate((kept - stream.computed) * self.width);
+            stream.last.clear();
+        }
+        let cells = match stream.computed {
+            0 => 0,
+            computed => stream.start + computed,
+        };
+        if !self.context.truncate(slot.0 as i32, cells as u32) {
+            self.context.truncate(slot.0 as i32, 0);
+            *stream = Stream::default();
+        }
+    }
+
+    /// Slot `to` now begins with the first `length` tokens of `from`, and has nothing else.
+    ///
+    /// # Errors
+    /// Where llama.cpp fails.
+    pub fn share(&mut self, from: SlotId, to: SlotId, length: usize) -> Result<(), Error> {
+        self.truncate(to, 0);
+        self.compute_pending(from)?;
+        let Some(donor) = self.streams.get(from.0 as usize) else {
+            return Ok(());
+        };
+        let shared = length.saturating_sub(donor.start).min(donor.computed);
+        let stream = Stream {
+            start: donor.start,
+            tokens: donor.tokens[..shared].to_vec(),
+            computed: shared,
+            ..Stream::default()
+        };
+        let end = stream.end();
+        if let Some(to) = self.streams.get_mut(to.0 as usize) {
+            *to = stream;
+        }
+        if shared > 0 {
+            self.context.share(from.0 as i32, to.0 as i32, end as u32);
+        }
+        Ok(())
+    }
+
+    /// The model computed `tokens` of the slot, from this position on; they are certain, and those before them are
+    /// as they were. In the last batch of `target` the first of them was the one at `row`.
+    ///
+    /// # Errors
+    /// Where llama.cpp fails.
+    pub fn feed(
+        &mut self,
+        slot: SlotId,
+        position: usize,
+        tokens: &[Token],
+        target: &mut Context,
+        row: usize,
+    ) -> Result<(), Error> {
+        self.forget_guesses(slot);
+        for (index, token) in tokens.iter().enumerate() {
+            let Some(state) = target.hidden(row + index) else {
+                return Ok(());
+            };
+            self.learn(slot, position + index, *token, state);
+        }
+        let stream = self.streams.get(slot.0 as usize);
+        let pending = stream.map_or(0, |stream| stream.tokens.len() - stream.computed);
+        if pending >= MOST_PENDING {
+            self.compute_pending(slot)?;
+        }
+        Ok(())
+    }
+
+    fn forget_guesses(&mut self, slot: SlotId) {
+        let stream = self.streams.get(slot.0 as usize);
+        if let Some(stream) = stream.filter(|stream| !stream.guessed.is_empty()) {
+            self.truncate(slot, stream.end());
+        }
+    }
+
+    fn learn(&mut self, slot: SlotId, position: usize, token: Token, state: &[f32]) {
+        let Some(stream) = self.streams.get(slot.0 as usize) else {
+            return;
+        };
+        if !(stream.start..=stream.end()).contains(&position) {
+            self.truncate(slot, 0);
+        } else if position < stream.end() && stream.tokens[position - stream.start] != token {
+            self.truncate(slot, position);
+        }
+        let stream = &mut self.streams[slot.0 as usize];
+        if stream.tokens.is_empty() {
+            stream.start = position;
+        }
+        if position == stream.end() {
+            stream.push(token, self.width);
+        }
+        if position + 1 == stream.end() {
+            stream.last.clear();
+            stream.last.extend_from_slice(state);
+        }
+    }
+
+    /// Computes what is pending of the slot, as long as there is room.
+    fn compute_pending(&mut self, slot: SlotId) -> Result<(), Error> {
+        let index = slot.0 as usize;
+        while let Some(stream) = self.streams.get(index) {
+            let count = (stream.tokens.len() - stream.computed).min(self.batch_size);
+            if count == 0 {
+                break;
+            }
+            self.batch.clear();
+            self.add_pending(index, count, false);
+            if self.context.decode(&mut self.batch)? == Decoded::NoRoom {
+                self.truncate(slot, 0);
+                break;
+            }
+            self.computed(index, count);
+        }
+        Ok(())
+    }
+
+    /// Adds so many of a slot's pending tokens to the batch, wanting a guess after the last of them or not. Nothing
+    /// that was guessed may be in the cache.
+    fn add_pending(&mut self, index: usize, count: usize, guess: bool) {
+        let stream = &self.streams[index];
+        let states = stream.pending.chunks_exact(self.width);
+        let tokens = stream.tokens[stream.computed..].iter().take(count);
+        let first = stream.start + stream.computed;
+        for ((token, state), position) in tokens.zip(states).zip(first..) {
+            let wanted = guess && position + 1 == first + count;
+            self.batch
+                .push_after(state, *token, position as u32, index as i32, wanted);
+        }
+    }
+
+    fn computed(&mut self, index: usize, count: usize) {
+        let stream = &mut self.streams[index];
+        stream.computed += count;
+        stream.pending.drain(..count * self.width);
+    }
+
+    /// Guesses one more token for each that is asked about. None where the heads do not know what came before, do
+    /// not think anything likely enough, or have no room.
+    ///
+    /// # Errors
+    /// Where llama.cpp fails.
+    pub fn guess(&mut self, asks: &[Ask<'_>]) -> Result<Vec<Option<Guessed>>, Error> {
+        let mut guesses = vec![None; asks.len()];
+        self.batch.clear();
+        let mut taken = Vec::with_capacity(asks.len());
+        for (number, ask) in asks.iter().enumerate() {
+            if let Some(count) = self.add(ask) {
+                taken.push((number, count, self.batch.len() - 1));
+            }
+        }
+        if taken.is_empty() {
+            return Ok(guesses);
+        }
+        if self.context.decode(&mut self.batch)? == Decoded::NoRoom {
+            for (number, ..) in taken {
+                self.truncate(asks[number].slot, 0);
+            }
+            return Ok(guesses);
+        }
+        self.context.synchronize()?;
+        for (number, count, row) in taken {
+            let index = asks[number].slot.0 as usize;
+            self.computed(index, count);
+            guesses[number] = self.read(index, row);
+        }
+        Ok(guesses)
+    }
+
+    /// Adds what must be computed for the next guess: how many tokens that are certain. `None` if it cannot be made.
+    fn add(&mut self, ask: &Ask<'_>) -> Option<usize> {
+        let index = ask.slot.0 as usize;
+        let stream = self.streams.get_mut(index)?;
+        let guessed = &ask.stream[ask.certain..];
+        if let Some(last) = guessed.last() {
+            // The head goes on from its own guesses, and from nobody else's.
+            if stream.end() != ask.certain || stream.guessed != guessed || self.batch.len() >= self.batch_size
+            {
+                return None;
+            }
+            let position = ask.certain + guessed.len() - 1;
+            self.batch
+                .push_after(&stream.own, *last, position as u32, index as i32, true);
+            return Some(0);
+        }
+        let count = stream.tokens.len() - stream.computed + 1;
+        let knows = stream.end() + 1 == ask.certain && !stream.last.is_empty();
+        if !knows || self.batch.len() + count > self.batch_size {
+            return None;
+        }
+        stream.push(ask.stream[ask.certain - 1], self.width);
+        self.add_pending(index, count, true);
+        Some(count)
+    }
+
+    fn read(&mut self, index: usize, row: usize) -> Option<Guessed> {
+        let stream = &mut self.streams[index];
+        stream.own.clear();
+        stream.own.extend_from_slice(self.context.hidden(row)?);
+        let logits = self.context.logits(row)?;
+        let token = likeliest(logits);
+        let highest = usize::try_from(token).map_or(0.0, |token| logits[token]);
+        let sum: f32 = logits.iter().map(|logit| (logit - highest).exp()).sum();
+        let probability = 1.0 / sum;
+        if probability < self.least_probability {
+            return None;
+        }
+        stream.guessed.push(token);
+        Some(Guessed { token, probability })
+    }
+}
