@@ -301,8 +301,8 @@ impl Runner {
         let copies = if can_copy { ahead(&copying, 0) } else { 0 };
         let slot = &mut self.slots[index];
         let Some(guesses) = &mut slot.guesses else { return };
-        if self.speculating.heads.is_some() {
-            return guesses.extend_by_heads(&mut slot.sequence, copies, drafts);
+        if let Some(heads) = &self.speculating.heads {
+            return guesses.extend_by_heads(&mut slot.sequence, copies, drafts, heads.seconds());
         }
         guesses.extend(
             SlotId(index as u32),

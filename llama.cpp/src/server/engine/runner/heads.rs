@@ -1,7 +1,5 @@
 //! Heads inside the model: they learn what it computed, and guess between its steps.
 
-use std::time::Instant;
-
 use super::{Part, Runner};
 use crate::llama::Error;
 use crate::server::engine::policy::Share;
@@ -70,7 +68,6 @@ impl Runner {
         let Some(heads) = &mut self.speculating.heads else {
             return;
         };
-        let since = Instant::now();
         let slots = &self.slots;
         let asks: Vec<Ask<'_>> = wanting
             .iter()
@@ -80,14 +77,12 @@ impl Runner {
                 certain: slots[*index].sequence.len(),
             })
             .collect();
-        let guessed = heads.guess(&asks);
-        let seconds = since.elapsed().as_secs_f64();
-        match guessed {
+        match heads.guess(&asks) {
             Ok(guessed) => {
                 for (index, guessed) in wanting.iter().zip(guessed) {
                     let slot = &mut self.slots[*index];
                     if let Some(guesses) = &mut slot.guesses {
-                        guesses.guessed(&mut slot.sequence, guessed, seconds);
+                        guesses.guessed(&mut slot.sequence, guessed);
                     }
                 }
             }

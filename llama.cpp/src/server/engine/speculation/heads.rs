@@ -12,12 +12,18 @@
 #[cfg(test)]
 mod tests;
 
+use std::time::Instant;
+
 use crate::llama::{Batch, Context, ContextParams, Decoded, Error, Token};
 use crate::server::engine::logprobs::likeliest;
 use crate::server::engine::slot::SlotId;
 
 /// So many tokens of a slot are computed even if nobody wants guesses: hidden states are large.
 const MOST_PENDING: usize = 16;
+/// Guesses that are made to see what one takes.
+const TRIALS: usize = 4;
+/// Weight of the newest time that a guess took.
+const SMOOTHING: f64 = 0.1;
 
 /// A guess.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -82,6 +88,8 @@ pub struct Heads {
     width: usize,
     streams: Vec<Stream>,
     least_probability: f32,
+    /// What a guess takes.
+    seconds: f64,
 }
 
 impl Heads {
@@ -108,6 +116,7 @@ impl Heads {
             batch_size,
             streams: (0..slots).map(|_| Stream::default()).collect(),
             least_probability,
+            seconds: f64::MAX,
         };
         heads.warm_up()?;
         let taken = heads.context.memory_taken()?;
@@ -116,14 +125,25 @@ impl Heads {
         Ok(heads)
     }
 
-    /// What is only done the first time would be taken for what guesses take, and what fails does so now.
+    /// What fails does so now, and what a guess takes is known before the first: one that waited for the processor
+    /// would look too dear to be tried again.
     fn warm_up(&mut self) -> Result<(), Error> {
         let nothing = vec![0.0; self.width];
-        self.batch.push_after(&nothing, 0, 0, 0, true);
-        self.context.decode(&mut self.batch)?;
-        self.context.synchronize()?;
-        self.context.truncate(0, 0);
+        for _ in 0..TRIALS {
+            self.batch.clear();
+            self.batch.push_after(&nothing, 0, 0, 0, true);
+            let since = Instant::now();
+            self.context.decode(&mut self.batch)?;
+            self.context.synchronize()?;
+            self.seconds = self.seconds.min(since.elapsed().as_secs_f64());
+            self.context.truncate(0, 0);
+        }
         Ok(())
+    }
+
+    /// Seconds that a guess takes, be it for one slot or several.
+    pub fn seconds(&self) -> f64 {
+        self.seconds
     }
 
     /// The slot keeps its first `length` tokens at most.
@@ -289,6 +309,7 @@ impl Heads {
         if taken.is_empty() {
             return Ok(guesses);
         }
+        let since = Instant::now();
         if self.context.decode(&mut self.batch)? == Decoded::NoRoom {
             for (number, ..) in taken {
                 self.truncate(asks[number].slot, 0);
@@ -296,6 +317,8 @@ impl Heads {
             return Ok(guesses);
         }
         self.context.synchronize()?;
+        let seconds = since.elapsed().as_secs_f64();
+        self.seconds += SMOOTHING * (seconds.min(2.0 * self.seconds) - self.seconds);
         for (number, count, row) in taken {
             let index = asks[number].slot.0 as usize;
             self.computed(index, count);

@@ -69,14 +69,6 @@ struct ModelDraft {
     asked: Option<Instant>,
 }
 
-impl ModelDraft {
-    /// A guess took so many seconds.
-    fn took(&mut self, seconds: f64) {
-        let known = self.seconds.get_or_insert(seconds);
-        *known += SMOOTHING * (seconds.min(2.0 * *known) - *known);
-    }
-}
-
 /// The guesses of one request.
 #[derive(Debug)]
 pub struct Guesses {
@@ -263,11 +255,12 @@ impl Guesses {
         }
     }
 
-    /// The same with heads in place of a draft model. They guess when they are asked, and go on from their own
-    /// guesses alone.
-    pub fn extend_by_heads(&mut self, sequence: &mut Sequence, copies: usize, drafts: usize) {
+    /// The same with heads in place of a draft model. They guess when they are asked, each in so many seconds, and
+    /// go on from their own guesses alone.
+    pub fn extend_by_heads(&mut self, sequence: &mut Sequence, copies: usize, drafts: usize, seconds: f64) {
         self.copy_ahead(sequence, copies, drafts > 0);
         let model = &mut self.model;
+        model.seconds = Some(seconds);
         if !model.following {
             model.ended = self.guesses.iter().any(|guess| guess.source != SourceKind::Heads);
             model.following = true;
@@ -275,13 +268,12 @@ impl Guesses {
         model.until = sequence.len() + drafts;
     }
 
-    /// What heads guess after the stream, if anything, and how long it took.
-    pub fn guessed(&mut self, sequence: &mut Sequence, guessed: Option<Guessed>, seconds: f64) {
+    /// What heads guess after the stream, if anything.
+    pub fn guessed(&mut self, sequence: &mut Sequence, guessed: Option<Guessed>) {
         let Some(guessed) = guessed else {
             self.model.ended = true;
             return;
         };
-        self.model.took(seconds);
         let grade = Grade::of_probability(guessed.probability);
         self.push(sequence, guessed.token, SourceKind::Heads, grade);
     }
@@ -335,7 +327,8 @@ impl Guesses {
         let asked = model.asked.replace(now).filter(|_| in_turn);
         let time = asked.map(|asked| now.saturating_duration_since(asked));
         let seconds = time.unwrap_or_default().max(drafted.time).as_secs_f64();
-        model.took(seconds);
+        let known = model.seconds.get_or_insert(seconds);
+        *known += SMOOTHING * (seconds.min(2.0 * *known) - *known);
         model.late = false;
         if !model.following
             || drafted.revision != model.revision
