@@ -77,10 +77,11 @@ extern "C" int32_t mesh_tokenize(const llama_vocab * vocab, const char * text, i
 // Whose memory a buffer of this type is in: a device of the model by its number, the host's after the last, or -1.
 static int mesh_device_of(const llama_model * model, ggml_backend_buffer_type_t type) {
     const int devices = llama_model_n_devices(model);
-    if (ggml_backend_buft_is_host(type)) {
+    const auto device = ggml_backend_buft_get_device(type);
+    // The CPU's own layouts are in the host's memory, though nobody else can read them.
+    if (ggml_backend_buft_is_host(type) || (device && ggml_backend_dev_type(device) == GGML_BACKEND_DEVICE_TYPE_CPU)) {
         return devices;
     }
-    const auto device = ggml_backend_buft_get_device(type);
     for (int i = 0; i < devices; i++) {
         if (device == llama_model_get_device(model, i)) {
             return device ? i : -1;

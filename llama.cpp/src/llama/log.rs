@@ -1,6 +1,6 @@
 //! llama.cpp's log, line by line, as `tracing` events.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::ffi::{CStr, c_char, c_void};
 use std::io::Write;
 use std::sync::Once;
@@ -13,6 +13,8 @@ thread_local! {
     /// llama.cpp logs parts of lines; a line belongs to the thread that began it.
     static LINE: RefCell<(sys::ggml_log_level, String)> = const { RefCell::new((sys::GGML_LOG_LEVEL_NONE, String::new())) };
     static LAST_ERROR: RefCell<Option<String>> = const { RefCell::new(None) };
+    /// Whether only errors are worth a word.
+    static ON_TRIAL: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Starts llama.cpp: its backends and its log. Further calls do nothing.
@@ -34,6 +36,18 @@ pub fn initialize() {
 /// word on why something returned null.
 pub(super) fn take_last_error() -> Option<String> {
     LAST_ERROR.with_borrow_mut(Option::take)
+}
+
+/// Has llama.cpp try something on this thread: what it warns of it says again if it comes to that.
+pub(super) fn on_trial<T>(run: impl FnOnce() -> T) -> T {
+    struct Over(bool);
+    impl Drop for Over {
+        fn drop(&mut self) {
+            ON_TRIAL.set(self.0);
+        }
+    }
+    let _over = Over(ON_TRIAL.replace(true));
+    run()
 }
 
 unsafe extern "C" fn on_log(level: sys::ggml_log_level, text: *const c_char, _: *mut c_void) {
@@ -78,6 +92,7 @@ fn emit(level: sys::ggml_log_level, line: &str) {
             LAST_ERROR.with_borrow_mut(|last| *last = Some(line.to_owned()));
             tracing::error!(target: "llama_cpp", "{line}");
         }
+        _ if ON_TRIAL.get() => tracing::trace!(target: "llama_cpp", "{line}"),
         sys::GGML_LOG_LEVEL_WARN => tracing::warn!(target: "llama_cpp", "{line}"),
         sys::GGML_LOG_LEVEL_INFO => tracing::debug!(target: "llama_cpp", "{line}"),
         _ => tracing::trace!(target: "llama_cpp", "{line}"),

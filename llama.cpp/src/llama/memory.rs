@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::{Context, ContextParams, Error, Graph, Model, ModelParams, Threads, ffi};
+use super::{Context, ContextParams, Error, Graph, Model, ModelParams, Threads, ffi, log};
 
 /// What a model and its context need.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -17,7 +17,7 @@ pub struct MemoryNeed {
 impl MemoryNeed {
     /// Bytes of caches and buffers, on all devices.
     pub fn without_model(&self) -> u64 {
-        self.devices.iter().map(|need| need.context + need.compute).sum()
+        self.devices.iter().map(DeviceNeed::without_model).sum()
     }
 }
 
@@ -40,6 +40,11 @@ pub struct DeviceNeed {
 }
 
 impl DeviceNeed {
+    /// Cache and buffers, in bytes.
+    pub fn without_model(&self) -> u64 {
+        self.context + self.compute
+    }
+
     /// All of it, in bytes.
     pub fn total(&self) -> u64 {
         self.model + self.context + self.compute
@@ -56,7 +61,8 @@ impl Outline {
     /// # Errors
     /// [`Error::Load`] where llama.cpp cannot use the file, with its last words.
     pub fn load(path: &Path, params: &ModelParams) -> Result<Self, Error> {
-        Model::load_outline(path, params).map(Arc::new).map(Self)
+        let model = log::on_trial(|| Model::load_outline(path, params))?;
+        Ok(Self(Arc::new(model)))
     }
 
     /// The model. No context of it can compute.
@@ -70,7 +76,7 @@ impl Outline {
     /// [`Error::Context`] where llama.cpp cannot make such a context, with its last words.
     pub fn need(&self, context: &ContextParams, graph: Graph) -> Result<MemoryNeed, Error> {
         let threads = Arc::new(Threads::new(context.threads)?);
-        Context::open(self.0.clone(), context.clone(), graph, threads)?.memory_taken()
+        log::on_trial(|| Context::open(self.0.clone(), context.clone(), graph, threads))?.memory_taken()
     }
 }
 

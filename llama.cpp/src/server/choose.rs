@@ -205,7 +205,7 @@ impl Chooser<'_> {
             return self.alone();
         };
         if let Some(heads) = self.heads
-            && let Some(with_heads) = self.with_heads(&chosen, heads)?
+            && let Some(with_heads) = self.with_heads(&chosen, heads)
         {
             tracing::info!("heads inside {} guess ahead", self.options.model_name);
             return Ok(with_heads);
@@ -287,24 +287,23 @@ impl Chooser<'_> {
     }
 
     /// Room for the model's heads, too. Nobody asked for them: they must not make anything else slower.
-    fn with_heads(&mut self, chosen: &Chosen, heads: ModelHeads) -> Result<Option<Chosen>, Trouble> {
+    fn with_heads(&mut self, chosen: &Chosen, heads: ModelHeads) -> Option<Chosen> {
         let guessing = Guessing {
             draft: None,
             heads: Some(heads),
             ..chosen.guessing
         };
-        match self.fit(guessing.extra()).map_err(unusable)? {
-            Ok((plan, demands)) if plan.is_as_fast_as(&chosen.plan) => {
-                Ok(Some(Chosen::new(plan, demands, guessing)))
+        let name = &self.options.model_name;
+        match self.fit(guessing.extra()) {
+            Ok(Ok((plan, demands))) if plan.is_as_fast_as(&chosen.plan) => {
+                return Some(Chosen::new(plan, demands, guessing));
             }
-            _ => {
-                tracing::info!(
-                    "the heads inside {} guess nothing: they would take memory that makes the model itself faster",
-                    self.options.model_name
-                );
-                Ok(None)
-            }
+            Ok(_) => tracing::info!(
+                "the heads inside {name} guess nothing: they would take memory that makes the model itself faster"
+            ),
+            Err(error) => tracing::warn!("the heads inside {name} guess nothing: {error}"),
         }
+        None
     }
 
     /// Room for a draft model, too: on a GPU, else on the CPU. What was found by itself must not make

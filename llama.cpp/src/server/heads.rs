@@ -80,7 +80,8 @@ pub(super) fn find(model: &gguf::Model, architecture: &str, blocks: u32) -> Opti
         && !needs.layers.contains(&layers)
         && whole("leading_dense_block_count") <= layers;
     let hidden_length = whole("embedding_length");
-    (usable && hidden_length > 0).then_some(ModelHeads { hidden_length })
+    let is_one_length = [0, hidden_length].contains(&whole("embedding_length_out"));
+    (usable && is_one_length && hidden_length > 0).then_some(ModelHeads { hidden_length })
 }
 
 #[cfg(test)]
@@ -163,5 +164,18 @@ mod tests {
         assert_eq!(of("attention.q_lora_rank", 0), None);
         assert_eq!(of("expert_shared_count", 0), None);
         assert_eq!(of("leading_dense_block_count", 5), None);
+        for (needs, architecture) in KNOWN.iter().flat_map(|needs| {
+            let its = ALL.into_iter().filter(|known| known.name() == needs.architecture);
+            its.map(move |architecture| (needs, architecture))
+        }) {
+            for number in needs.numbers {
+                let heads = found(architecture, |key| (key == *number).then_some(0), "");
+                assert_eq!(heads, None, "{architecture}, {number}");
+            }
+            for tensor in needs.tensors {
+                let heads = found(architecture, |_| None, &format!("blk.4.{tensor}.weight"));
+                assert_eq!(heads, None, "{architecture}, {tensor}");
+            }
+        }
     }
 }

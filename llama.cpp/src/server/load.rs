@@ -132,11 +132,13 @@ fn start(options: &Options, header: Header, placed: &Placed, chosen: Chosen) -> 
     })
 }
 
-/// Tells of devices that hold more or less than was reckoned before loading: by that they were chosen.
+/// Tells of devices where caches and buffers take more or less than was reckoned before loading: by that the plan
+/// was chosen. Weights that are mapped from the file count otherwise, so they are left out.
 fn compare(reckoned: &[DeviceNeed], taken: Option<&MemoryNeed>) {
     for taken in taken.into_iter().flat_map(|taken| &taken.devices) {
         let reckoned = reckoned.iter().find(|need| need.name == taken.name);
-        let (reckoned, taken, device) = (reckoned.map_or(0, DeviceNeed::total), taken.total(), &taken.name);
+        let (reckoned, device) = (reckoned.map_or(0, DeviceNeed::without_model), &taken.name);
+        let taken = taken.without_model();
         if reckoned == taken {
             tracing::debug!(device, taken, "memory is taken as reckoned");
         } else {

@@ -178,7 +178,7 @@ struct Passing {
 pub struct Flow {
     stages: BTreeMap<Stage, Cost>,
     /// Until when each node was at work, as far as it is known.
-    busy: BTreeMap<u16, f64>,
+    busy: BTreeMap<u16, (f64, u64)>,
     between: Between,
     passing: VecDeque<Passing>,
     /// How many stages there are.
@@ -228,9 +228,12 @@ impl Flow {
     /// A stage computed a step from `begin` on, in seconds of any clock of its node's.
     pub fn computed(&mut self, stage: Stage, step: u64, begin: f64, time: Duration) {
         let seconds = time.as_secs_f64();
-        let busy = self.busy.entry(stage.node).or_insert(f64::MIN);
-        let waited = begin < *busy + IDLE;
-        *busy = busy.max(begin + seconds);
+        let (until, by) = self.busy.entry(stage.node).or_insert((f64::MIN, step));
+        // A node's queues compute one step after the other.
+        let waited = begin < *until + IDLE && *by != step;
+        if begin + seconds > *until {
+            (*until, *by) = (begin + seconds, step);
+        }
         let Some(index) = self.find(step) else { return };
         let passing = &mut self.passing[index];
         if waited {
@@ -403,17 +406,26 @@ mod tests {
         assert_eq!(flow.depth(128), 3);
     }
 
-    /// A step a second, and one that waits for it: what is between stages that take 10 ms.
-    fn between(networks: impl IntoIterator<Item = f64>) -> f64 {
-        let mut flow = Flow::new(2);
+    /// A step a second, and one that waits for it: what is between the two stages, which take 10 ms. The second is
+    /// of so many queues.
+    fn between(networks: impl IntoIterator<Item = f64>, queues: u8) -> f64 {
+        let mut flow = Flow::new(1 + usize::from(queues));
         for (second, network) in (0..).zip(networks) {
             for late in 0..2_u64 {
                 let step = 2 * second + late;
                 flow.sent(step, 1);
                 let begin = second as f64 + 0.01 * late as f64;
-                for (node, begin) in [(0, begin), (1, begin + 0.01 + network / 2.0)] {
-                    let stage = Stage { node, queue: 0 };
-                    flow.computed(stage, step, begin, Duration::from_millis(10));
+                let first = Stage { node: 0, queue: 0 };
+                flow.computed(first, step, begin, Duration::from_millis(10));
+                let each = 0.01 / f64::from(queues);
+                for queue in 0..queues {
+                    let begin = begin + 0.01 + network / 2.0 + each * f64::from(queue);
+                    flow.computed(
+                        Stage { node: 1, queue },
+                        step,
+                        begin,
+                        Duration::from_secs_f64(each),
+                    );
                 }
                 let total = 0.02 + network + 0.01 * late as f64;
                 flow.returned(step, Duration::from_secs_f64(total));
@@ -426,8 +438,10 @@ mod tests {
     fn a_network_that_becomes_slower_or_quicker_is_followed() {
         for (before, after) in [(0.02, 0.08), (0.08, 0.02), (0.0, 0.03)] {
             let networks = [before; 50].into_iter().chain([after; 5]);
-            let found = between(networks);
-            assert!((found - after).abs() < 1e-3, "{found} after {before} and {after}");
+            for queues in [1, 3] {
+                let found = between(networks.clone(), queues);
+                assert!((found - after).abs() < 1e-3, "{found} after {before} and {after}");
+            }
         }
     }
 
