@@ -165,6 +165,26 @@ impl Whole {
     }
 }
 
+/// The tokens that came, at least `pieces` of them, before nobody listened any more and the slot became free.
+fn cancelled_after(engine: &Engine, request: Generate, pieces: usize) -> Vec<Token> {
+    let cancelled = engine.state().cancelled_total;
+    let mut events = engine.generate(request).unwrap();
+    let mut said = Vec::new();
+    while said.len() < pieces {
+        match events.blocking_recv().unwrap() {
+            Event::Text(piece) => said.extend(piece.tokens.iter().map(|token| token.token)),
+            Event::Started(_) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    drop(events);
+    lab::eventually("the slot is free", || {
+        let state = engine.state();
+        (state.cancelled_total > cancelled && state.busy_slots == 0).then_some(())
+    });
+    said
+}
+
 fn whole(mut events: Events) -> Whole {
     let (mut cached, mut text, mut logprobs) = (0, String::new(), Vec::new());
     loop {

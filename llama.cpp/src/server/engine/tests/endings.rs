@@ -4,7 +4,8 @@ use std::sync::mpsc;
 use std::thread;
 
 use super::{
-    Exact, TEXTS, Whole, assert_likeliest, asset, engine, options, prompt, request, split, start, whole, with,
+    Exact, TEXTS, Whole, assert_likeliest, asset, cancelled_after, engine, options, prompt, request, split,
+    start, whole, with,
 };
 use crate::llama::Token;
 use crate::rpc::tests::lab;
@@ -82,21 +83,7 @@ fn on_each_engine(check: impl Fn(&Engine, &[Token], &Whole, &str)) {
 fn one_that_is_cancelled() {
     on_each_engine(|guessing, prompt, right, what| {
         for pieces in [1, 9, 25] {
-            let cancelled = guessing.state().cancelled_total;
-            let mut events = guessing.generate(greedy(prompt.to_vec(), None)).unwrap();
-            let mut said = Vec::new();
-            while said.len() < pieces {
-                match events.blocking_recv().unwrap() {
-                    Event::Text(piece) => said.extend(piece.tokens.iter().map(|token| token.token)),
-                    Event::Started(_) => {}
-                    other => panic!("{other:?}"),
-                }
-            }
-            drop(events);
-            lab::eventually("the slot is free", || {
-                let state = guessing.state();
-                (state.cancelled_total > cancelled && state.busy_slots == 0).then_some(())
-            });
+            let said = cancelled_after(guessing, greedy(prompt.to_vec(), None), pieces);
             let what = format!("{what}, after {}", said.len());
             assert_reusable(guessing, prompt, &said, &right.tokens(), &what);
         }

@@ -3,13 +3,12 @@
 use std::path::Path;
 
 use super::architectures::{LENGTH, PROMPTS, greedy, prompt};
-use super::{assert_likeliest, options, start, whole};
+use super::{assert_likeliest, cancelled_after, options, start, whole};
 use crate::gguf::random::{self, Architecture, Spec};
 use crate::llama::Token;
-use crate::rpc::tests::lab;
 use crate::server::engine::Engine;
 use crate::server::engine::speculation::acceptance::SourceKind;
-use crate::server::engine::task::{Event, Finish, Generate};
+use crate::server::engine::task::{Finish, Generate};
 use crate::server::guesses::Guesses;
 use crate::server::options::{CacheType, Draft, Options, Origin, Speculation, SpeculationMode};
 use tempfile::TempDir;
@@ -217,23 +216,9 @@ fn however_an_answer_ends_its_slot_and_the_heads_are_as_they_should_be() {
         }
         // Nobody listens any more.
         for pieces in [1, 9] {
-            let cancelled = guessing.state().cancelled_total;
             let mut endless = greedy(asked.clone());
             endless.max_tokens = None;
-            let mut events = guessing.generate(endless).unwrap();
-            let mut said = Vec::new();
-            while said.len() < pieces {
-                match events.blocking_recv().unwrap() {
-                    Event::Text(piece) => said.extend(piece.tokens.iter().map(|token| token.token)),
-                    Event::Started(_) => {}
-                    other => panic!("{other:?}"),
-                }
-            }
-            drop(events);
-            lab::eventually("the slot is free", || {
-                let state = guessing.state();
-                (state.cancelled_total > cancelled && state.busy_slots == 0).then_some(())
-            });
+            let said = cancelled_after(&guessing, endless, pieces);
             let what = format!("{architecture}, cancelled after {}", said.len());
             assert_reusable(&lab, &guessing, &asked, &said, &what);
         }
