@@ -13,7 +13,7 @@ use std::thread;
 use tempfile::TempDir;
 
 use super::Engine;
-use super::task::{Event, Events, Finish, FinishReason, Generate, Sampling, TokenLogprob};
+use super::task::{Event, Events, Finish, Generate, Sampling, TokenLogprob};
 use crate::gguf::random::{self, Architecture, Spec, WeightType};
 use crate::llama::Token;
 use crate::rpc::tests::lab;
@@ -280,35 +280,5 @@ fn over_several_nodes_windows_in_flight_change_no_token() {
             accepted > 0,
             "{workers} workers, {windows:?} windows: no guess was right"
         );
-    }
-}
-
-#[test]
-fn a_request_that_ends_with_windows_in_flight_leaves_its_slot_with_what_is_certain() {
-    let plain = engine(0, with(SpeculationMode::Off, None));
-    let guessing = engine(1, with(SpeculationMode::Auto, Some(8)));
-    let text = prompt(&plain, TEXTS[0]);
-    let (tokens, _) = answer(&plain, request(text.clone(), Sampling::greedy()));
-    for most in [1, 5, 17, 40] {
-        let mut limited = request(text.clone(), Sampling::greedy());
-        limited.max_tokens = Some(most);
-        let (begun, finish) = answer(&guessing, limited);
-        assert_eq!(
-            (begun.as_slice(), finish.reason),
-            (&tokens[..most as usize], FinishReason::Length)
-        );
-        // Someone goes away in the middle.
-        drop(
-            guessing
-                .generate(request(text.clone(), Sampling::greedy()))
-                .unwrap(),
-        );
-        // Goes on from the cache.
-        let mut longer = text.clone();
-        longer.extend(&begun);
-        let mut longer = request(longer, Sampling::greedy());
-        longer.max_tokens = Some(120 - most);
-        let (rest, _) = answer(&guessing, longer);
-        assert_eq!(rest, tokens[most as usize..]);
     }
 }
