@@ -18,4 +18,5 @@ pub mod dialects;
 pub mod engine;
 pub mod exit;
 pub mod log;
+pub mod mesh;
 pub mod models;

@@ -1,0 +1,122 @@
+//! Whom to call, and when again.
+
+use super::super::id::{Address, Contact, NodeId};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// The pause after a first call that came to nothing.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+
+/// The longest pause: a machine that is switched on again is found within it.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// How long a call may take before the next one to the same node.
+const CALL: Duration = Duration::from_secs(10);
+
+/// Nodes that are remembered at most; a mesh has fewer.
+const MOST: usize = 4096;
+
+/// Addresses of a node that are remembered at most.
+const MOST_ADDRESSES: usize = 16;
+
+#[derive(Debug, Clone, Default)]
+struct Known {
+    addresses: Vec<Address>,
+    not_before: Duration,
+    pause: Duration,
+}
+
+/// Where members are, as far as is known.
+#[derive(Debug)]
+pub(super) struct Contacts {
+    me: NodeId,
+    known: BTreeMap<NodeId, Known>,
+}
+
+impl Contacts {
+    pub(super) fn new(me: NodeId, contacts: Vec<Contact>) -> Self {
+        let mut all = Self {
+            me,
+            known: BTreeMap::new(),
+        };
+        for contact in contacts {
+            all.learn(contact.node, &contact.addresses);
+        }
+        all
+    }
+
+    /// Takes addresses that a node says it has; whether they are others than before.
+    pub(super) fn learn(&mut self, node: NodeId, addresses: &[Address]) -> bool {
+        let is_new = !self.known.contains_key(&node);
+        if node == self.me || addresses.is_empty() || (is_new && self.known.len() >= MOST) {
+            return false;
+        }
+        let addresses: Vec<Address> = addresses.iter().take(MOST_ADDRESSES).cloned().collect();
+        let known = self.known.entry(node).or_default();
+        if known.addresses == addresses {
+            return false;
+        }
+        known.addresses = addresses;
+        // It may be where it was not before.
+        known.not_before = Duration::ZERO;
+        known.pause = Duration::ZERO;
+        true
+    }
+
+    /// Where a node is.
+    pub(super) fn get(&self, node: NodeId) -> Option<Contact> {
+        let known = self.known.get(&node)?;
+        Some(Contact {
+            node,
+            addresses: known.addresses.clone(),
+        })
+    }
+
+    /// All, for the next start.
+    pub(super) fn kept(&self) -> Vec<Contact> {
+        self.known.keys().filter_map(|node| self.get(*node)).collect()
+    }
+
+    /// Forgets a node.
+    pub(super) fn forget(&mut self, node: NodeId) {
+        self.known.remove(&node);
+    }
+
+    /// A node that is said to be there is called without a further pause.
+    pub(super) fn wanted(&mut self, node: NodeId) {
+        if let Some(known) = self.known.get_mut(&node) {
+            known.pause = known.pause.min(FIRST_PAUSE);
+        }
+    }
+
+    /// Those that are to be called now, of those that are `wanted`.
+    pub(super) fn due(&mut self, now: Duration, wanted: impl Fn(NodeId) -> bool) -> Vec<Contact> {
+        let mut due = Vec::new();
+        for (node, known) in &mut self.known {
+            if known.not_before <= now && wanted(*node) {
+                known.not_before = now + CALL;
+                due.push(Contact {
+                    node: *node,
+                    addresses: known.addresses.clone(),
+                });
+            }
+        }
+        due
+    }
+
+    /// A call came to nothing.
+    pub(super) fn failed(&mut self, now: Duration, node: NodeId) {
+        if let Some(known) = self.known.get_mut(&node) {
+            known.pause = (known.pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
+            known.not_before = now + known.pause;
+        }
+    }
+
+    /// It is connected.
+    pub(super) fn reached(&mut self, node: NodeId) {
+        if let Some(known) = self.known.get_mut(&node) {
+            known.pause = Duration::ZERO;
+            known.not_before = Duration::ZERO;
+        }
+    }
+}

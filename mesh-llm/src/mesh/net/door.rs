@@ -1,0 +1,170 @@
+//! Calling and being called: the first exchange on a connection, within bounds of time and memory.
+
+use super::super::core::Admitted;
+use super::super::id::Contact;
+use super::super::membership::Member;
+use super::super::wire::{ALPN, Answer, Hello, Refused};
+use super::endpoint::endpoint_address;
+use super::hub::Event;
+use super::stream::{Messages, StreamError, ended, send};
+use iroh::Endpoint;
+use iroh::endpoint::{Connection, Incoming};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::time::timeout;
+
+/// Strangers that are listened to at once; others are turned away.
+const STRANGERS: usize = 64;
+
+/// From so many on, an address has to prove that it is real before anything is kept for it.
+const PROVE_FROM: usize = 8;
+
+/// How long a stranger has, from its first packet to its hello.
+const HELLO_WITHIN: Duration = Duration::from_secs(5);
+
+/// How long a call may take.
+const CALL_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long the refused have to read why.
+const READ_WITHIN: Duration = Duration::from_secs(2);
+
+/// What is decided about a stranger.
+pub(super) type Verdict = Result<(Admitted, Answer), Refused>;
+
+/// A connection on which both sides have let each other in.
+#[derive(Debug)]
+pub(super) struct Entered {
+    pub(super) connection: Connection,
+    pub(super) peer: Member,
+    pub(super) admitted: Admitted,
+}
+
+/// A call that was answered.
+#[derive(Debug)]
+pub(super) struct Answered {
+    pub(super) connection: Connection,
+    pub(super) answer: Answer,
+}
+
+/// Lets strangers in, or not, until the endpoint is closed.
+pub(super) async fn accept(endpoint: Endpoint, events: mpsc::Sender<Event>) {
+    let places = Arc::new(Semaphore::new(STRANGERS));
+    while let Some(incoming) = endpoint.accept().await {
+        let Ok(place) = places.clone().try_acquire_owned() else {
+            incoming.refuse();
+            continue;
+        };
+        let many = STRANGERS - places.available_permits() > PROVE_FROM;
+        if many && !incoming.remote_addr_validated() {
+            // It comes back with a proof of its address, or it was none.
+            let _ = incoming.retry();
+            continue;
+        }
+        let events = events.clone();
+        tokio::spawn(async move {
+            let heard = timeout(HELLO_WITHIN, hear(incoming)).await;
+            match heard {
+                Ok(Ok(stranger)) => decide(stranger, &events).await,
+                Ok(Err(error)) => tracing::debug!(%error, "a stranger said nothing that makes sense"),
+                Err(_) => tracing::debug!("a stranger said nothing in time"),
+            }
+            drop(place);
+        });
+    }
+}
+
+struct Stranger {
+    connection: Connection,
+    reply: iroh::endpoint::SendStream,
+    hello: Hello,
+}
+
+async fn hear(incoming: Incoming) -> Result<Stranger, StreamError> {
+    let connection = incoming.accept().map_err(ended)?.await.map_err(ended)?;
+    let (reply, mut receive) = connection.accept_bi().await.map_err(ended)?;
+    let hello = Messages::new().next(&mut receive).await?;
+    Ok(Stranger {
+        connection,
+        reply,
+        hello,
+    })
+}
+
+async fn decide(stranger: Stranger, events: &mpsc::Sender<Event>) {
+    let Stranger {
+        connection,
+        mut reply,
+        hello,
+    } = stranger;
+    let remote = connection.remote_id();
+    let boot = hello.boot;
+    let (verdict, decided) = oneshot::channel();
+    if events
+        .send(Event::Knock {
+            remote,
+            hello: Box::new(hello),
+            verdict,
+        })
+        .await
+        .is_err()
+    {
+        return;
+    }
+    // Dropped: this program ends.
+    let Ok(verdict) = decided.await else {
+        return;
+    };
+    let (answer, admitted) = match verdict {
+        Ok((admitted, answer)) => (answer, Some(admitted)),
+        Err(refused) => {
+            tracing::info!(peer = %remote.fmt_short(), kind = ?refused.kind, "a stranger is refused");
+            (Answer::Refused(refused), None)
+        }
+    };
+    let told = timeout(READ_WITHIN, send(&mut reply, &answer)).await;
+    let _ = reply.finish();
+    match admitted {
+        Some(admitted) if matches!(told, Ok(Ok(()))) => {
+            let peer = Member { node: remote, boot };
+            let _ = events
+                .send(Event::Entered(Box::new(Entered {
+                    connection,
+                    peer,
+                    admitted,
+                })))
+                .await;
+        }
+        _ => {
+            // It closes when it has read why.
+            let _ = timeout(READ_WITHIN, connection.closed()).await;
+            connection.close(0u32.into(), b"refused");
+        }
+    }
+}
+
+/// Calls a node and shows it why to let us in.
+pub(super) async fn call(
+    endpoint: Endpoint,
+    contact: Contact,
+    hello: Hello,
+) -> Result<Answered, StreamError> {
+    let calling = async {
+        let connection = endpoint
+            .connect(endpoint_address(&contact), ALPN)
+            .await
+            .map_err(ended)?;
+        let (mut sender, mut receive) = connection.open_bi().await.map_err(ended)?;
+        send(&mut sender, &hello).await?;
+        let _ = sender.finish();
+        let answer = Messages::new().next(&mut receive).await?;
+        if let Answer::Refused(_) = answer {
+            connection.close(0u32.into(), b"understood");
+        }
+        Ok(Answered { connection, answer })
+    };
+    match timeout(CALL_WITHIN, calling).await {
+        Ok(called) => called,
+        Err(_) => Err(ended(format!("no answer within {} s", CALL_WITHIN.as_secs()))),
+    }
+}

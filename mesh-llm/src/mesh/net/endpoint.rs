@@ -1,0 +1,155 @@
+//! The QUIC endpoint: iroh's, with this program's limits.
+
+use super::super::id::{Address, Contact};
+use super::super::wire::ALPN;
+use iroh::endpoint::{BindOpts, QuicTransportConfig, VarInt, presets};
+use iroh::{Endpoint, EndpointAddr, RelayMap, RelayMode, RelayUrl, SecretKey, TransportAddr};
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
+
+/// Streams of either kind that somebody may open who was not let in yet: the one with its hello, and the one for
+/// control, which it may open early.
+const STREAMS_BEFORE: u32 = 1;
+
+/// Bytes that one stream may have on its way: at 80 ms there and back, 50 MB a second.
+const STREAM_WINDOW: u32 = 4 << 20;
+
+/// Bytes that all streams of a peer may have on their way together.
+const WINDOW: u32 = 16 << 20;
+
+/// A connection without a sign of life for so long has ended. Members notice sooner, by gossip.
+const IDLE: Duration = Duration::from_secs(10);
+
+/// How often a sign of life is sent where nothing else is.
+const KEEP_ALIVE: Duration = Duration::from_secs(3);
+
+/// Relays that carry what cannot go directly.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Relays {
+    /// Those of number 0, who make iroh, and their address book.
+    #[default]
+    Public,
+    /// These.
+    Own(Vec<RelayUrl>),
+    /// None: only who has a direct path is reached.
+    None,
+}
+
+/// What an endpoint is to be.
+#[derive(Debug, Clone)]
+pub struct EndpointOptions {
+    /// Who it is.
+    pub key: SecretKey,
+    /// Its relays.
+    pub relays: Relays,
+    /// Its UDP port; none: that of the last run if it is free, else any.
+    pub port: Option<u16>,
+    /// The UDP port of the last run.
+    pub last_port: Option<u16>,
+}
+
+/// Why there is no endpoint.
+#[derive(Debug, thiserror::Error)]
+pub enum EndpointError {
+    /// The port is taken, or forbidden.
+    #[error(
+        "the UDP port {port} cannot be opened: {cause}; choose another with --bind-port, or leave it out"
+    )]
+    Port {
+        /// The port.
+        port: u16,
+        /// What the system says.
+        cause: String,
+    },
+    /// Something else.
+    #[error("no UDP port can be opened for the mesh: {cause}; --no-mesh serves this machine alone")]
+    Other {
+        /// What the system says.
+        cause: String,
+    },
+}
+
+/// Opens it.
+///
+/// # Errors
+/// Where its port is not to be had.
+pub async fn bind(options: &EndpointOptions) -> Result<Endpoint, EndpointError> {
+    if let Some(port) = options.port {
+        return bind_to(options, port)
+            .await
+            .map_err(|cause| EndpointError::Port { port, cause });
+    }
+    // Others may know this node by it only.
+    if let Some(port) = options.last_port
+        && let Ok(endpoint) = bind_to(options, port).await
+    {
+        return Ok(endpoint);
+    }
+    bind_to(options, 0)
+        .await
+        .map_err(|cause| EndpointError::Other { cause })
+}
+
+async fn bind_to(options: &EndpointOptions, port: u16) -> Result<Endpoint, String> {
+    let builder = match &options.relays {
+        Relays::Public => Endpoint::builder(presets::N0),
+        Relays::Own(urls) => {
+            let map: RelayMap = urls.iter().cloned().collect();
+            Endpoint::builder(presets::Minimal).relay_mode(RelayMode::Custom(map))
+        }
+        Relays::None => Endpoint::builder(presets::Minimal).relay_mode(RelayMode::Disabled),
+    };
+    let not_required = BindOpts::default().set_is_required(false);
+    let builder = builder
+        .secret_key(options.key.clone())
+        .alpns(vec![ALPN.to_vec()])
+        .transport_config(transport())
+        .proxy_from_env()
+        .bind_addr((Ipv4Addr::UNSPECIFIED, port))
+        .and_then(|builder| builder.bind_addr_with_opts((Ipv6Addr::UNSPECIFIED, port), not_required))
+        .map_err(|error| error.to_string())?;
+    builder.bind().await.map_err(|error| format!("{error:#}"))
+}
+
+fn transport() -> QuicTransportConfig {
+    QuicTransportConfig::builder()
+        .max_concurrent_bidi_streams(STREAMS_BEFORE.into())
+        .max_concurrent_uni_streams(STREAMS_BEFORE.into())
+        .stream_receive_window(STREAM_WINDOW.into())
+        .receive_window(WINDOW.into())
+        .send_window(u64::from(WINDOW))
+        .keep_alive_interval(KEEP_ALIVE)
+        // A constant that is in range.
+        .max_idle_timeout(IDLE.try_into().ok())
+        .build()
+}
+
+/// Streams that a member may have open at once.
+pub fn streams(count: u32) -> VarInt {
+    VarInt::from_u32(count)
+}
+
+/// Where this node may be reached, direct addresses first.
+pub fn addresses(endpoint: &EndpointAddr) -> Vec<Address> {
+    let mut addresses: Vec<Address> = endpoint
+        .addrs
+        .iter()
+        .filter_map(|address| match address {
+            TransportAddr::Ip(address) => Some(Address::Ip(*address)),
+            TransportAddr::Relay(url) => Some(Address::Relay(url.to_string())),
+            _ => None,
+        })
+        .collect();
+    // IPv4, then IPv6, then relays: the order of what most likely works.
+    addresses.sort();
+    addresses
+}
+
+/// How iroh wants to hear of a contact. Addresses that make no sense are left out.
+pub fn endpoint_address(contact: &Contact) -> EndpointAddr {
+    let addresses = contact.addresses.iter().filter_map(|address| match address {
+        Address::Ip(address) => Some(TransportAddr::Ip(*address)),
+        Address::Relay(url) => url.parse::<RelayUrl>().ok().map(TransportAddr::Relay),
+    });
+    EndpointAddr::from_parts(contact.node, addresses)
+}

@@ -1,0 +1,445 @@
+//! The task that owns a member's state: it feeds what happens to [`Core`] and does what that says.
+
+use super::super::core::{Barred, Core, Goodbye, LinkId, MemberSeen, Output, Side, TICK, View, Wrong};
+use super::super::id::{Boot, NodeId, Role, TokenId, UnixSeconds};
+use super::super::membership::Member;
+use super::super::state::NodeState;
+use super::super::store::Store;
+use super::super::token::{Grant, Token};
+use super::super::wire::{Answer, Control, Hello, Refused, RefusedKind};
+use super::door::{self, Answered, Entered, Verdict};
+use super::endpoint::addresses;
+use super::link::{Link, Peer};
+use super::stream::StreamError;
+use super::{Invitation, Offer, Serve};
+use bytes::Bytes;
+use iroh::endpoint::Connection;
+use iroh::{Endpoint, SecretKey, Watcher};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, sleep_until};
+
+/// The least time between two states that differ in how busy this node is.
+const LOADS_APART: std::time::Duration = TICK;
+
+/// What happens.
+#[derive(Debug)]
+pub(super) enum Event {
+    /// A stranger wants to be let in.
+    Knock {
+        remote: NodeId,
+        hello: Box<Hello>,
+        verdict: oneshot::Sender<Verdict>,
+    },
+    /// One was let in.
+    Entered(Box<Entered>),
+    /// A call came to an end.
+    Called {
+        node: NodeId,
+        called: Result<Box<Answered>, StreamError>,
+    },
+    /// A member says something.
+    Message(LinkId, Control),
+    /// A member's packet.
+    Packet(LinkId, Bytes),
+    /// A connection has ended.
+    Closed(LinkId),
+    /// This node is asked for something.
+    Command(Command),
+}
+
+/// What the rest of this program asks for.
+#[derive(Debug)]
+pub(super) enum Command {
+    /// A connection to a node, to open streams on.
+    Connection(NodeId, oneshot::Sender<Connection>),
+    Invite(Invitation, oneshot::Sender<Result<Token, Wrong>>),
+    Revoke(TokenId, oneshot::Sender<Result<(), Wrong>>),
+    Kick(String, oneshot::Sender<Result<NodeId, Wrong>>),
+    Members(oneshot::Sender<Vec<MemberSeen>>),
+    /// Answered when everybody was told.
+    Leave(oneshot::Sender<()>),
+}
+
+/// How this node stands with its mesh.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Joining {
+    /// It was not let in yet: nobody who could do that was reached, or will be asked again.
+    Calling {
+        /// Why the last call came to nothing.
+        last: Option<String>,
+    },
+    /// It belongs to the mesh.
+    In,
+    /// It is not let in, and another try would be in vain.
+    Refused(Refused),
+}
+
+/// Everything that the task has.
+pub(super) struct Hub {
+    pub(super) core: Core,
+    pub(super) endpoint: Endpoint,
+    pub(super) store: Store,
+    pub(super) events: mpsc::Sender<Event>,
+    pub(super) serve: Arc<Serve>,
+    pub(super) view: watch::Sender<View>,
+    pub(super) joining: watch::Sender<Joining>,
+    pub(super) began: Instant,
+    links: BTreeMap<LinkId, Link>,
+    next_link: u64,
+    /// Who waits for a connection to a node.
+    waiting: BTreeMap<NodeId, Vec<oneshot::Sender<Connection>>>,
+    /// The version of this node's state.
+    version: u64,
+    published: Option<(Instant, Offer)>,
+}
+
+impl Hub {
+    #[allow(clippy::too_many_arguments)]
+    pub(super) fn new(
+        core: Core,
+        endpoint: Endpoint,
+        store: Store,
+        events: mpsc::Sender<Event>,
+        serve: Arc<Serve>,
+        view: watch::Sender<View>,
+        joining: watch::Sender<Joining>,
+    ) -> Self {
+        Self {
+            core,
+            endpoint,
+            store,
+            events,
+            serve,
+            view,
+            joining,
+            began: Instant::now(),
+            links: BTreeMap::new(),
+            next_link: 0,
+            waiting: BTreeMap::new(),
+            version: 0,
+            published: None,
+        }
+    }
+
+    /// Runs until it is told to leave, or nobody is left who could tell.
+    pub(super) async fn run(mut self, mut inbox: mpsc::Receiver<Event>, mut offer: watch::Receiver<Offer>) {
+        let mut places = self.endpoint.watch_addr();
+        self.publish(&offer.borrow_and_update().clone());
+        self.tick();
+        loop {
+            let due = self.began + self.core.next_tick().min(std::time::Duration::from_secs(3600));
+            let load_due = self.load_due(&offer.borrow());
+            tokio::select! {
+                event = inbox.recv() => match event {
+                    None => return,
+                    Some(Event::Command(Command::Leave(done))) => {
+                        self.leave();
+                        // Nobody waits any more: all the same.
+                        let _ = done.send(());
+                        return;
+                    }
+                    Some(event) => self.event(event),
+                },
+                () = sleep_until(due) => self.tick(),
+                changed = offer.changed() => match changed {
+                    Ok(()) => self.offer(&offer.borrow_and_update().clone()),
+                    Err(_) => return,
+                },
+                () = sleep_until(load_due.unwrap_or(due)), if load_due.is_some() => {
+                    let offer = offer.borrow().clone();
+                    self.publish(&offer);
+                }
+                Ok(_) = places.updated() => {
+                    let offer = offer.borrow().clone();
+                    self.publish(&offer);
+                }
+            }
+            self.obey();
+        }
+    }
+
+    fn now(&self) -> std::time::Duration {
+        self.began.elapsed()
+    }
+
+    fn tick(&mut self) {
+        for (id, link) in &self.links {
+            if let Some(path) = link.path() {
+                self.core.measured(*id, path);
+            }
+        }
+        self.core.tick(self.now());
+        self.obey();
+    }
+
+    /// What this node offers has changed: at once, unless it is only how busy it is.
+    fn offer(&mut self, offer: &Offer) {
+        let is_load = self
+            .published
+            .as_ref()
+            .is_some_and(|(_, old)| old.differs_in_load_only(offer));
+        if !is_load {
+            self.publish(offer);
+        }
+    }
+
+    /// When a change of load is to be published.
+    fn load_due(&self, offer: &Offer) -> Option<Instant> {
+        let (at, published) = self.published.as_ref()?;
+        (published != offer).then(|| *at + LOADS_APART)
+    }
+
+    fn publish(&mut self, offer: &Offer) {
+        self.version += 1;
+        let Offer {
+            name,
+            memory,
+            devices,
+            models,
+        } = offer.clone();
+        let state = NodeState {
+            node: self.endpoint.id(),
+            boot: self.core.boot(),
+            version: self.version,
+            name,
+            program: env!("CARGO_PKG_VERSION").to_owned(),
+            role: self.core.role().unwrap_or(Role::Node),
+            addresses: addresses(&self.endpoint.addr()),
+            memory,
+            devices,
+            models,
+        };
+        self.published = Some((Instant::now(), offer.clone()));
+        self.core.own_state(&state);
+    }
+
+    fn event(&mut self, event: Event) {
+        let now = self.now();
+        match event {
+            Event::Knock {
+                remote,
+                hello,
+                verdict,
+            } => {
+                let decided = self.core.admit(now, UnixSeconds::now(), remote, &hello);
+                // It went away meanwhile.
+                let _ = verdict.send(decided);
+            }
+            Event::Entered(entered) => self.link(*entered, Side::Theirs),
+            Event::Called { node, called } => match called {
+                Ok(answered) => self.answered(node, *answered),
+                Err(error) => self.not_reached(node, &error.to_string()),
+            },
+            Event::Message(link, message) => self.core.control(now, link, message),
+            Event::Packet(link, packet) => self.core.packet(now, link, &packet),
+            Event::Closed(link) => {
+                self.links.remove(&link);
+                self.core.unlinked(now, link);
+            }
+            Event::Command(command) => self.command(command),
+        }
+    }
+
+    fn answered(&mut self, node: NodeId, answered: Answered) {
+        let Answered { connection, answer } = answered;
+        let welcome = match answer {
+            Answer::Welcome(welcome) => welcome,
+            Answer::Refused(refused) => return self.refused(node, refused),
+        };
+        match self.core.welcomed(self.now(), node, &welcome) {
+            Ok(admitted) => {
+                self.joining
+                    .send_if_modified(|joining| std::mem::replace(joining, Joining::In) != Joining::In);
+                let peer = Member {
+                    node,
+                    boot: welcome.boot,
+                };
+                self.link(
+                    Entered {
+                        connection,
+                        peer,
+                        admitted,
+                    },
+                    Side::Ours,
+                );
+            }
+            Err(error) => {
+                let kind = match error {
+                    Barred::NoMember => RefusedKind::Credential,
+                    Barred::NoProof => RefusedKind::Version,
+                };
+                connection.close(0u32.into(), b"no member");
+                self.refused(
+                    node,
+                    Refused {
+                        kind,
+                        message: error.to_string(),
+                    },
+                );
+            }
+        }
+    }
+
+    fn refused(&mut self, node: NodeId, refused: Refused) {
+        tracing::info!(peer = %node.fmt_short(), kind = ?refused.kind, message = refused.message, "not let in");
+        let is_final = refused.kind != RefusedKind::Busy;
+        // Of a member, others may know better than the one that was asked.
+        if is_final && (!self.core.is_in() || refused.kind == RefusedKind::Removed) {
+            self.joining.send_replace(Joining::Refused(refused.clone()));
+        }
+        self.not_reached(node, &refused.message);
+    }
+
+    fn not_reached(&mut self, node: NodeId, why: &str) {
+        tracing::debug!(peer = %node.fmt_short(), why, "not reached");
+        self.waiting.remove(&node);
+        self.core.not_reached(self.now(), node);
+        self.joining.send_if_modified(|joining| match joining {
+            Joining::Calling { last } => last.replace(why.to_owned()).as_deref() != Some(why),
+            Joining::In | Joining::Refused(_) => false,
+        });
+    }
+
+    fn link(&mut self, entered: Entered, side: Side) {
+        let Entered {
+            connection,
+            peer,
+            admitted,
+        } = entered;
+        let id = LinkId(self.next_link);
+        self.next_link += 1;
+        let (node, role) = (peer.node, admitted.role);
+        let who = Peer {
+            node,
+            admitted: admitted.clone(),
+        };
+        let link = Link::start(id, connection, who, self.events.clone(), self.serve.clone());
+        for waiting in self.waiting.remove(&node).unwrap_or_default() {
+            // It waits no more: all the same.
+            let _ = waiting.send(link.connection.clone());
+        }
+        self.links.insert(id, link);
+        if self.core.linked(self.now(), id, peer, &admitted, side) {
+            tracing::info!(peer = %node.fmt_short(), %role, ?side, "connected");
+            if let Some(path) = self.links[&id].path() {
+                self.core.measured(id, path);
+            }
+        }
+    }
+
+    fn command(&mut self, command: Command) {
+        // Nobody waits for an answer any more: all the same, everywhere here.
+        match command {
+            Command::Connection(node, reply) => self.connection(node, reply),
+            Command::Invite(invitation, reply) => {
+                let grant = Grant {
+                    mesh: self.core.mesh(),
+                    issuer: self.endpoint.id(),
+                    role: invitation.role,
+                    expires: invitation.expires_in.map(|time| UnixSeconds::now().after(time)),
+                    uses: invitation.uses,
+                    models: invitation.models,
+                    contacts: vec![super::super::id::Contact {
+                        node: self.endpoint.id(),
+                        addresses: addresses(&self.endpoint.addr()),
+                    }],
+                };
+                let _ = reply.send(self.core.invite(grant, SecretKey::generate()));
+            }
+            Command::Revoke(token, reply) => {
+                let _ = reply.send(self.core.revoke(self.now(), token, UnixSeconds::now()));
+            }
+            Command::Kick(who, reply) => {
+                let _ = reply.send(self.core.kick(self.now(), &who, UnixSeconds::now()));
+            }
+            Command::Members(reply) => {
+                let _ = reply.send(self.core.members());
+            }
+            Command::Leave(_) => {}
+        }
+    }
+
+    fn connection(&mut self, node: NodeId, reply: oneshot::Sender<Connection>) {
+        let linked = self.core.link_to(node).and_then(|id| self.links.get(&id));
+        if let Some(link) = linked {
+            let _ = reply.send(link.connection.clone());
+            return;
+        }
+        let Some(contact) = self.core.contact(node) else {
+            // Dropped: there is none.
+            return;
+        };
+        let waiting = self.waiting.entry(node).or_default();
+        waiting.push(reply);
+        if waiting.len() == 1 {
+            self.call(contact);
+        }
+    }
+
+    fn call(&self, contact: super::super::id::Contact) {
+        let (endpoint, events, hello) = (self.endpoint.clone(), self.events.clone(), self.core.hello());
+        tokio::spawn(async move {
+            let node = contact.node;
+            let called = door::call(endpoint, contact, hello).await.map(Box::new);
+            let _ = events.send(Event::Called { node, called }).await;
+        });
+    }
+
+    /// Does what the core wants done.
+    fn obey(&mut self) {
+        let (mut saves, mut seen) = (false, false);
+        while let Some(output) = self.core.poll() {
+            match output {
+                Output::Dial(contact) => self.call(contact),
+                Output::Send(link, message) => {
+                    if let Some(link) = self.links.get(&link) {
+                        link.send(message);
+                    }
+                }
+                Output::Packet(link, packet) => {
+                    if let Some(link) = self.links.get(&link) {
+                        link.packet(packet);
+                    }
+                }
+                Output::Close(link, why) => self.close(link, why),
+                Output::Save => saves = true,
+                Output::View => seen = true,
+                Output::Boot(boot) => self.reboot(boot),
+            }
+        }
+        if saves {
+            let (roster, certificate, contacts) = self.core.kept();
+            if let Err(error) = self.store.save(roster, certificate, &contacts) {
+                tracing::warn!(%error, "what is known of the mesh cannot be kept: after a restart a new invite token may be needed");
+            }
+        }
+        if seen {
+            let view = self.core.view();
+            self.view
+                .send_if_modified(|old| std::mem::replace(old, view.clone()) != view);
+        }
+    }
+
+    fn close(&mut self, id: LinkId, why: Goodbye) {
+        if let Some(link) = self.links.remove(&id) {
+            link.close(why);
+        }
+    }
+
+    /// Others took this run for dead: it goes on as a later one.
+    fn reboot(&mut self, boot: Boot) {
+        if let Err(error) = self.store.save_boot(boot) {
+            tracing::warn!(%error, "the number of this run cannot be kept");
+        }
+        if let Some((_, offer)) = self.published.take() {
+            self.publish(&offer);
+        }
+    }
+
+    fn leave(&mut self) {
+        self.core.leave(self.now());
+        self.obey();
+    }
+}

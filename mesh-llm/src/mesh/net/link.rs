@@ -1,0 +1,239 @@
+//! One connection to a member: its stream of messages, its packets, and the streams that it opens.
+
+use super::super::core::{Admitted, Goodbye, LinkId, Path};
+use super::super::id::NodeId;
+use super::super::wire::{Control, Open, encode};
+use super::endpoint::streams;
+use super::hub::Event;
+use super::stream::{Messages, PeerStream, StreamError, ended, send};
+use super::{PeerRequest, Serve};
+use bytes::Bytes;
+use iroh::endpoint::Connection;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+/// Messages that may wait to be sent to one member; whoever is that slow is cut off.
+const WAITING: usize = 256;
+
+/// How long a stream may take to say what it is for.
+const SAY_WITHIN: Duration = Duration::from_secs(5);
+
+/// Tasks that a node may give this one at once.
+const STREAMS_OF_SERVERS: u32 = 256;
+
+/// Tasks that a client may give this one at once.
+const STREAMS_OF_CLIENTS: u32 = 64;
+
+/// How long a superfluous connection lives on for what is under way on it.
+const LINGER: Duration = Duration::from_secs(5);
+
+/// A connection, as its owner holds it.
+#[derive(Debug)]
+pub(super) struct Link {
+    pub(super) connection: Connection,
+    messages: mpsc::Sender<Control>,
+}
+
+/// A member at the other end of a connection.
+#[derive(Debug, Clone)]
+pub(super) struct Peer {
+    pub(super) node: NodeId,
+    pub(super) admitted: Admitted,
+}
+
+impl Link {
+    /// Takes a connection into use; what comes on it is told as events.
+    pub(super) fn start(
+        id: LinkId,
+        connection: Connection,
+        peer: Peer,
+        events: mpsc::Sender<Event>,
+        serve: Arc<Serve>,
+    ) -> Self {
+        let (messages, queue) = mpsc::channel(WAITING);
+        let most = if peer.admitted.role.serves() {
+            STREAMS_OF_SERVERS
+        } else {
+            STREAMS_OF_CLIENTS
+        };
+        connection.set_max_concurrent_bi_streams(streams(most));
+        let run = run(id, connection.clone(), peer, queue, events, serve);
+        tokio::spawn(run);
+        Self { connection, messages }
+    }
+
+    /// Sends a message, if it is not too slow for that.
+    pub(super) fn send(&self, message: Control) {
+        if let Err(mpsc::error::TrySendError::Full(_)) = self.messages.try_send(message) {
+            tracing::debug!("a member is too slow to be told what happens");
+            self.connection.close(close_code(Goodbye::Senseless), b"too slow");
+        }
+    }
+
+    /// Sends a packet, which may be lost.
+    pub(super) fn packet(&self, packet: Vec<u8>) {
+        // Where it cannot be sent, it is lost.
+        let _ = self.connection.send_datagram(Bytes::from(packet));
+    }
+
+    /// Ends it.
+    pub(super) fn close(self, why: Goodbye) {
+        let (code, text) = (close_code(why), reason(why));
+        match why {
+            Goodbye::Duplicate | Goodbye::Leaving => {
+                // What waits to be sent still goes, and so do exchanges that are under way.
+                tokio::spawn(async move {
+                    tokio::time::sleep(LINGER).await;
+                    self.connection.close(code, text);
+                });
+            }
+            Goodbye::Removed | Goodbye::Senseless => self.connection.close(code, text),
+        }
+    }
+
+    /// How it goes at the moment.
+    pub(super) fn path(&self) -> Option<Path> {
+        let paths = self.connection.paths();
+        let path = paths.iter().find(|path| path.is_selected())?;
+        let rtt = path.rtt();
+        // Zero is not a measurement.
+        (!rtt.is_zero()).then(|| Path {
+            rtt,
+            relayed: path.is_relay(),
+        })
+    }
+}
+
+/// The code of QUIC's close.
+pub(super) fn close_code(why: Goodbye) -> iroh::endpoint::VarInt {
+    streams(match why {
+        Goodbye::Duplicate => 1,
+        Goodbye::Removed => 2,
+        Goodbye::Senseless => 3,
+        Goodbye::Leaving => 4,
+    })
+}
+
+fn reason(why: Goodbye) -> &'static [u8] {
+    match why {
+        Goodbye::Duplicate => b"another connection is used",
+        Goodbye::Removed => b"removed from the mesh",
+        Goodbye::Senseless => b"what was sent makes no sense",
+        Goodbye::Leaving => b"goodbye",
+    }
+}
+
+async fn run(
+    id: LinkId,
+    connection: Connection,
+    peer: Peer,
+    queue: mpsc::Receiver<Control>,
+    events: mpsc::Sender<Event>,
+    serve: Arc<Serve>,
+) {
+    let why = tokio::select! {
+        error = write(&connection, queue) => error,
+        error = read(id, &connection, &events) => error,
+        error = packets(id, &connection, &events) => error,
+        error = tasks(&connection, &peer, &serve) => error,
+        error = connection.closed() => Err(ended(error)),
+    };
+    if let Err(error) = why {
+        tracing::debug!(peer = %peer.node.fmt_short(), %error, "a connection ended");
+        if let StreamError::Frame(_) = error {
+            connection.close(close_code(Goodbye::Senseless), reason(Goodbye::Senseless));
+        }
+    }
+    // Nobody else may still be told: then nobody needs to know.
+    let _ = events.send(Event::Closed(id)).await;
+}
+
+/// Sends what waits, until the owner lets go of the connection: that one closes it, too.
+async fn write(connection: &Connection, mut queue: mpsc::Receiver<Control>) -> Result<(), StreamError> {
+    let mut stream = connection.open_uni().await.map_err(ended)?;
+    while let Some(message) = queue.recv().await {
+        stream.write_all(&encode(&message)?).await.map_err(ended)?;
+    }
+    // Waits until it has arrived, or the connection has ended.
+    let _ = stream.finish();
+    connection.closed().await;
+    Ok(())
+}
+
+async fn read(id: LinkId, connection: &Connection, events: &mpsc::Sender<Event>) -> Result<(), StreamError> {
+    let mut stream = connection.accept_uni().await.map_err(ended)?;
+    let mut messages = Messages::<Control>::new();
+    loop {
+        let message = match messages.next(&mut stream).await {
+            Ok(message) => message,
+            Err(StreamError::Ended(_)) => {
+                // The other one has said all that it had to; what it does with the connection, it will tell.
+                connection.closed().await;
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
+        events.send(Event::Message(id, message)).await.map_err(ended)?;
+    }
+}
+
+async fn packets(
+    id: LinkId,
+    connection: &Connection,
+    events: &mpsc::Sender<Event>,
+) -> Result<(), StreamError> {
+    loop {
+        let packet = connection.read_datagram().await.map_err(ended)?;
+        events.send(Event::Packet(id, packet)).await.map_err(ended)?;
+    }
+}
+
+/// Does what the other end asks for, a task a stream.
+async fn tasks(connection: &Connection, peer: &Peer, serve: &Arc<Serve>) -> Result<(), StreamError> {
+    loop {
+        let (send, receive) = connection.accept_bi().await.map_err(ended)?;
+        let (peer, serve) = (peer.clone(), serve.clone());
+        tokio::spawn(async move {
+            let mut stream = PeerStream { send, receive };
+            let mut messages = Messages::<Open>::new();
+            let said = timeout(SAY_WITHIN, messages.next(&mut stream.receive)).await;
+            let Ok(Ok(Open::Http { model })) = said else {
+                // It is dropped, and so reset.
+                return;
+            };
+            if may_use(&peer.admitted, &model) {
+                serve(PeerRequest {
+                    node: peer.node,
+                    model,
+                    stream,
+                })
+                .await;
+            } else {
+                tracing::info!(peer = %peer.node.fmt_short(), model, "a member asks for what it may not use");
+            }
+        });
+    }
+}
+
+fn may_use(admitted: &Admitted, model: &str) -> bool {
+    let is_named = |models: &Vec<String>| models.iter().any(|name| name == model);
+    admitted.role.uses() && admitted.models.as_ref().is_none_or(is_named)
+}
+
+/// Opens a stream for an exchange with a model.
+pub(super) async fn open_http(connection: &Connection, model: &str) -> Result<PeerStream, StreamError> {
+    let (mut sender, receive) = connection.open_bi().await.map_err(ended)?;
+    send(
+        &mut sender,
+        &Open::Http {
+            model: model.to_owned(),
+        },
+    )
+    .await?;
+    Ok(PeerStream {
+        send: sender,
+        receive,
+    })
+}
