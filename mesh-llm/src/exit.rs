@@ -21,6 +21,8 @@ impl Exit {
     pub const UNAVAILABLE: Exit = Exit(69);
     /// The engine crashed again and again.
     pub const CRASHED: Exit = Exit(70);
+    /// The daemon that was asked does not do it.
+    pub const REFUSED: Exit = Exit(77);
     /// Somebody stopped it; shells say so by this number.
     pub const STOPPED: Exit = Exit(130);
     /// The state directory cannot be used.

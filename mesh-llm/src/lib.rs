@@ -1,8 +1,10 @@
 //! The daemon behind the command `mesh-llm`: one OpenAI-compatible endpoint on this machine.
 //!
 //! Rooms, each of which knows only those after it: [`cli`] reads arguments, [`daemon`] puts the
-//! parts together, [`api`] answers clients, [`dialects`] translates what they speak, [`engine`] keeps a
-//! llama-server alive, [`models`] finds and fetches models. [`exit`] holds the exit codes that all of them use, [`log`] is what they log to.
+//! parts together, [`manage`] shows what they do and takes orders, [`api`] answers clients, [`http`] is
+//! what both servers have in common, [`dialects`] translates what clients speak, [`engine`] keeps a
+//! llama-server alive, [`models`] finds and fetches models. [`exit`] holds the exit codes that all of them
+//! use, [`log`] is what they log to.
 //!
 //! This crate knows nothing of llama.cpp: all of that is in the crate `llama-engine`, which runs
 //! as a child process. Start reading at [`daemon::run`].
@@ -17,6 +19,8 @@ pub mod daemon;
 pub mod dialects;
 pub mod engine;
 pub mod exit;
+pub mod http;
 pub mod log;
+pub mod manage;
 pub mod mesh;
 pub mod models;

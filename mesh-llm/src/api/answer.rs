@@ -1,32 +1,11 @@
-//! The body of an answer on its way to the client.
+//! The engine's answer on its way to the client.
 
 use super::error;
 use bytes::Bytes;
-use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Full};
-use hyper::Response;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
-use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
+use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-
-/// The body of everything that the daemon answers.
-pub(super) type AnswerBody = UnsyncBoxBody<Bytes, hyper::Error>;
-
-/// A body that is there.
-pub(super) fn whole<E>(body: Vec<u8>) -> UnsyncBoxBody<Bytes, E> {
-    Full::new(Bytes::from(body))
-        .map_err(|never| match never {})
-        .boxed_unsync()
-}
-
-/// An answer that needs no engine.
-pub(super) fn json(body: Vec<u8>) -> Response<AnswerBody> {
-    let mut response = Response::new(whole(body));
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
-}
 
 /// An answer of the engine. Where the engine crashes in the middle of an event stream, the stream
 /// ends with an event that says so; any other answer breaks off, as its form allows no more.
@@ -127,7 +106,8 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Answer<B> {
 mod tests {
     use super::*;
     use futures_util::stream;
-    use http_body_util::StreamBody;
+    use http_body_util::{BodyExt, StreamBody};
+    use hyper::header::HeaderValue;
     use proptest::prelude::*;
 
     /// What a client sees of an answer that comes in `pieces` and is then cut off.

@@ -1,12 +1,10 @@
 //! Anthropic's Messages over HTTP.
 
-use super::answer::AnswerBody;
-use super::error::refuse;
 use super::forward::Context;
 use super::translate::{perform, read};
-use super::upload::Upload;
 use crate::dialects::anthropic::{self, Endpoint};
 use crate::dialects::{Exchange, Problem};
+use crate::http::{AnswerBody, Upload, refuse};
 use hyper::{Request, Response};
 
 /// Answers a request to one of the dialect's paths.

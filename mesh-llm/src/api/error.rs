@@ -1,21 +1,14 @@
-//! What the daemon itself has to say against a request, and how problems are answered.
+//! What the daemon itself has to say against a request.
 
-use super::answer::{self, AnswerBody};
 use crate::dialects::Problem;
 use crate::engine::{Serving, State, waiting_for};
+use crate::http::{self, AnswerBody, refuse_with, refused};
 use bytes::Bytes;
-use hyper::header::{ALLOW, HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
 use serde_json::json;
 
 /// The code of an answer that the engine's crash cut off.
 const CRASHED: &str = "engine_crashed";
-
-/// How a dialect writes a problem as the body of an answer.
-pub(super) type Words = fn(&Problem) -> Vec<u8>;
-
-/// OpenAI's words.
-pub(super) const OPENAI: Words = |problem| problem.openai().to_string().into_bytes();
 
 /// The engine broke the exchange off.
 pub(super) fn crashed() -> Problem {
@@ -27,22 +20,10 @@ pub(super) fn crashed() -> Problem {
 }
 
 /// The request's `Host` is a name that somebody else may have pointed at this machine.
-pub(super) fn foreign_host(host: &str) -> Problem {
-    refused(
-        StatusCode::FORBIDDEN,
-        "foreign_host",
-        format!(
-            "this server is reached as localhost or by an IP address, not as `{host}`: a web page could pose as it by that name; start mesh-llm with --host 0.0.0.0 to open it to other names and machines"
-        ),
-    )
-}
-
-/// A page of another site sends what its browser does not ask for first.
-pub(super) fn foreign_page() -> Problem {
-    refused(
-        StatusCode::FORBIDDEN,
-        "foreign_page",
-        "pages of other sites may not use this server; if this is an application's, send the Content-Type application/json",
+pub(super) fn foreign_name(host: &str) -> Problem {
+    http::foreign_name(
+        host,
+        "start mesh-llm with --host 0.0.0.0 to open it to other names and machines",
     )
 }
 
@@ -63,14 +44,6 @@ pub(super) fn not_a_proxy() -> Problem {
     }
 }
 
-fn refused(status: StatusCode, code: &str, message: impl Into<String>) -> Problem {
-    Problem {
-        status: status.as_u16(),
-        code: Some(code.to_owned()),
-        ..Problem::invalid(None, message)
-    }
-}
-
 fn unavailable(code: &str, message: &str, retry_after_seconds: Option<u32>) -> Problem {
     Problem {
         status: StatusCode::SERVICE_UNAVAILABLE.as_u16(),
@@ -83,25 +56,6 @@ fn unavailable(code: &str, message: &str, retry_after_seconds: Option<u32>) -> P
 /// A problem as the last event of one of OpenAI's streams.
 pub(super) fn event(problem: &Problem) -> Bytes {
     Bytes::from(format!("data: {}\n\n", problem.openai()))
-}
-
-/// A problem as an answer.
-pub(super) fn refuse(problem: &Problem, words: Words) -> Response<AnswerBody> {
-    refuse_with(problem, words(problem))
-}
-
-fn refuse_with(problem: &Problem, body: Vec<u8>) -> Response<AnswerBody> {
-    let mut response = answer::json(body);
-    *response.status_mut() =
-        StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let headers = response.headers_mut();
-    if let Some(seconds) = problem.retry_after_seconds {
-        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
-    }
-    if let Some(methods) = problem.allow {
-        headers.insert(ALLOW, HeaderValue::from_static(methods));
-    }
-    response
 }
 
 /// Why an engine answers nothing at the moment.
@@ -192,8 +146,9 @@ mod tests {
     use super::*;
     use crate::engine::Failure;
     use crate::exit::Exit;
+    use crate::http::{OPENAI, refuse};
     use http_body_util::BodyExt;
-    use hyper::header::CONTENT_TYPE;
+    use hyper::header::{CONTENT_TYPE, RETRY_AFTER};
     use serde_json::Value;
     use std::time::Duration;
 

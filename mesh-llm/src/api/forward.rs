@@ -1,18 +1,16 @@
 //! One exchange: from the client to the engine and back.
 
-use super::answer::{Answer, AnswerBody};
+use super::answer::Answer;
 use super::anthropic;
-use super::error::{self, OPENAI, Words, refuse, serving};
-use super::host;
+use super::error::{self, serving};
 use super::keys::Keys;
 use super::ollama;
-use super::page;
 use super::request_id::RequestId;
 use super::responses;
 use super::responses_store::Responses;
-use super::upload::Upload;
 use crate::dialects::{self, Route};
 use crate::engine::{Serving, State};
+use crate::http::{self, AnswerBody, OPENAI, Upload, Words, refuse};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::header::{
@@ -60,15 +58,15 @@ async fn answer_or_refuse(
     let body = Upload::new(&parts.headers, body);
     let request = Request::from_parts(parts, body);
     if context.local
-        && let Some(host) = host::foreign(&request)
+        && let Some(host) = http::foreign_host(&request)
     {
-        return refuse(&error::foreign_host(&host), OPENAI);
+        return refuse(&error::foreign_name(&host), OPENAI);
     }
     if request.method() == Method::CONNECT {
         return refuse(&error::not_a_proxy(), OPENAI);
     }
-    if page::is_foreign(&request) {
-        return refuse(&error::foreign_page(), words(&route));
+    if http::is_foreign_page(&request) {
+        return refuse(&http::foreign_page(), words(&route));
     }
     // Whoever watches over the server needs no key to see that it lives.
     if request.uri().path() != "/health" && !context.keys.admit(request.headers()) {

@@ -2,18 +2,15 @@
 //! translated by `dialects`.
 //!
 //! What this room says itself is what the engine cannot: that it is not ready, that it crashed, that a
-//! key is missing, that an origin, a page or a host is foreign. It keeps the responses that clients of
+//! key is missing. It keeps the responses that clients of
 //! OpenAI Responses come back to. It knows nothing of how the engine is started.
 
 mod answer;
 mod anthropic;
-mod cors;
 mod error;
 mod forward;
-mod host;
 mod keys;
 mod ollama;
-mod page;
 mod request_id;
 mod responses;
 mod responses_live;
@@ -22,7 +19,6 @@ mod server;
 #[cfg(test)]
 mod tests;
 mod translate;
-mod upload;
 
 pub use keys::Keys;
-pub use server::{BindError, Server, Shutdown};
+pub use server::{BindError, Server};

@@ -1,14 +1,12 @@
 //! Ollama's endpoints: what the dialect asks of the engine, and how its answers get to the client.
 
-use super::answer::{AnswerBody, json};
-use super::error::refuse;
 use super::forward::Context;
 use super::translate::{get, perform, read};
-use super::upload::Upload;
 use crate::dialects::Problem;
 use crate::dialects::ollama::models::{self, MODELS_PATH, Memory, PROPS_PATH};
 use crate::dialects::ollama::{self, Asked, Endpoint};
 use crate::engine::State;
+use crate::http::{AnswerBody, Upload, json, refuse};
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Request, Response};
 

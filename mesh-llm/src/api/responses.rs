@@ -1,15 +1,13 @@
 //! OpenAI Responses: requests to make one, and to come back to it.
 
-use super::answer::{AnswerBody, json};
-use super::error::refuse;
 use super::forward::Context;
 use super::responses_live::{Kept, Live, Shared, Streamed};
 use super::translate;
-use super::upload::Upload;
 use crate::dialects::responses::{
     self as dialect, Asked, Call, Draft, Item, Origin, Page, Status, Turn, deleted,
 };
 use crate::dialects::{Exchange, Form, Problem, chat};
+use crate::http::{AnswerBody, Upload, json, refuse};
 use http_body_util::BodyExt;
 use hyper::{Request, Response};
 use std::sync::Arc;

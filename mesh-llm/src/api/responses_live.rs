@@ -1,10 +1,10 @@
 //! A response that is being made and streamed. Whoever has its handle can look at it, and end it
 //! whether or not its client reads.
 
-use super::answer::AnswerBody;
 use super::responses_store::Responses;
 use crate::dialects::responses::{Reply, Turn};
 use crate::dialects::{Answer, Problem};
+use crate::http::AnswerBody;
 use bytes::Bytes;
 use hyper::body::{Body, Frame};
 use std::pin::Pin;

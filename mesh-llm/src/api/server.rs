@@ -1,46 +1,21 @@
-//! The port: accepts connections and serves each until the end.
+//! The port.
 
-use super::answer::AnswerBody;
-use super::cors;
 use super::forward::{self, Context};
 use super::keys::Keys;
 use super::responses_store::Responses;
 use crate::engine::State;
 use crate::exit::Exit;
-use hyper::Response;
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
-use std::convert::Infallible;
+use crate::http::{self, Shutdown};
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
-use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{oneshot, watch};
-use tokio::task::JoinSet;
-use tower::Layer;
-
-/// Bytes that one connection buffers, in each direction, and so the longest head of a request.
-const MAX_BUFFER_BYTES: usize = 64 << 10;
-
-/// The pause after the system could not hand out a connection.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+use tokio::net::TcpListener;
+use tokio::sync::watch;
 
 /// A port that is ours.
 #[derive(Debug)]
 pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
-}
-
-/// How a server is told to end; whoever drops a sender tells it, too.
-#[derive(Debug)]
-pub struct Shutdown {
-    /// Take no new connections, finish the exchanges that run.
-    pub drain: oneshot::Receiver<()>,
-    /// Break the exchanges off that still run.
-    pub cut: oneshot::Receiver<()>,
 }
 
 /// Why a port is not ours.
@@ -121,7 +96,7 @@ impl Server {
         engine: watch::Receiver<State>,
         keys: Keys,
         max_connections: usize,
-        mut shutdown: Shutdown,
+        shutdown: Shutdown,
     ) {
         let context = Context {
             engine,
@@ -129,69 +104,8 @@ impl Server {
             local: self.address.ip().is_loopback(),
             responses: Responses::default(),
         };
-        let graceful = GracefulShutdown::new();
-        let mut connections = JoinSet::new();
-        loop {
-            tokio::select! {
-                _ = &mut shutdown.drain => break,
-                Some(_) = connections.join_next() => {}
-                stream = accept(&self.listener), if connections.len() < max_connections => {
-                    let watcher = graceful.watcher();
-                    connections.spawn(serve_connection(stream, context.clone(), watcher));
-                }
-            }
-        }
-        drop(self.listener);
-        tokio::select! {
-            () = graceful.shutdown() => {}
-            _ = shutdown.cut => {}
-        }
-    }
-}
-
-/// The next connection, which always comes.
-async fn accept(listener: &TcpListener) -> TcpStream {
-    loop {
-        match listener.accept().await {
-            Ok((stream, _)) => return stream,
-            Err(error) if of_one_connection(&error) => {}
-            Err(error) => {
-                tracing::warn!(%error, "no connection can be accepted for the moment");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
-}
-
-fn of_one_connection(error: &io::Error) -> bool {
-    use ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
-    matches!(
-        error.kind(),
-        ConnectionAborted | ConnectionRefused | ConnectionReset
-    )
-}
-
-async fn serve_connection(
-    stream: TcpStream,
-    context: Context,
-    watcher: hyper_util::server::graceful::Watcher,
-) {
-    // A token is to leave when it is there. A socket that refuses this is about to fail anyway.
-    let _ = stream.set_nodelay(true);
-    let service = tower::service_fn(move |request| {
-        let answer = forward::answer(context.clone(), request);
-        async move { Ok::<Response<AnswerBody>, Infallible>(answer.await) }
-    });
-    let service = TowerToHyperService::new(cors::layer().layer(service));
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .max_buf_size(MAX_BUFFER_BYTES)
-        .serve_connection(TokioIo::new(stream), service);
-    if let Err(error) = watcher.watch(connection).await {
-        tracing::debug!(
-            error = &error as &dyn std::error::Error,
-            "a connection ended early"
-        );
+        let answer = move |request| forward::answer(context.clone(), request);
+        http::serve(self.listener, max_connections, answer, shutdown).await;
     }
 }
 

@@ -1,13 +1,14 @@
 //! The endpoint between a client and an engine that are both played by the test, byte by byte.
 
-use super::{Server, Shutdown};
+use super::Server;
 use crate::engine::{Serving, State, Upstream};
+use crate::http::{End, Shutdown};
 use llama_engine::server::options::Listen;
 use llama_engine::status::Ready;
 use std::net::SocketAddr;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 /// A server before an engine.
@@ -15,8 +16,7 @@ struct Stage {
     address: SocketAddr,
     state: watch::Sender<State>,
     engine: TcpListener,
-    drain: oneshot::Sender<()>,
-    cut: oneshot::Sender<()>,
+    end: End,
     served: JoinHandle<()>,
 }
 
@@ -45,19 +45,13 @@ impl Stage {
         let server = Server::bind("127.0.0.1", 0).await.unwrap();
         let address = server.address();
         let (state, states) = watch::channel(state);
-        let (drain, drained) = oneshot::channel();
-        let (cut, was_cut) = oneshot::channel();
-        let shutdown = Shutdown {
-            drain: drained,
-            cut: was_cut,
-        };
+        let (end, shutdown) = Shutdown::when_told();
         let served = tokio::spawn(server.serve(states, super::Keys::default(), 100, shutdown));
         Stage {
             address,
             state,
             engine,
-            drain,
-            cut,
+            end,
             served,
         }
     }
@@ -202,8 +196,7 @@ async fn an_engine_that_is_not_there_is_told_by_an_error() {
         address,
         state: _state,
         engine,
-        drain: _drain,
-        cut: _cut,
+        end: _end,
         ..
     } = Stage::ready().await;
     drop(engine);
@@ -295,7 +288,7 @@ async fn a_drained_server_finishes_what_runs_and_takes_nothing_new() {
     let mut idle = TcpStream::connect(stage.address).await.unwrap();
     let mut client = stage.client(&GET.replace("connection: close\r\n", "")).await;
     let (mut engine, _) = stage.exchange().await;
-    stage.drain.send(()).unwrap();
+    stage.end.drain.send(()).unwrap();
     gone(&mut idle).await;
     assert!(TcpStream::connect(stage.address).await.is_err());
     engine
@@ -311,8 +304,8 @@ async fn a_cut_server_breaks_off_what_runs() {
     let stage = Stage::ready().await;
     let mut client = stage.client(GET).await;
     let (mut engine, _) = stage.exchange().await;
-    stage.drain.send(()).unwrap();
-    stage.cut.send(()).unwrap();
+    stage.end.drain.send(()).unwrap();
+    stage.end.cut.send(()).unwrap();
     stage.served.await.unwrap();
     gone(&mut client).await;
     gone(&mut engine).await;

@@ -1,12 +1,11 @@
 //! Exchanges in other dialects: the body is read whole, the engine is asked in its own dialect, and
 //! what it answers is translated as it comes.
 
-use super::answer::{AnswerBody, whole};
 use super::error::{NotReady, crashed, serving};
 use super::forward::Context;
-use super::upload::Upload;
 use crate::dialects::{Answer, Exchange, Form, Problem, sse};
 use crate::engine::{Serving, State};
+use crate::http::{self, AnswerBody, Upload, whole};
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Body, Frame, Incoming};
@@ -23,15 +22,7 @@ const ANSWER_BYTES: usize = 64 << 20;
 
 /// Reads a request's body.
 pub(super) async fn read(body: Upload) -> Result<Bytes, Problem> {
-    match Limited::new(body, BODY_BYTES).collect().await {
-        Ok(body) => Ok(body.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(Problem {
-            status: 413,
-            code: Some("request_too_large".to_owned()),
-            ..Problem::invalid(None, format!("the body is larger than {BODY_BYTES} bytes"))
-        }),
-        Err(error) => Err(Problem::invalid(None, format!("the body broke off: {error}"))),
-    }
+    http::read(body, BODY_BYTES).await
 }
 
 /// Asks the engine, and translates its answer.

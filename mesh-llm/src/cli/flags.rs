@@ -1,5 +1,7 @@
 //! The flags of the daemon.
 
+mod mesh;
+
 use crate::daemon::settings::{
     ApiKey, DEFAULT_HOST, DEFAULT_PORT, Devices, Gigabytes, Layer, SecretSource, Switch, TensorSplit, Worker,
     Workers,
@@ -9,6 +11,7 @@ use clap::{ArgAction, Args};
 use llama_engine::server::options::{
     CacheType, Count, FlashAttention, LogFormat, MOST_WINDOW, Probability, SpeculationMode,
 };
+use mesh::MeshFlags;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 
@@ -149,6 +152,10 @@ pub(super) struct Flags {
     /// Configuration file [default: config.toml in MESH_LLM_HOME, if there is one]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+
+    // At the end, as its heading goes for all that follows.
+    #[command(flatten)]
+    mesh: MeshFlags,
 }
 
 /// Reads a type of the KV cache.
@@ -207,6 +214,7 @@ impl Flags {
             bin_dir: self.bin_dir,
             log_format: self.log_format,
             verbose: (self.verbose > 0).then_some(self.verbose),
+            ..self.mesh.into_layer()
         };
         (self.config, layer)
     }

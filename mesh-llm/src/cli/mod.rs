@@ -1,8 +1,10 @@
 //! The command line. No other room knows `clap`.
 
 mod flags;
+mod form;
 #[cfg(feature = "engine")]
 mod llama_server;
+mod mesh;
 mod models;
 #[cfg(feature = "engine")]
 mod rpc_server;
@@ -39,6 +41,16 @@ enum Command {
     Download(models::Download),
     /// Lists the models on this machine, checks or removes them
     Models(models::Models),
+    /// Shows what the mesh-llm that runs here does: machines, models, clients
+    Status(mesh::Status),
+    /// Lists who may take part in the mesh
+    Members(mesh::Members),
+    /// Puts a machine out of the mesh
+    Kick(mesh::Kick),
+    /// Makes, shows and revokes the tokens by which machines join
+    Token(mesh::Token),
+    /// Ends the mesh-llm that runs here, once running requests are answered
+    Stop(mesh::Stop),
 }
 
 const EXAMPLES: &str = "\
@@ -53,7 +65,10 @@ Examples:
   mesh-llm --model tiny                          the embedded model, to try the API with
   mesh-llm --model ~/models/Qwen3-8B-Q4_K_M.gguf --ctx-size 32768 --parallel 4
   mesh-llm --model Qwen3-32B --draft Qwen3-0.6B  faster, with a small model that guesses ahead
-  mesh-llm --model Qwen3-32B --rpc 10.0.0.2:9338 split with a machine that runs mesh-llm rpc-server";
+  mesh-llm --model Qwen3-32B --rpc 10.0.0.2:9338 split with a machine that runs mesh-llm rpc-server
+  mesh-llm token create                          a token, for another machine to join this one's mesh
+  mesh-llm --join -                              join a mesh; the token is pasted, or comes by a pipe
+  mesh-llm --client --join @token.txt            use a mesh without serving anything here";
 
 /// Does what the arguments say, the first of which is the name that the program was started by.
 pub fn main(arguments: Vec<OsString>) -> ExitCode {
@@ -85,6 +100,11 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
         Some(Command::RpcServer(arguments)) => rpc_server::run(arguments),
         Some(Command::Download(download)) => download.run(),
         Some(Command::Models(models)) => models.run(),
+        Some(Command::Status(status)) => status.run(),
+        Some(Command::Members(members)) => members.run(),
+        Some(Command::Kick(kick)) => kick.run(),
+        Some(Command::Token(token)) => token.run(),
+        Some(Command::Stop(stop)) => stop.run(),
         None => {
             let (config, layer) = cli.flags.into_layer();
             daemon::run(layer, config).into()
@@ -181,9 +201,17 @@ mod tests {
         for flag in replaceable_flags() {
             let name = format!("MESH_LLM_{}", flag.replace('-', "_").to_uppercase());
             // One of these says something to every one of them.
-            let heard = ["1", "q8_0", "on", "off", "json", "localhost:1"]
-                .iter()
-                .any(|value| load(&name, value).is_ok_and(|settings| settings != default));
+            let heard = [
+                "1",
+                "q8_0",
+                "on",
+                "off",
+                "json",
+                "localhost:1",
+                "https://r.example",
+            ]
+            .iter()
+            .any(|value| load(&name, value).is_ok_and(|settings| settings != default));
             assert!(heard, "{name}");
         }
     }

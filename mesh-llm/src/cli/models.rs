@@ -1,32 +1,9 @@
 //! The commands on models.
 
-use super::flags::log_format;
-use crate::daemon::commands::{self, Command, Telling};
-use clap::{ArgAction, Args, Subcommand};
-use llama_engine::server::options::LogFormat;
+use super::form::Form;
+use crate::daemon::commands::{self, Command};
+use clap::{Args, Subcommand};
 use std::process::ExitCode;
-
-/// What both commands take.
-#[derive(Debug, Args)]
-struct Form {
-    /// Form of what is told [default: text]; json is one object a line, for programs
-    #[arg(long, value_name = "FORMAT", value_parser = log_format(), global = true)]
-    log_format: Option<LogFormat>,
-
-    /// Says more: -v for what happens, -vv for everything
-    #[arg(short, long, action = ArgAction::Count, global = true)]
-    verbose: u8,
-}
-
-impl Form {
-    fn run(self, command: Command) -> ExitCode {
-        let telling = Telling {
-            format: self.log_format,
-            verbose: self.verbose,
-        };
-        commands::run(command, telling).into()
-    }
-}
 
 /// `mesh-llm download`.
 #[derive(Debug, Args)]
@@ -58,7 +35,7 @@ impl Download {
                 draft: self.draft,
             },
         };
-        self.form.run(command)
+        commands::run(command, self.form.telling()).into()
     }
 }
 
@@ -104,6 +81,6 @@ impl Models {
                 words: (!words.is_empty()).then(|| words.join(" ")),
             },
         };
-        self.form.run(command)
+        commands::run(command, self.form.telling()).into()
     }
 }

@@ -1,9 +1,10 @@
 //! The API as a part of the daemon: served until it is told to end.
 
-use crate::api::{Keys, Server, Shutdown};
+use crate::api::{Keys, Server};
 use crate::engine::State;
+use crate::http::{End, Shutdown};
 use std::time::Duration;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -12,8 +13,7 @@ const DRAIN_QUIETLY: Duration = Duration::from_millis(200);
 
 /// The API, served by a task of its own.
 pub(super) struct Api {
-    drain: oneshot::Sender<()>,
-    cut: oneshot::Sender<()>,
+    end: End,
     served: JoinHandle<()>,
 }
 
@@ -25,15 +25,9 @@ impl Api {
         keys: Keys,
         max_connections: usize,
     ) -> Api {
-        let (drain, drained) = oneshot::channel();
-        let (cut, was_cut) = oneshot::channel();
-        let shutdown = Shutdown {
-            drain: drained,
-            cut: was_cut,
-        };
+        let (end, shutdown) = Shutdown::when_told();
         Api {
-            drain,
-            cut,
+            end,
             served: tokio::spawn(server.serve(engine, keys, max_connections, shutdown)),
         }
     }
@@ -41,7 +35,7 @@ impl Api {
     /// Takes no new connections, and lets exchanges finish until `limit` is over.
     pub(super) async fn finish(mut self, limit: impl Future<Output = ()>, slow: impl FnOnce()) {
         // The server listens for both as long as it runs.
-        let _ = self.drain.send(());
+        let _ = self.end.drain.send(());
         if timeout(DRAIN_QUIETLY, &mut self.served).await.is_ok() {
             return;
         }
@@ -49,7 +43,7 @@ impl Api {
         tokio::select! {
             _ = &mut self.served => {}
             () = limit => {
-                let _ = self.cut.send(());
+                let _ = self.end.cut.send(());
                 let _ = self.served.await;
             }
         }

@@ -1,5 +1,6 @@
 //! The state directory: private to the user, with a folder in it for each daemon that runs.
 
+use sha2::{Digest, Sha256};
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -114,9 +115,16 @@ impl Home {
             make_private(&usual)?;
             return RunFolder::new(&usual);
         }
-        let short = short_folder();
+        let short = short_folder(&self.path);
         make_private(&short)?;
         RunFolder::new(&short)
+    }
+
+    /// The folders of the daemons that run with the state directory at `path`, which need not be there.
+    pub(super) fn running(path: &Path) -> Vec<PathBuf> {
+        let usual = path.join("run");
+        let all = if fits(&usual) { usual } else { short_folder(path) };
+        folders(&all).filter(|folder| is_alive(folder)).collect()
     }
 }
 
@@ -126,11 +134,15 @@ fn fits(folder: &Path) -> bool {
     bytes <= MAX_SOCKET_PATH_BYTES && folder.to_str().is_some()
 }
 
-/// A folder with a short path, for sockets of a state directory with a long one.
-fn short_folder() -> PathBuf {
-    match std::env::var_os("XDG_RUNTIME_DIR").map(|folder| PathBuf::from(folder).join("mesh-llm")) {
+/// A folder with a short path, for sockets of the state directory at `home`, which has a long one. Each
+/// has its own: who looks for a daemon is not to find that of another.
+fn short_folder(home: &Path) -> PathBuf {
+    let digest = Sha256::digest(home.as_os_str().as_encoded_bytes());
+    let digest: String = digest[..4].iter().map(|byte| format!("{byte:02x}")).collect();
+    let name = format!("mesh-llm-{digest}");
+    match std::env::var_os("XDG_RUNTIME_DIR").map(|folder| PathBuf::from(folder).join(name)) {
         Some(folder) if folder.is_absolute() && fits(&folder) => folder,
-        _ => std::env::temp_dir().join(format!("mesh-llm-{}", user_id())),
+        _ => std::env::temp_dir().join(format!("mesh-llm-{}-{digest}", user_id())),
     }
 }
 
@@ -230,22 +242,32 @@ fn open_lock(path: &Path) -> Result<File, StateError> {
         .map_err(unusable(path))
 }
 
+/// What may be folders of daemons.
+fn folders(all: &Path) -> impl Iterator<Item = PathBuf> {
+    let entries = all.read_dir().into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).filter(|path| path.is_dir())
+}
+
+/// Whether the daemon lives that made this folder.
+fn is_alive(folder: &Path) -> bool {
+    File::open(folder.join(LOCK)).is_ok_and(|lock| matches!(lock.try_lock(), Err(TryLockError::WouldBlock)))
+}
+
+/// Waits until the daemon has ended that made this folder. It is gone before its lock is.
+pub(super) fn await_end(folder: &Path) -> io::Result<()> {
+    match File::open(folder.join(LOCK)) {
+        Ok(lock) => lock.lock_shared(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
 /// Removes the folders of daemons that were killed. What cannot be removed is in nobody's way.
 fn remove_dead(all: &Path) {
-    let folders = all
-        .read_dir()
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|entry| entry.path());
-    for folder in folders.filter(|path| path.is_dir()) {
-        let alive = File::open(folder.join(LOCK))
-            .is_ok_and(|lock| matches!(lock.try_lock(), Err(TryLockError::WouldBlock)));
-        if !alive {
-            tracing::debug!(folder = %folder.display(), "removing what a killed daemon left");
-            if let Err(error) = fs::remove_dir_all(&folder) {
-                tracing::warn!(folder = %folder.display(), %error, "left by a killed daemon, cannot be removed");
-            }
+    for folder in folders(all).filter(|folder| !is_alive(folder)) {
+        tracing::debug!(folder = %folder.display(), "removing what a killed daemon left");
+        if let Err(error) = fs::remove_dir_all(&folder) {
+            tracing::warn!(folder = %folder.display(), %error, "left by a killed daemon, cannot be removed");
         }
     }
 }
@@ -300,6 +322,43 @@ mod tests {
         let path = first.path().to_owned();
         drop(first);
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn those_that_run_are_found_by_their_state_directory() {
+        let root = tempfile::tempdir().unwrap();
+        assert!(Home::running(&root.path().join("none")).is_empty());
+        let paths = ["a".to_owned(), "x".repeat(120), "y".repeat(120)].map(|name| root.path().join(name));
+        for path in &paths {
+            let home = Home::open(path).unwrap();
+            let first = home.run_folder().unwrap();
+            let second = home.run_folder().unwrap();
+            fs::create_dir(first.path().parent().unwrap().join("dead")).unwrap();
+            let mut running = Home::running(path);
+            running.sort();
+            let mut expected = [first.path().to_owned(), second.path().to_owned()];
+            expected.sort();
+            assert_eq!(running, expected);
+            drop((first, second));
+            assert!(Home::running(path).is_empty());
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_daemon_is_waited_for() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = Home::open(root.path()).unwrap().run_folder().unwrap();
+        let path = folder.path().to_owned();
+        let (begun, has_begun) = std::sync::mpsc::channel();
+        let waiting = std::thread::spawn(move || {
+            begun.send(()).unwrap();
+            await_end(&path).unwrap();
+            path.exists()
+        });
+        has_begun.recv().unwrap();
+        assert!(!waiting.is_finished());
+        drop(folder);
+        assert!(!waiting.join().unwrap());
     }
 
     #[test]

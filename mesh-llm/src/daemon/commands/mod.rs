@@ -1,9 +1,12 @@
-//! Commands on models, which end when they are done: what there is, what can be fetched, fetching it,
-//! checking it, removing it. Tables and answers go to standard output, all else to standard error.
+//! Commands, which end when they are done: on models (what there is, what can be fetched, fetching it,
+//! checking it, removing it), and in [`mesh`] those to a daemon that runs. Tables and answers go to standard output, all else to standard error.
 
+mod ask;
 mod check;
 mod download;
 mod list;
+pub mod mesh;
+mod out;
 mod remove;
 
 use super::available_memory;
@@ -14,11 +17,10 @@ use super::state::{Home, StateError};
 use crate::exit::Exit;
 use crate::models::choice::recommend;
 use crate::models::{self, Library, fetch};
-use comfy_table::{Table, presets};
-use indicatif::DecimalBytes;
+use ask::AskError;
 use llama_engine::server::options::LogFormat;
-use serde::Serialize;
-use std::io::{self, Write};
+use out::{Out, OutputError, size};
+use std::io;
 
 /// What is to be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,14 +64,20 @@ pub struct Telling {
     pub verbose: u8,
 }
 
+impl Telling {
+    /// As settings.
+    fn layer(self) -> Layer {
+        Layer {
+            log_format: self.format,
+            verbose: (self.verbose > 0).then_some(self.verbose),
+            ..Layer::default()
+        }
+    }
+}
+
 /// Does it.
 pub fn run(command: Command, telling: Telling) -> Exit {
-    let layer = Layer {
-        log_format: telling.format,
-        verbose: (telling.verbose > 0).then_some(telling.verbose),
-        ..Layer::default()
-    };
-    start::run(layer, None, |settings, reporter| {
+    start::run(telling.layer(), None, |settings, reporter| {
         perform(command, settings, reporter)
     })
 }
@@ -112,14 +120,14 @@ enum Error {
     Running { name: String },
     #[error("{path} cannot be removed: {cause}; check its permissions")]
     NotRemoved { path: String, cause: io::Error },
-    #[error("there is nobody to ask whether {name} may be removed: add --yes")]
-    NobodyToAsk { name: String },
+    #[error(transparent)]
+    Ask(#[from] AskError),
     #[error("no model of the catalog fits into half of the free memory: name one, or run `tiny`")]
     NothingFits,
     #[error("{name} has no draft in the catalog: leave --draft out")]
     NoDraft { name: String },
-    #[error("standard output cannot be written to: {0}; give it a place to go")]
-    Output(io::Error),
+    #[error(transparent)]
+    Output(#[from] OutputError),
     #[error("{doing} failed: {cause}; try again")]
     Unexpected { doing: &'static str, cause: io::Error },
 }
@@ -136,54 +144,8 @@ impl Ending for Error {
             | Error::Running { .. }
             | Error::NotRemoved { .. }
             | Error::NoDraft { .. } => Exit::FILE,
-            Error::NobodyToAsk { .. } => Exit::CONFIGURATION,
+            Error::Ask(error) => error.exit(),
             Error::Output(_) | Error::Unexpected { .. } => Exit::UNEXPECTED,
         }
     }
-}
-
-/// Standard output: a table for people, an object a line for programs.
-#[derive(Debug, Clone, Copy)]
-struct Out {
-    format: LogFormat,
-}
-
-impl Out {
-    fn rows<R: Serialize>(
-        self,
-        headings: &[&str],
-        rows: &[R],
-        cells: impl Fn(&R) -> Vec<String>,
-    ) -> Result<(), Error> {
-        let text = match self.format {
-            LogFormat::Text => {
-                let mut table = Table::new();
-                table.load_style(presets::NOTHING).set_header(headings);
-                for row in rows {
-                    table.add_row(cells(row));
-                }
-                format!("{}\n", table.trim_fmt())
-            }
-            LogFormat::Json => rows
-                .iter()
-                // What is listed has string keys: it can be written.
-                .filter_map(|row| Some(serde_json::to_string(row).ok()? + "\n"))
-                .collect(),
-        };
-        self.text(&text)
-    }
-
-    fn text(self, text: &str) -> Result<(), Error> {
-        let mut out = io::stdout().lock();
-        match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-            // Whoever reads has seen enough: `mesh-llm models | head`.
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-            written => written.map_err(Error::Output),
-        }
-    }
-}
-
-/// A length for people.
-fn size(bytes: u64) -> String {
-    DecimalBytes(bytes).to_string()
 }

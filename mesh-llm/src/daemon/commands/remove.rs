@@ -1,6 +1,7 @@
 //! Removes a model from the store, or what there is of one that is not downloaded to its end.
 
 use super::super::report::Reporter;
+use super::ask::{AskError, ask};
 use super::{Error, size};
 use crate::exit::Exit;
 use crate::models::download::{Unfinished, discard};
@@ -9,7 +10,6 @@ use crate::models::library::{Library, is_ours};
 use crate::models::removal::{Removable, name_of};
 use crate::models::scan::parts;
 use std::fs;
-use std::io::{self, BufRead, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 /// What goes together.
@@ -87,24 +87,10 @@ fn taken(downloads: &[Unfinished]) -> u64 {
     downloads.iter().map(|download| download.taken_bytes).sum()
 }
 
-fn may_go(path: &Path, bytes: u64, files: usize) -> Result<bool, Error> {
-    let name = path.display();
-    if !io::stdin().is_terminal() {
-        return Err(Error::NobodyToAsk {
-            name: name.to_string(),
-        });
-    }
+fn may_go(path: &Path, bytes: u64, files: usize) -> Result<bool, AskError> {
     let files = match files {
         1 => String::new(),
         files => format!(" in {files} files"),
     };
-    let mut answer = String::new();
-    let asked = write!(io::stderr(), "remove {name}, {}{files}? [y/N] ", size(bytes));
-    asked
-        .and_then(|()| io::stdin().lock().read_line(&mut answer))
-        .map_err(|cause| Error::Unexpected {
-            doing: "asking",
-            cause,
-        })?;
-    Ok(["y", "yes"].contains(&answer.trim().to_lowercase().as_str()))
+    ask(&format!("remove {}, {}{files}?", path.display(), size(bytes)))
 }

@@ -1,6 +1,6 @@
 //! The layer of the configuration file.
 
-use super::{Error, Layer, SecretSource};
+use super::{Error, Layer, SecretSource, TokenSource};
 use crate::models::reference::Reference;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -18,6 +18,10 @@ pub(super) fn layer(path: &Path, user_home: Option<&Path>) -> Result<Layer, Erro
     layer.api_key_file = layer.api_key_file.map(|path| anchored(path, folder, user_home));
     layer.rpc_secret = layer.rpc_secret.map(|source| match source {
         SecretSource::File(path) => SecretSource::File(anchored(path, folder, user_home)),
+        source => source,
+    });
+    layer.join = layer.join.map(|source| match source {
+        TokenSource::File(path) => TokenSource::File(anchored(path, folder, user_home)),
         source => source,
     });
     let named = |model: String| match Reference::read(&model, |_| false) {
@@ -141,6 +145,10 @@ mod tests {
         assert_eq!(
             read("rpc-secret-file = 's'").rpc_secret,
             Some(SecretSource::File(folder.path().join("s")))
+        );
+        assert_eq!(
+            read("join = '@t'").join,
+            Some(TokenSource::File(folder.path().join("t")))
         );
     }
 }

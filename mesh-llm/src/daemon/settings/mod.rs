@@ -3,23 +3,26 @@
 //! Each source is read into a [`Layer`]; [`Layer::over`] is the whole of the precedence.
 
 mod file;
+mod layer;
+mod mesh;
 mod speculation;
 mod split;
+mod token;
 mod user;
 mod values;
 mod variables;
 
+pub use layer::Layer;
+pub use mesh::{MeshSettings, Part, Presence, RelayUrl, RelayUrls, Relays};
 pub use speculation::{DraftWish, SpeculationSettings, Switch};
 pub use split::{SecretSource, SplitSettings, TensorSplit, Worker, Workers};
+pub use token::{TokenError, TokenSource};
 pub use user::UserFolders;
 pub use values::{ApiKey, Devices, Gigabytes, Hidden};
 
 use crate::exit::Exit;
 use crate::models::places::Places;
-use llama_engine::server::options::{
-    CacheType, Count, FlashAttention, LogFormat, Probability, SpeculationMode,
-};
-use serde::Deserialize;
+use llama_engine::server::options::{CacheType, FlashAttention, LogFormat};
 use std::ffi::OsString;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
@@ -30,108 +33,6 @@ pub const DEFAULT_PORT: u16 = 9337;
 
 /// The address that only this machine reaches.
 pub const DEFAULT_HOST: &str = "127.0.0.1";
-
-/// What one source says; the rest is left to the sources below it.
-///
-/// The names of the fields are the keys of the file and, with dashes, the daemon's flags.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-pub struct Layer {
-    /// The model to serve: a path or other words for one.
-    pub model: Option<String>,
-    /// The address of the API.
-    pub host: Option<String>,
-    /// The port of the API.
-    pub port: Option<u16>,
-    /// The key that clients of the API show.
-    pub api_key: Option<ApiKey>,
-    /// A file with such keys, one a line.
-    pub api_key_file: Option<PathBuf>,
-    /// Tokens that all slots share.
-    pub ctx_size: Option<NonZeroU32>,
-    /// Requests served at once.
-    pub parallel: Option<NonZeroU32>,
-    /// Requests that may wait for a slot.
-    pub queue: Option<u32>,
-    /// Devices that compute.
-    pub device: Option<Devices>,
-    /// Threads that compute.
-    pub threads: Option<NonZeroU32>,
-    /// Layers on GPUs.
-    pub gpu_layers: Option<u32>,
-    /// Memory of this machine that the model takes at most.
-    pub max_memory: Option<Gigabytes>,
-    /// How keys are kept in the KV cache.
-    pub cache_type_k: Option<CacheType>,
-    /// How values are kept in the KV cache.
-    pub cache_type_v: Option<CacheType>,
-    /// Whether attention is computed in one fused step.
-    pub flash_attn: Option<FlashAttention>,
-    /// Gigabytes of slots' caches that are kept on disk.
-    pub slot_save: Option<NonZeroU32>,
-    /// Workers to split the model over.
-    pub rpc: Option<Workers>,
-    /// The secret that the machines of a split share.
-    #[serde(rename = "rpc-secret-file")]
-    pub rpc_secret: Option<SecretSource>,
-    /// Layers of this machine and of each worker.
-    pub tensor_split: Option<TensorSplit>,
-    /// The draft model: a path or other words for one.
-    pub draft: Option<String>,
-    /// Whether there is to be none.
-    pub no_draft: Option<Switch>,
-    /// Tokens of a window of guesses at most.
-    pub draft_max: Option<Count>,
-    /// What the draft model must think of a guess at least.
-    pub draft_min_p: Option<Probability>,
-    /// What guesses ahead.
-    pub speculate: Option<SpeculationMode>,
-    /// Windows of guesses in flight.
-    pub draft_windows: Option<Count>,
-    /// Where to find `llama-server`.
-    pub bin_dir: Option<PathBuf>,
-    /// How the log looks.
-    pub log_format: Option<LogFormat>,
-    /// How much is logged.
-    pub verbose: Option<u8>,
-}
-
-impl Layer {
-    /// This layer, and what it leaves open from the one `below`.
-    pub fn over(self, below: Layer) -> Layer {
-        let no_draft = speculation::no_draft(&self).or(speculation::no_draft(&below));
-        Layer {
-            model: self.model.or(below.model),
-            host: self.host.or(below.host),
-            port: self.port.or(below.port),
-            api_key: self.api_key.or(below.api_key),
-            api_key_file: self.api_key_file.or(below.api_key_file),
-            ctx_size: self.ctx_size.or(below.ctx_size),
-            parallel: self.parallel.or(below.parallel),
-            queue: self.queue.or(below.queue),
-            device: self.device.or(below.device),
-            threads: self.threads.or(below.threads),
-            gpu_layers: self.gpu_layers.or(below.gpu_layers),
-            max_memory: self.max_memory.or(below.max_memory),
-            cache_type_k: self.cache_type_k.or(below.cache_type_k),
-            cache_type_v: self.cache_type_v.or(below.cache_type_v),
-            flash_attn: self.flash_attn.or(below.flash_attn),
-            slot_save: self.slot_save.or(below.slot_save),
-            rpc: self.rpc.or(below.rpc),
-            rpc_secret: self.rpc_secret.or(below.rpc_secret),
-            tensor_split: self.tensor_split.or(below.tensor_split),
-            draft: self.draft.or(below.draft),
-            no_draft,
-            draft_max: self.draft_max.or(below.draft_max),
-            draft_min_p: self.draft_min_p.or(below.draft_min_p),
-            speculate: self.speculate.or(below.speculate),
-            draft_windows: self.draft_windows.or(below.draft_windows),
-            bin_dir: self.bin_dir.or(below.bin_dir),
-            log_format: self.log_format.or(below.log_format),
-            verbose: self.verbose.or(below.verbose),
-        }
-    }
-}
 
 /// What the daemon does, every question answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -158,6 +59,8 @@ pub struct Settings {
     pub split: SplitSettings,
     /// How answers are guessed ahead.
     pub speculation: SpeculationSettings,
+    /// Whether this machine takes part in a mesh, and how.
+    pub mesh: MeshSettings,
     /// How the log looks.
     pub log: LogFormat,
     /// How much is logged.
@@ -224,6 +127,7 @@ impl Settings {
             home,
             places,
             speculation: SpeculationSettings::from_layer(&layer),
+            mesh: MeshSettings::from_layer(&layer),
             model: layer.model,
             host: layer.host.unwrap_or_else(|| DEFAULT_HOST.to_owned()),
             port: layer.port.unwrap_or(DEFAULT_PORT),
@@ -314,7 +218,6 @@ impl Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
 
     fn load(flags: Layer, config: Option<PathBuf>, variables: &[(&str, &str)]) -> Result<Settings, Error> {
         let user = UserFolders {
@@ -384,32 +287,5 @@ mod tests {
         let error = load(Layer::default(), Some("/no/such/file.toml".into()), &[]).unwrap_err();
         assert_eq!(error.exit(), Exit::FILE);
         assert!(error.to_string().contains("/no/such/file.toml"), "{error}");
-    }
-
-    fn layers() -> impl Strategy<Value = Layer> {
-        let number = || proptest::option::of(1..9u32);
-        (number(), number(), number(), number()).prop_map(|(port, queue, layers, verbose)| Layer {
-            port: port.map(|n| n as u16),
-            queue,
-            gpu_layers: layers,
-            verbose: verbose.map(|n| n as u8),
-            ..Layer::default()
-        })
-    }
-
-    proptest! {
-        #[test]
-        fn precedence_does_not_depend_on_the_order_of_merging(a in layers(), b in layers(), c in layers()) {
-            let left = a.clone().over(b.clone()).over(c.clone());
-            prop_assert_eq!(left, a.over(b.over(c)));
-        }
-
-        #[test]
-        fn the_upper_layer_wins(a in layers(), b in layers()) {
-            let merged = a.clone().over(b.clone());
-            prop_assert_eq!(merged.port, a.port.or(b.port));
-            prop_assert_eq!(a.clone().over(Layer::default()), a.clone());
-            prop_assert_eq!(Layer::default().over(a.clone()), a);
-        }
     }
 }

@@ -8,7 +8,7 @@ use hyper::header::{CONTENT_TYPE, ORIGIN};
 use hyper::{Method, Request};
 
 /// Whether a page of another site may have sent a request that does something.
-pub(super) fn is_foreign<B>(request: &Request<B>) -> bool {
+pub fn is_foreign<B>(request: &Request<B>) -> bool {
     let asks = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
     let headers = request.headers();
     let is_json = headers

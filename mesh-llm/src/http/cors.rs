@@ -8,7 +8,7 @@ use tower_http::cors::{AllowHeaders, AllowMethods, AllowOrigin, CorsLayer, Expos
 const MAX_AGE: Duration = Duration::from_secs(600);
 
 /// Answers preflight requests and marks answers for local pages.
-pub(super) fn layer() -> CorsLayer {
+pub fn layer() -> CorsLayer {
     CorsLayer::new()
         .allow_origin(AllowOrigin::predicate(|origin, _| is_local(origin)))
         .allow_methods(AllowMethods::mirror_request())
@@ -18,7 +18,7 @@ pub(super) fn layer() -> CorsLayer {
 }
 
 /// Whether the origin is `http(s)://localhost`, `127.0.0.1` or `[::1]`, at any port.
-pub(super) fn is_local(origin: &HeaderValue) -> bool {
+pub fn is_local(origin: &HeaderValue) -> bool {
     let Ok(origin) = origin.to_str() else {
         return false;
     };

@@ -1,7 +1,8 @@
-//! The body of a request on its way to the engine.
+//! The body of a request.
 
+use crate::dialects::Problem;
 use bytes::Bytes;
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::HeaderMap;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::header::EXPECT;
@@ -21,14 +22,15 @@ const MAX_LEFT_TIME: Duration = Duration::from_secs(5);
 
 /// A request's body, read to its end even if nobody wants it.
 #[derive(Debug)]
-pub(super) struct Upload {
+pub struct Upload {
     from_client: Option<Incoming>,
     /// The client waits for a word before it sends the body, and will not send it without.
     waits: bool,
 }
 
 impl Upload {
-    pub(super) fn new(headers: &HeaderMap, from_client: Incoming) -> Self {
+    /// Of a request with these headers.
+    pub fn new(headers: &HeaderMap, from_client: Incoming) -> Self {
         Self {
             from_client: Some(from_client),
             waits: headers.contains_key(EXPECT),
@@ -75,6 +77,19 @@ impl Drop for Upload {
         if let (Some(body), Ok(runtime)) = (left, Handle::try_current()) {
             runtime.spawn(timeout(MAX_LEFT_TIME, discard(body)));
         }
+    }
+}
+
+/// Reads a body of at most so many bytes.
+pub async fn read(body: Upload, most_bytes: usize) -> Result<Bytes, Problem> {
+    match Limited::new(body, most_bytes).collect().await {
+        Ok(body) => Ok(body.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(Problem {
+            status: 413,
+            code: Some("request_too_large".to_owned()),
+            ..Problem::invalid(None, format!("the body is larger than {most_bytes} bytes"))
+        }),
+        Err(error) => Err(Problem::invalid(None, format!("the body broke off: {error}"))),
     }
 }
 

@@ -8,7 +8,7 @@ use hyper::header::HOST;
 use std::net::{IpAddr, Ipv6Addr};
 
 /// The foreign name that a request calls the server by, if it does.
-pub(super) fn foreign<B>(request: &Request<B>) -> Option<String> {
+pub fn foreign<B>(request: &Request<B>) -> Option<String> {
     let in_target = request.uri().authority().map(|authority| authority.as_str());
     let in_header = request
         .headers()

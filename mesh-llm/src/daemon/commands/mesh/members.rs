@@ -1,0 +1,65 @@
+//! Who may take part in the mesh.
+
+use super::{Error, Out, date, plain};
+use crate::manage::{Client, Member};
+
+/// Digits of an id that are shown.
+const SHORT: usize = 10;
+
+/// Lists them.
+pub(super) fn list(client: &Client, out: Out) -> Result<(), Error> {
+    let members = client.members()?;
+    let headings = ["NAME", "ID", "ROLE", "STATE", "SINCE", "LET IN BY"];
+    out.rows(&headings, &members, |member| {
+        let by = members.iter().find(|other| other.id == member.admitted_by);
+        let founder = member.id == member.admitted_by;
+        vec![
+            member.name.as_deref().map(plain).unwrap_or_default(),
+            short(&member.id),
+            member.role.to_string(),
+            if member.alive { "here" } else { "away" }.to_owned(),
+            date(member.since).unwrap_or_default(),
+            match by {
+                _ if founder => "founder".to_owned(),
+                Some(member) => called(member),
+                None => short(&member.admitted_by),
+            },
+        ]
+    })?;
+    Ok(())
+}
+
+/// What people call a member.
+pub(super) fn called(member: &Member) -> String {
+    match &member.name {
+        Some(name) => plain(name),
+        None => short(&member.id),
+    }
+}
+
+/// The beginning of an id, which people tell members apart by.
+fn short(id: &str) -> String {
+    plain(id.get(..SHORT).unwrap_or(id))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manage::Role;
+
+    #[test]
+    fn a_member_without_a_name_is_called_by_its_id() {
+        let mut member = Member {
+            id: "ab".repeat(32),
+            name: None,
+            role: Role::Node,
+            admitted_by: "ab".repeat(32),
+            since: 0,
+            alive: true,
+        };
+        assert_eq!(called(&member), "ababababab");
+        member.name = Some("shed\n".into());
+        assert_eq!(called(&member), "shed\u{fffd}");
+        assert_eq!(short("ä"), "ä");
+    }
+}
