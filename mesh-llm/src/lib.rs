@@ -1,8 +1,8 @@
 //! The daemon behind the command `mesh-llm`: one OpenAI-compatible endpoint on this machine.
 //!
 //! Rooms, each of which knows only those after it: [`cli`] reads arguments, [`daemon`] puts the
-//! parts together, [`api`] answers clients, [`dialects`] translates what they speak, [`engine`] keeps a
-//! llama-server alive, [`models`] finds and fetches models. [`exit`] holds the exit codes that all of them use, [`log`] is what they log to.
+//! parts together, [`api`] answers clients, [`dialects`] translates what they speak, [`plan`] decides which
+//! place answers, [`engine`] keeps a llama-server alive, [`models`] finds and fetches models. [`exit`] holds the exit codes that all of them use, [`log`] is what they log to.
 //!
 //! This crate knows nothing of llama.cpp: all of that is in the crate `llama-engine`, which runs
 //! as a child process. Start reading at [`daemon::run`].
@@ -19,3 +19,4 @@ pub mod engine;
 pub mod exit;
 pub mod log;
 pub mod models;
+pub mod plan;

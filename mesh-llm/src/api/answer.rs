@@ -1,11 +1,12 @@
 //! The body of an answer on its way to the client.
 
 use super::error;
+use crate::engine::Counted;
 use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::Response;
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::body::{Body, Frame, SizeHint};
 use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -31,7 +32,7 @@ pub(super) fn json(body: Vec<u8>) -> Response<AnswerBody> {
 /// An answer of the engine. Where the engine crashes in the middle of an event stream, the stream
 /// ends with an event that says so; any other answer breaks off, as its form allows no more.
 #[derive(Debug)]
-pub(super) struct Answer<B = Incoming> {
+pub(super) struct Answer<B = Counted> {
     from_engine: B,
     stream: Option<EventStream>,
     over: bool,

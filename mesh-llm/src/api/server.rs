@@ -4,8 +4,10 @@ use super::answer::AnswerBody;
 use super::cors;
 use super::forward::{self, Context};
 use super::keys::Keys;
+use super::own::Own;
+use super::places::Routes;
+use super::remote::Remotes;
 use super::responses_store::Responses;
-use crate::engine::State;
 use crate::exit::Exit;
 use hyper::Response;
 use hyper::server::conn::http1;
@@ -22,7 +24,7 @@ use tokio::task::JoinSet;
 use tower::Layer;
 
 /// Bytes that one connection buffers, in each direction, and so the longest head of a request.
-const MAX_BUFFER_BYTES: usize = 64 << 10;
+pub(super) const MAX_BUFFER_BYTES: usize = 64 << 10;
 
 /// The pause after the system could not hand out a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
@@ -115,16 +117,20 @@ impl Server {
         self.address
     }
 
-    /// Answers requests, on at most so many connections at once, until it is told to end.
+    /// Answers requests, with what this machine and other nodes serve, on at most so many connections at
+    /// once, until it is told to end.
     pub async fn serve(
         self,
-        engine: watch::Receiver<State>,
+        own: Own,
+        remotes: watch::Receiver<Remotes>,
         keys: Keys,
         max_connections: usize,
         mut shutdown: Shutdown,
     ) {
         let context = Context {
-            engine,
+            own,
+            remotes,
+            routes: Routes::default(),
             keys,
             local: self.address.ip().is_loopback(),
             responses: Responses::default(),

@@ -1,7 +1,6 @@
 //! The API as a part of the daemon: served until it is told to end.
 
-use crate::api::{Keys, Server, Shutdown};
-use crate::engine::State;
+use crate::api::{Keys, Own, Remotes, Server, Shutdown};
 use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
@@ -21,7 +20,8 @@ impl Api {
     /// Begins to serve.
     pub(super) fn start(
         server: Server,
-        engine: watch::Receiver<State>,
+        own: Own,
+        remotes: watch::Receiver<Remotes>,
         keys: Keys,
         max_connections: usize,
     ) -> Api {
@@ -34,7 +34,7 @@ impl Api {
         Api {
             drain,
             cut,
-            served: tokio::spawn(server.serve(engine, keys, max_connections, shutdown)),
+            served: tokio::spawn(server.serve(own, remotes, keys, max_connections, shutdown)),
         }
     }
 
