@@ -1,8 +1,9 @@
 //! The engine's answer on its way to the client.
 
 use super::error;
+use crate::engine::Counted;
 use bytes::Bytes;
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::body::{Body, Frame, SizeHint};
 use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -10,7 +11,7 @@ use std::task::{Context, Poll, ready};
 /// An answer of the engine. Where the engine crashes in the middle of an event stream, the stream
 /// ends with an event that says so; any other answer breaks off, as its form allows no more.
 #[derive(Debug)]
-pub(super) struct Answer<B = Incoming> {
+pub(super) struct Answer<B = Counted> {
     from_engine: B,
     stream: Option<EventStream>,
     over: bool,

@@ -4,7 +4,7 @@ use crate::dialects::Problem;
 use crate::engine::{Serving, State, waiting_for};
 use crate::http::{self, AnswerBody, refuse_with, refused};
 use bytes::Bytes;
-use hyper::{Response, StatusCode};
+use hyper::{Method, Response, StatusCode};
 use serde_json::json;
 
 /// The code of an answer that the engine's crash cut off.
@@ -34,6 +34,71 @@ pub(super) fn no_key() -> Problem {
         "invalid_api_key",
         "this server wants a key that it knows: send it as `Authorization: Bearer KEY`, as clients do with the API key that they are given",
     )
+}
+
+/// No machine serves a model of this name.
+pub(super) fn no_model(name: &str, known: &[String]) -> Problem {
+    let known: Vec<String> = known.iter().map(|known| format!("{known:?}")).collect();
+    let are = match known.len() {
+        1 => "is",
+        _ => "are",
+    };
+    Problem {
+        status: StatusCode::NOT_FOUND.as_u16(),
+        code: Some("model_not_found".to_owned()),
+        ..Problem::invalid(
+            Some("model"),
+            format!(
+                "there is no model {name:?} here; there {are} {}",
+                known.join(", ")
+            ),
+        )
+    }
+}
+
+/// The nodes that serve the model were asked, and none has answered.
+pub(super) fn nobody_answers() -> Problem {
+    unavailable(
+        "no_node_answers",
+        "no node that serves this model answers at the moment: try again in a moment",
+        Some(1),
+    )
+}
+
+/// What only an engine answers, asked of a machine that has none.
+pub(super) fn no_engine(method: &Method, path: &str) -> Problem {
+    let message = match path {
+        "/metrics" | "/props" => format!(
+            "{path} is an engine's, and this machine has none, it only uses those of others: ask a machine that serves a model"
+        ),
+        _ => format!("there is nothing at {method} {path}; the API is at /v1"),
+    };
+    refused(StatusCode::NOT_FOUND, "unknown_url", message)
+}
+
+/// A peer asks for what is not open to peers.
+pub(super) fn not_for_peers(method: &Method, path: &str) -> Problem {
+    let message = format!(
+        "{method} {path} is not open to other nodes, which may only ask a model: ask this machine's own port"
+    );
+    refused(StatusCode::NOT_FOUND, "unknown_url", message)
+}
+
+/// A peer's request names another model than its stream was opened for.
+pub(super) fn other_model(named: &str, wanted: &str) -> Problem {
+    Problem {
+        code: Some("invalid_value".to_owned()),
+        ..Problem::invalid(
+            Some("model"),
+            format!("the request names {named:?}, but its stream was opened for {wanted:?}"),
+        )
+    }
+}
+
+/// A peer asks for a model that this machine serves no more.
+pub(super) fn not_served_here(wanted: &str) -> Problem {
+    let message = format!("this node does not serve {wanted:?} any more: another may");
+    unavailable("model_elsewhere", &message, Some(1))
 }
 
 /// A method that makes no sense here.
@@ -95,6 +160,16 @@ impl NotReady {
         }
         refuse_with(&self.problem, body.to_string().into_bytes())
     }
+}
+
+/// A machine without an engine waits for others.
+pub(super) fn no_node() -> NotReady {
+    NotReady::new(
+        "waiting",
+        "no_node",
+        "no node of the mesh serves a model yet",
+        Some(5),
+    )
 }
 
 /// The engine that answers requests, or why there is none.

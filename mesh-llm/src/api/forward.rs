@@ -1,22 +1,30 @@
-//! One exchange: from the client to the engine and back.
+//! One exchange: from the client to the engine, or to another node, and back.
 
 use super::answer::Answer;
 use super::anthropic;
-use super::error::{self, serving};
+use super::dispatch;
+use super::error::{self, NotReady};
+use super::inference;
 use super::keys::Keys;
+use super::model_list::Question;
 use super::ollama;
+use super::own::Own;
+use super::places::Routes;
+use super::remote::Remotes;
 use super::request_id::RequestId;
 use super::responses;
 use super::responses_store::Responses;
-use crate::dialects::{self, Route};
-use crate::engine::{Serving, State};
-use crate::http::{self, AnswerBody, OPENAI, Upload, Words, refuse};
+use super::translate::read;
+use crate::dialects::{self, Problem, Route};
+use crate::engine::{Counted, Serving};
+use crate::http::{self, AnswerBody, OPENAI, Upload, Words, json, refuse};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::header::{
     CONNECTION, EXPECT, HeaderMap, HeaderName, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER,
     TRANSFER_ENCODING, UPGRADE,
 };
+use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, Version};
 use std::time::Instant;
 use tokio::sync::watch;
@@ -24,8 +32,12 @@ use tokio::sync::watch;
 /// What an exchange depends on.
 #[derive(Debug, Clone)]
 pub(super) struct Context {
-    /// What the engine does at the moment.
-    pub(super) engine: watch::Receiver<State>,
+    /// What this machine serves.
+    pub(super) own: Own,
+    /// What other nodes serve at the moment.
+    pub(super) remotes: watch::Receiver<Remotes>,
+    /// What is remembered of where requests went.
+    pub(super) routes: Routes,
     /// Who may use it.
     pub(super) keys: Keys,
     /// Whether only this machine reaches the server.
@@ -90,26 +102,50 @@ fn words(route: &Route) -> Words {
 }
 
 async fn to_engine(context: &Context, request: Request<Upload>) -> Response<AnswerBody> {
-    let state = context.engine.borrow().clone();
-    match serving(&state) {
-        Ok(serving) => forward(serving, request).await,
-        Err(not_ready) if request.uri().path() == "/health" => not_ready.health(),
-        Err(not_ready) => refuse(&not_ready.problem(), OPENAI),
+    let (method, path) = (request.method(), request.uri().path());
+    let asks_a_model = inference::is_asked(method, path);
+    let about_models = Question::of(method, path);
+    let others_serve = !context.remotes.borrow().serve_nothing();
+    let done = match about_models {
+        _ if path == "/health" => return health(context, request).await,
+        Some(question) if others_serve => question.answer(context).await,
+        None if others_serve && asks_a_model => to_best(context, request).await,
+        None if context.own.is_none() && !asks_a_model => Err(error::no_engine(method, path)),
+        _ => to_own(context, request).await.map_err(NotReady::problem),
+    };
+    done.unwrap_or_else(|problem| refuse(&problem, OPENAI))
+}
+
+async fn health(context: &Context, request: Request<Upload>) -> Response<AnswerBody> {
+    let others_serve = !context.remotes.borrow().serve_nothing();
+    match to_own(context, request).await {
+        Ok(response) => response,
+        Err(_) if context.own.is_none() && others_serve => json(br#"{"status":"ok"}"#.to_vec()),
+        Err(not_ready) => not_ready.health(),
     }
 }
 
-async fn forward(serving: &Serving, mut request: Request<Upload>) -> Response<AnswerBody> {
-    strip_hop_by_hop(request.headers_mut());
-    // This server has answered it already.
-    request.headers_mut().remove(EXPECT);
-    *request.version_mut() = Version::HTTP_11;
-    match serving.upstream.send(request.map(BodyExt::boxed_unsync)).await {
-        Ok(response) => {
-            let (mut parts, body) = response.into_parts();
-            strip_hop_by_hop(&mut parts.headers);
-            let body = Answer::new(&parts.headers, body);
-            Response::from_parts(parts, body.boxed_unsync())
-        }
+/// Has the own engine answer as the request comes.
+async fn to_own(context: &Context, request: Request<Upload>) -> Result<Response<AnswerBody>, NotReady> {
+    Ok(forward(&context.own.serving()?, request).await)
+}
+
+/// Has the best place answer, once the request is there: only then is known what it asks for, and it may
+/// have to be sent again.
+async fn to_best(context: &Context, request: Request<Upload>) -> Result<Response<AnswerBody>, Problem> {
+    let (mut parts, body) = request.into_parts();
+    let body = read(body).await?;
+    strip(&mut parts);
+    let response = dispatch::send(context, Request::from_parts(parts, body)).await?;
+    Ok(passed_on(response))
+}
+
+async fn forward(serving: &Serving, request: Request<Upload>) -> Response<AnswerBody> {
+    let (mut parts, body) = request.into_parts();
+    strip(&mut parts);
+    let request = Request::from_parts(parts, body.boxed_unsync());
+    match serving.upstream.send(request).await {
+        Ok(response) => passed_on(response),
         Err(error) => {
             let error: &(dyn std::error::Error + 'static) = &error;
             if by_client(error) {
@@ -121,6 +157,22 @@ async fn forward(serving: &Serving, mut request: Request<Upload>) -> Response<An
             refuse(&error::crashed(), OPENAI)
         }
     }
+}
+
+/// Leaves of a request's head what speaks of the message.
+pub(super) fn strip(head: &mut Parts) {
+    strip_hop_by_hop(&mut head.headers);
+    // This server has answered it already.
+    head.headers.remove(EXPECT);
+    head.version = Version::HTTP_11;
+}
+
+/// The answer of an engine, on its way to whoever asked.
+pub(super) fn passed_on(response: Response<Counted>) -> Response<AnswerBody> {
+    let (mut parts, body) = response.into_parts();
+    strip_hop_by_hop(&mut parts.headers);
+    let body = Answer::new(&parts.headers, body);
+    Response::from_parts(parts, body.boxed_unsync())
 }
 
 /// Whether it was the request's body that could not be read.

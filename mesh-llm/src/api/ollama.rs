@@ -1,11 +1,11 @@
 //! Ollama's endpoints: what the dialect asks of the engine, and how its answers get to the client.
 
 use super::forward::Context;
+use super::model_list;
 use super::translate::{get, perform, read};
 use crate::dialects::Problem;
-use crate::dialects::ollama::models::{self, MODELS_PATH, Memory, PROPS_PATH};
+use crate::dialects::ollama::models::{self, Here, Memory, PROPS_PATH};
 use crate::dialects::ollama::{self, Asked, Endpoint};
-use crate::engine::State;
 use crate::http::{AnswerBody, Upload, json, refuse};
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Request, Response};
@@ -31,15 +31,17 @@ async fn answer_or_refuse(
     match endpoint {
         Endpoint::Alive => Ok(alive()),
         Endpoint::Version => Ok(json(ollama::version())),
-        Endpoint::Tags => Ok(json(models::tags(&get(context, MODELS_PATH).await?)?)),
+        Endpoint::Tags => Ok(json(models::tags(&model_list::all(context).await?)?)),
         Endpoint::Show => {
             let name = models::shown(&read(body).await?)?;
-            let (list, props) = about(context).await?;
-            Ok(json(models::show(&name, &list, &props)?))
+            let list = model_list::all(context).await?;
+            let here = here(context).await?;
+            Ok(json(models::show(&name, &list, here.as_ref())?))
         }
         Endpoint::Running => {
-            let (list, props) = about(context).await?;
-            Ok(json(models::running(&list, &props, memory(context))?))
+            let list = model_list::all(context).await?;
+            let here = here(context).await?;
+            Ok(json(models::running(&list, here.as_ref())?))
         }
         Endpoint::Chat => text(context, ollama::chat::asked(&read(body).await?)?).await,
         Endpoint::Generate => text(context, ollama::generate::asked(&read(body).await?)?).await,
@@ -53,26 +55,23 @@ async fn answer_or_refuse(
 async fn text(context: &Context, asked: Asked) -> Result<Response<AnswerBody>, Problem> {
     match asked {
         Asked::Text(exchange) => perform(context, exchange).await,
-        Asked::Load(load) => Ok(json(load.answer(&get(context, MODELS_PATH).await?)?)),
+        Asked::Load(load) => Ok(json(load.answer(&model_list::all(context).await?)?)),
     }
 }
 
-async fn about(context: &Context) -> Result<(bytes::Bytes, bytes::Bytes), Problem> {
-    Ok((get(context, MODELS_PATH).await?, get(context, PROPS_PATH).await?))
-}
-
-/// What the engine takes; nothing while there is none.
-fn memory(context: &Context) -> Memory {
-    match &*context.engine.borrow() {
-        State::Ready(serving) => Memory {
+/// What the own engine says of its model; nothing while there is none.
+async fn here(context: &Context) -> Result<Option<Here>, Problem> {
+    let Ok(serving) = context.own.serving() else {
+        return Ok(None);
+    };
+    Ok(Some(Here {
+        props: get(context, PROPS_PATH).await?,
+        memory: Memory {
             bytes: serving.ready.model_bytes + serving.ready.context_bytes,
             gpu_layers: serving.ready.gpu_layers,
         },
-        _ => Memory {
-            bytes: 0,
-            gpu_layers: 0,
-        },
-    }
+        model: serving.model,
+    }))
 }
 
 /// Says that there is a server, whatever its engine does.

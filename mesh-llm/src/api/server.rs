@@ -2,8 +2,10 @@
 
 use super::forward::{self, Context};
 use super::keys::Keys;
+use super::own::Own;
+use super::places::Routes;
+use super::remote::Remotes;
 use super::responses_store::Responses;
-use crate::engine::State;
 use crate::exit::Exit;
 use crate::http::{self, Shutdown};
 use std::io::{self, ErrorKind};
@@ -90,16 +92,20 @@ impl Server {
         self.address
     }
 
-    /// Answers requests, on at most so many connections at once, until it is told to end.
+    /// Answers requests, with what this machine and other nodes serve, on at most so many connections at
+    /// once, until it is told to end.
     pub async fn serve(
         self,
-        engine: watch::Receiver<State>,
+        own: Own,
+        remotes: watch::Receiver<Remotes>,
         keys: Keys,
         max_connections: usize,
         shutdown: Shutdown,
     ) {
         let context = Context {
-            engine,
+            own,
+            remotes,
+            routes: Routes::default(),
             keys,
             local: self.address.ip().is_loopback(),
             responses: Responses::default(),

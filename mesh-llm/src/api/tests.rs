@@ -1,6 +1,10 @@
 //! The endpoint between a client and an engine that are both played by the test, byte by byte.
 
-use super::Server;
+mod mesh;
+mod nodes;
+mod peers;
+
+use super::{Own, Remotes, Server};
 use crate::engine::{Serving, State, Upstream};
 use crate::http::{End, Shutdown};
 use llama_engine::server::options::Listen;
@@ -15,6 +19,7 @@ use tokio::task::JoinHandle;
 struct Stage {
     address: SocketAddr,
     state: watch::Sender<State>,
+    remotes: watch::Sender<Remotes>,
     engine: TcpListener,
     end: End,
     served: JoinHandle<()>,
@@ -24,32 +29,34 @@ impl Stage {
     /// One whose engine is ready.
     async fn ready() -> Stage {
         let engine = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let upstream = Upstream::new(Listen::Tcp(engine.local_addr().unwrap()), None);
-        let ready = Ready {
-            address: String::new(),
-            context: 1,
-            slots: 1,
-            gpu_layers: 0,
-            model_bytes: 0,
-            context_bytes: 0,
-        };
-        Stage::new(State::Ready(Serving { ready, upstream }), engine).await
+        let (state, states) = watch::channel(ready(&engine));
+        Stage::new(Own::Engine(states), state, engine).await
+    }
+
+    /// One that has no engine.
+    async fn without_engine() -> Stage {
+        let engine = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (state, _) = watch::channel(State::Starting);
+        Stage::new(Own::None, state, engine).await
     }
 
     /// One whose engine is in this state.
     async fn not_ready(state: State) -> Stage {
-        Stage::new(state, TcpListener::bind("127.0.0.1:0").await.unwrap()).await
+        let (state, states) = watch::channel(state);
+        let engine = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Stage::new(Own::Engine(states), state, engine).await
     }
 
-    async fn new(state: State, engine: TcpListener) -> Stage {
+    async fn new(own: Own, state: watch::Sender<State>, engine: TcpListener) -> Stage {
         let server = Server::bind("127.0.0.1", 0).await.unwrap();
         let address = server.address();
-        let (state, states) = watch::channel(state);
+        let (remotes, others) = watch::channel(Remotes::default());
         let (end, shutdown) = Shutdown::when_told();
-        let served = tokio::spawn(server.serve(states, super::Keys::default(), 100, shutdown));
+        let served = tokio::spawn(server.serve(own, others, super::Keys::default(), 100, shutdown));
         Stage {
             address,
             state,
+            remotes,
             engine,
             end,
             served,
@@ -76,6 +83,22 @@ impl Stage {
     }
 }
 
+/// An engine that listens there, and has the model `own`.
+fn ready(engine: &TcpListener) -> State {
+    State::Ready(Serving {
+        model: "own".to_owned(),
+        ready: Ready {
+            address: String::new(),
+            context: 1,
+            slots: 1,
+            gpu_layers: 0,
+            model_bytes: 0,
+            context_bytes: 0,
+        },
+        upstream: Upstream::new(Listen::Tcp(engine.local_addr().unwrap()), None),
+    })
+}
+
 /// Reads until these words have come.
 async fn until(stream: &mut (impl AsyncRead + Unpin), words: &str) -> String {
     let mut read = Vec::new();
@@ -86,14 +109,14 @@ async fn until(stream: &mut (impl AsyncRead + Unpin), words: &str) -> String {
     String::from_utf8(read).unwrap()
 }
 
-async fn rest(stream: &mut TcpStream) -> String {
+async fn rest(stream: &mut (impl AsyncRead + Unpin)) -> String {
     let mut read = String::new();
     stream.read_to_string(&mut read).await.unwrap();
     read
 }
 
 /// Waits until the other side is gone.
-async fn gone(stream: &mut TcpStream) {
+async fn gone(stream: &mut (impl AsyncRead + Unpin)) {
     let mut byte = [0];
     assert!(
         matches!(stream.read(&mut byte).await, Ok(0) | Err(_)),

@@ -1,14 +1,15 @@
 //! Exchanges in other dialects: the body is read whole, the engine is asked in its own dialect, and
 //! what it answers is translated as it comes.
 
-use super::error::{NotReady, crashed, serving};
+use super::dispatch;
+use super::error::{NotReady, crashed};
 use super::forward::Context;
 use crate::dialects::{Answer, Exchange, Form, Problem, sse};
-use crate::engine::{Serving, State};
+use crate::engine::Counted;
 use crate::http::{self, AnswerBody, Upload, whole};
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use hyper::body::{Body, Frame, Incoming};
+use hyper::body::{Body, Frame};
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::{Method, Request, Response};
 use std::pin::Pin;
@@ -27,9 +28,8 @@ pub(super) async fn read(body: Upload) -> Result<Bytes, Problem> {
 
 /// Asks the engine, and translates its answer.
 pub(super) async fn perform(context: &Context, exchange: Exchange) -> Result<Response<AnswerBody>, Problem> {
-    let state: State = context.engine.borrow().clone();
-    let serving = serving(&state).map_err(NotReady::problem)?;
-    let response = ask(serving, Method::POST, exchange.path, exchange.body).await?;
+    let request = request(Method::POST, exchange.path, exchange.body);
+    let response = or_refused(dispatch::send(context, request).await?).await?;
     let mut answer = exchange.answer;
     let content_type = HeaderValue::from_static(answer.content_type());
     let (body, streams) = match exchange.form {
@@ -48,34 +48,27 @@ pub(super) async fn perform(context: &Context, exchange: Exchange) -> Result<Res
     Ok(response)
 }
 
-/// What the engine says at a path.
+/// What the own engine says at a path.
 pub(super) async fn get(context: &Context, path: &'static str) -> Result<Bytes, Problem> {
-    let state: State = context.engine.borrow().clone();
-    let serving = serving(&state).map_err(NotReady::problem)?;
-    let response = ask(serving, Method::GET, path, Vec::new()).await?;
+    let serving = context.own.serving().map_err(NotReady::problem)?;
+    let request = request(Method::GET, path, Vec::new());
+    let response = or_refused(dispatch::to_own(&serving, request).await?).await?;
     collect(response.into_body()).await
 }
 
-/// Sends the engine a request; a refusal of its is a problem.
-async fn ask(
-    serving: &Serving,
-    method: Method,
-    path: &'static str,
-    body: Vec<u8>,
-) -> Result<Response<Incoming>, Problem> {
-    let mut request = Request::new(whole(body));
+/// A request to the engine.
+fn request(method: Method, path: &'static str, body: Vec<u8>) -> Request<Bytes> {
+    let mut request = Request::new(Bytes::from(body));
     *request.method_mut() = method;
     *request.uri_mut() = hyper::Uri::from_static(path);
     request
         .headers_mut()
         .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    let response = serving.upstream.send(request).await.map_err(|error| {
-        tracing::warn!(
-            error = &error as &dyn std::error::Error,
-            "the engine broke an exchange off"
-        );
-        crashed()
-    })?;
+    request
+}
+
+/// The answer of an engine; a refusal of its is a problem.
+async fn or_refused(response: Response<Counted>) -> Result<Response<Counted>, Problem> {
     if response.status().is_success() {
         return Ok(response);
     }
@@ -89,7 +82,7 @@ async fn ask(
     })
 }
 
-async fn collect(body: Incoming) -> Result<Bytes, Problem> {
+async fn collect(body: Counted) -> Result<Bytes, Problem> {
     match Limited::new(body, ANSWER_BYTES).collect().await {
         Ok(body) => Ok(body.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => Err(Problem::engine("the answer is too long")),
@@ -99,7 +92,7 @@ async fn collect(body: Incoming) -> Result<Bytes, Problem> {
 
 /// A stream of the engine in the client's dialect.
 #[derive(Debug)]
-struct Translated<B = Incoming> {
+struct Translated<B = Counted> {
     from_engine: B,
     events: sse::Reader,
     answer: Box<dyn Answer>,

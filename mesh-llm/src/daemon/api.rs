@@ -1,7 +1,6 @@
 //! The API as a part of the daemon: served until it is told to end.
 
-use crate::api::{Keys, Server};
-use crate::engine::State;
+use crate::api::{Keys, Own, Remotes, Server};
 use crate::http::{End, Shutdown};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -21,14 +20,15 @@ impl Api {
     /// Begins to serve.
     pub(super) fn start(
         server: Server,
-        engine: watch::Receiver<State>,
+        own: Own,
+        remotes: watch::Receiver<Remotes>,
         keys: Keys,
         max_connections: usize,
     ) -> Api {
         let (end, shutdown) = Shutdown::when_told();
         Api {
             end,
-            served: tokio::spawn(server.serve(engine, keys, max_connections, shutdown)),
+            served: tokio::spawn(server.serve(own, remotes, keys, max_connections, shutdown)),
         }
     }
 

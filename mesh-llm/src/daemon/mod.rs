@@ -21,7 +21,7 @@ mod state;
 
 pub use state::StateError;
 
-use crate::api::{BindError, Keys, Server};
+use crate::api::{BindError, Keys, Own, Remotes, Server};
 use crate::engine::{Engine, Failure, Launch, Program, ProgramError, State};
 use crate::exit::Exit;
 use crate::models::{self, Library, fetch};
@@ -139,7 +139,9 @@ fn serve(settings: &Settings, reporter: &Reporter) -> Result<(), Error> {
         // Dropped last: the socket in it is in use until the engine has ended.
         let folder = home.run_folder()?;
         let (state, states) = watch::channel(State::Starting);
-        let api = Api::start(server, states, keys, max_connections);
+        // There are no other nodes yet.
+        let (_, remotes) = watch::channel(Remotes::default());
+        let api = Api::start(server, Own::Engine(states), remotes, keys, max_connections);
         let had = tokio::select! {
             had = wanted.have(&library, &state, reporter) => had,
             () = signals.next() => {

@@ -5,6 +5,7 @@
 //! knows nothing of the API, nor of where models come from.
 
 pub mod cause;
+mod in_flight;
 mod launch;
 mod lines;
 pub mod restarts;
@@ -12,9 +13,10 @@ mod run;
 mod supervisor;
 mod upstream;
 
+pub use in_flight::Counted;
 pub use launch::{Launch, Program, ProgramError, arguments};
 pub use supervisor::Engine;
-pub use upstream::{RequestBody, Upstream};
+pub use upstream::{Open, Opening, RequestBody, Upstream, Wire};
 
 use crate::exit::Exit;
 use llama_engine::status::Ready;
@@ -75,6 +77,8 @@ pub fn waiting_for(message: &str) -> String {
 /// An engine that answers requests.
 #[derive(Debug, Clone)]
 pub struct Serving {
+    /// The name of its model.
+    pub model: String,
     /// What it has.
     pub ready: Ready,
     /// Takes requests to it.

@@ -224,7 +224,12 @@ impl Run {
             Status::Ready(ready) => match upstream(&ready.address, launch) {
                 Ok(upstream) => {
                     self.ready_since = Some(Instant::now());
-                    reports.state(State::Ready(Serving { ready, upstream }));
+                    let model = launch.options.model_name.clone();
+                    reports.state(State::Ready(Serving {
+                        model,
+                        ready,
+                        upstream,
+                    }));
                 }
                 Err(cause) => self.leave(Leaving::Confused { cause }),
             },

@@ -1,8 +1,8 @@
-//! Takes requests to the child.
+//! Takes requests to the child, or to another node's.
 
+use super::in_flight::{Counted, InFlight};
 use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
-use hyper::body::Incoming;
 use hyper::header::{AUTHORIZATION, HeaderValue};
 use hyper::http::uri::{Authority, PathAndQuery, Scheme};
 use hyper::rt::{Read, ReadBufCursor, Write};
@@ -11,11 +11,15 @@ use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::client::legacy::{Client, Error};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use llama_engine::server::options::Listen;
+use std::fmt;
 use std::future::Future;
 use std::io::{self, ErrorKind, IoSlice};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::timeout;
 
 /// How long an unused connection is kept: less than the child keeps it, or a request could be
 /// written into a connection that the child is closing.
@@ -24,14 +28,32 @@ const IDLE: Duration = Duration::from_secs(10);
 /// Unused connections that are kept.
 const MAX_IDLE: usize = 32;
 
+/// How long a stream to another node may take to open: a node that is gone says nothing.
+const OPEN_WITHIN: Duration = Duration::from_secs(5);
+
 /// The body of a request on its way to the child.
 pub type RequestBody = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
 
-/// The connections to one run of the child; clones share them.
+/// A stream to another node.
+pub trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Wire for T {}
+
+/// A stream that is being opened.
+pub type Opening = Pin<Box<dyn Future<Output = io::Result<Box<dyn Wire>>> + Send>>;
+
+/// Opens streams to another node, at whose end one request is answered.
+pub trait Open: fmt::Debug + Send + Sync {
+    /// Opens one.
+    fn open(&self) -> Opening;
+}
+
+/// The way to one run of the child, or to a model of another node; clones share its connections.
 #[derive(Debug, Clone)]
 pub struct Upstream {
     client: Client<Connector, RequestBody>,
     secret: Option<HeaderValue>,
+    in_flight: InFlight,
 }
 
 impl Upstream {
@@ -41,13 +63,38 @@ impl Upstream {
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE)
             .pool_max_idle_per_host(MAX_IDLE)
-            .build(Connector { listen });
-        Self { client, secret }
+            .build(Connector::Child(listen));
+        Self {
+            client,
+            secret,
+            in_flight: InFlight::default(),
+        }
+    }
+
+    /// Will open a stream for each request, within 5 s, and keep none.
+    pub fn through(open: Arc<dyn Open>) -> Self {
+        let client = Client::builder(TokioExecutor::new())
+            .pool_max_idle_per_host(0)
+            .build(Connector::Node(open));
+        Self {
+            client,
+            secret: None,
+            in_flight: InFlight::default(),
+        }
+    }
+
+    /// How many requests of this upstream, and of its clones, are on their way or being answered.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.count()
     }
 
     /// Sends a request; its URI's path and query count, and the answer's body streams. Dropping
     /// the future, or the body, ends the exchange.
-    pub async fn send(&self, mut request: Request<RequestBody>) -> Result<Response<Incoming>, Error> {
+    ///
+    /// # Errors
+    /// Where there is no connection, or it breaks before the head of the answer.
+    pub async fn send(&self, mut request: Request<RequestBody>) -> Result<Response<Counted>, Error> {
+        let one = self.in_flight.one();
         let mut uri = std::mem::take(request.uri_mut()).into_parts();
         uri.scheme = Some(Scheme::HTTP);
         uri.authority = Some(Authority::from_static("llama-server"));
@@ -57,14 +104,18 @@ impl Upstream {
         if let Some(secret) = &self.secret {
             request.headers_mut().insert(AUTHORIZATION, secret.clone());
         }
-        self.client.request(request).await
+        let response = self.client.request(request).await?;
+        Ok(response.map(|body| Counted::new(body, one)))
     }
 }
 
-/// Opens connections to the child, wherever a request seems to go.
+/// Opens connections, wherever a request seems to go.
 #[derive(Debug, Clone)]
-struct Connector {
-    listen: Listen,
+enum Connector {
+    /// To the child.
+    Child(Listen),
+    /// To another node.
+    Node(Arc<dyn Open>),
 }
 
 impl tower::Service<Uri> for Connector {
@@ -77,8 +128,19 @@ impl tower::Service<Uri> for Connector {
     }
 
     fn call(&mut self, _: Uri) -> Self::Future {
-        let listen = self.listen.clone();
-        Box::pin(async move { connect(&listen).await })
+        match self {
+            Connector::Child(listen) => {
+                let listen = listen.clone();
+                Box::pin(async move { connect(&listen).await })
+            }
+            Connector::Node(open) => {
+                let opening = open.open();
+                Box::pin(async move {
+                    let wire = timeout(OPEN_WITHIN, opening).await??;
+                    Ok(Stream(Box::new(TokioIo::new(wire))))
+                })
+            }
+        }
     }
 }
 
@@ -103,7 +165,7 @@ trait ReadWrite: Read + Write + Send + Unpin {}
 
 impl<T: Read + Write + Send + Unpin> ReadWrite for T {}
 
-/// A connection of either kind.
+/// A connection of any kind.
 struct Stream(Box<dyn ReadWrite>);
 
 impl Connection for Stream {
@@ -201,6 +263,54 @@ mod tests {
             head.contains("authorization: Bearer s\r\n") && !head.contains("sk-1"),
             "{head}"
         );
+    }
+
+    /// Opens the halves of pipes; the other halves come out of the channel.
+    #[derive(Debug)]
+    struct Pipes(tokio::sync::mpsc::UnboundedSender<tokio::io::DuplexStream>);
+
+    impl Open for Pipes {
+        fn open(&self) -> Opening {
+            let (here, there) = tokio::io::duplex(1 << 16);
+            let opened = match self.0.send(there) {
+                Ok(()) => Ok(Box::new(here) as Box<dyn Wire>),
+                Err(_) => Err(ErrorKind::NotConnected.into()),
+            };
+            Box::pin(async { opened })
+        }
+    }
+
+    fn get() -> Request<RequestBody> {
+        let body = Full::default().map_err(|never| match never {}).boxed_unsync();
+        Request::get("/v1/models").body(body).unwrap()
+    }
+
+    #[tokio::test]
+    async fn another_node_is_asked_through_a_new_stream_for_each_request() {
+        let (pipes, mut opened) = tokio::sync::mpsc::unbounded_channel();
+        let upstream = Upstream::through(Arc::new(Pipes(pipes)));
+        for _ in 0..2 {
+            let sent = tokio::spawn({
+                let upstream = upstream.clone();
+                async move { upstream.send(get()).await }
+            });
+            let mut there = opened.recv().await.unwrap();
+            let mut request = vec![0; 15];
+            there.read_exact(&mut request).await.unwrap();
+            assert_eq!(request, b"GET /v1/models ");
+            assert_eq!(upstream.in_flight(), 1);
+            there
+                .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+                .await
+                .unwrap();
+            let body = sent.await.unwrap().unwrap().into_body();
+            assert_eq!(upstream.in_flight(), 1);
+            assert_eq!(body.collect().await.unwrap().to_bytes(), "ok");
+            assert_eq!(upstream.in_flight(), 0);
+        }
+        drop(opened);
+        assert!(upstream.send(get()).await.unwrap_err().is_connect());
+        assert_eq!(upstream.in_flight(), 0);
     }
 
     #[cfg(unix)]

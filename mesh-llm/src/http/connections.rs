@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 use tower::Layer;
 
 /// Bytes that one connection buffers, in each direction, and so the longest head of a request.
-const MAX_BUFFER_BYTES: usize = 64 << 10;
+pub const MAX_BUFFER_BYTES: usize = 64 << 10;
 
 /// The pause after the system could not hand out a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);

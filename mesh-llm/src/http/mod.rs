@@ -12,7 +12,7 @@ mod refusal;
 mod upload;
 
 pub use answer::{AnswerBody, json, whole};
-pub use connections::{End, Listener, Shutdown, serve};
+pub use connections::{End, Listener, MAX_BUFFER_BYTES, Shutdown, serve};
 pub use host::foreign as foreign_host;
 pub use page::is_foreign as is_foreign_page;
 pub use refusal::{OPENAI, Words, foreign_name, foreign_page, refuse, refuse_with, refused};

@@ -15,14 +15,14 @@ pub(super) struct Details<'a> {
 }
 
 impl<'a> Details<'a> {
-    pub(super) fn new(architecture: &'a str, parameters: u64, file_type: u32) -> Self {
+    pub(super) fn new(architecture: &'a str, parameters: u64, file_type: Option<u32>) -> Self {
         Self {
             parent_model: "",
             format: "gguf",
             family: architecture,
             families: [architecture],
             parameter_size: human_count(parameters),
-            quantization_level: gguf::file_type(file_type).unwrap_or("unknown"),
+            quantization_level: file_type.and_then(gguf::file_type).unwrap_or("unknown"),
         }
     }
 }

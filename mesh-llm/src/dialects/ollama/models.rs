@@ -1,13 +1,15 @@
 //! What is served: `/api/tags`, `/api/show`, `/api/ps`, and requests that only load a model
 //! (<https://github.com/ollama/ollama/blob/main/docs/api.md#list-local-models>).
 //!
-//! All of it is made of the engine's `/v1/models` and `/props`.
+//! All of it is made of the list of models, in the engine's form, and of the own engine's `/props`: of what
+//! other nodes serve, less is known.
 
 use super::super::Problem;
 use super::answer::{Reply, Shape};
 use super::details::Details;
 use super::request::{model, read};
 use super::time::rfc3339;
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
@@ -38,8 +40,9 @@ struct Entry {
     meta: Meta,
 }
 
-/// What a model is, by the engine's names.
-#[derive(Debug, Deserialize)]
+/// What a model is, by the engine's names. Of another node's model only the context is known.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
 struct Meta {
     architecture: String,
     n_ctx: u32,
@@ -48,11 +51,11 @@ struct Meta {
     /// When the file was last changed, in Unix seconds.
     modified: Option<u64>,
     /// llama.cpp's number of the most common quantization.
-    file_type: u32,
+    file_type: Option<u32>,
 }
 
 /// What else the engine says of its model.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 struct Props {
     chat_template: String,
     chat_template_caps: Capabilities,
@@ -68,7 +71,7 @@ struct Capabilities {
     supports_reasoning_effort: bool,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 struct Settings {
     params: Map<String, Value>,
 }
@@ -104,6 +107,17 @@ pub struct Memory {
     pub gpu_layers: u32,
 }
 
+/// What is known of the model that this machine itself serves.
+#[derive(Debug)]
+pub struct Here {
+    /// Its name.
+    pub model: String,
+    /// What the engine says at [`PROPS_PATH`].
+    pub props: Bytes,
+    /// What it takes.
+    pub memory: Memory,
+}
+
 /// The answer of `/api/show`.
 #[derive(Debug, Serialize)]
 struct Shown<'a> {
@@ -127,27 +141,40 @@ pub fn tags(models: &[u8]) -> Result<Vec<u8>, Problem> {
     Ok(json!({"models": models}).to_string().into_bytes())
 }
 
-/// `GET /api/ps`, from what the engine says at [`MODELS_PATH`] and [`PROPS_PATH`]: what is served is in
-/// memory, for ever.
+/// `GET /api/ps`, from a list as the engine has it at [`MODELS_PATH`]: what is served is in memory, for
+/// ever. What it takes on other nodes is not known.
 ///
 /// # Errors
-/// Where the engine's answers cannot be read.
-pub fn running(models: &[u8], props: &[u8], memory: Memory) -> Result<Vec<u8>, Problem> {
+/// Where the list, or the engine's answer, cannot be read.
+pub fn running(models: &[u8], here: Option<&Here>) -> Result<Vec<u8>, Problem> {
     let models: Models = from_engine(models)?;
-    let props: Props = from_engine(props)?;
+    let own = here
+        .map(|here| Ok::<_, Problem>((here, here.props()?)))
+        .transpose()?;
     let listed = models.data.iter().map(|entry| {
+        let own = own.as_ref().filter(|(here, _)| here.model == entry.id);
+        let (size, size_vram) = own.map_or((entry.meta.size, 0), |(here, props)| {
+            let layers = props.layers(&entry.meta.architecture);
+            (here.memory.bytes, here.memory.on_gpus(layers))
+        });
         let running = Running {
             expires_at: rfc3339(FOREVER),
-            size_vram: memory.on_gpus(props.layers(&entry.meta.architecture)),
+            size_vram,
             context_length: entry.meta.n_ctx,
         };
         Listed {
-            size: memory.bytes,
+            size,
             ..entry.listed(Some(running))
         }
     });
     let listed: Vec<Listed<'_>> = listed.collect();
     Ok(json!({"models": listed}).to_string().into_bytes())
+}
+
+impl Here {
+    fn props(&self) -> Result<Props, Problem> {
+        from_engine(&self.props)
+    }
 }
 
 impl Memory {
@@ -174,14 +201,16 @@ pub fn shown(body: &[u8]) -> Result<String, Problem> {
     model(fields.model.filter(|model| !model.is_empty()).or(fields.name))
 }
 
-/// `POST /api/show`, from what the engine says at [`MODELS_PATH`] and [`PROPS_PATH`].
+/// `POST /api/show`, from a list as the engine has it at [`MODELS_PATH`]. A model of another node is shown
+/// with the context that it has and with what every model can do that makes text.
 ///
 /// # Errors
-/// Where there is no such model, or the engine's answers cannot be read.
-pub fn show(name: &str, models: &[u8], props: &[u8]) -> Result<Vec<u8>, Problem> {
+/// Where there is no such model, or the list or the engine's answer cannot be read.
+pub fn show(name: &str, models: &[u8], here: Option<&Here>) -> Result<Vec<u8>, Problem> {
     let models: Models = from_engine(models)?;
     let entry = models.find(name)?;
-    let props: Props = from_engine(props)?;
+    let own = here.filter(|here| here.model == entry.id);
+    let props = own.map_or_else(|| Ok(Props::default()), Here::props)?;
     let shown = Shown {
         modified_at: entry.meta.modified.map(rfc3339),
         modelfile: format!("FROM {}\n", tagged_name(entry)),

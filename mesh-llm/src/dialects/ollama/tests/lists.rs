@@ -1,6 +1,6 @@
 //! What is served.
 
-use super::super::models::{self, Memory};
+use super::super::models::{self, Here, Memory};
 use super::*;
 use serde_json::json;
 
@@ -28,8 +28,49 @@ fn props() -> Value {
     })
 }
 
+fn here(props: &Value, gpu_layers: u32) -> Here {
+    let memory = Memory {
+        bytes: 1000,
+        gpu_layers,
+    };
+    Here {
+        model: "tiny".to_owned(),
+        props: body(props).into(),
+        memory,
+    }
+}
+
+fn show_of(list: &Value, props: &Value) -> Value {
+    read(&models::show("tiny:latest", &body(list), Some(&here(props, 0))).unwrap())
+}
+
 fn show(props: &Value) -> Value {
-    read(&models::show("tiny:latest", &list(), &body(props)).unwrap())
+    show_of(&read(&list()), props)
+}
+
+/// The list with a model of another node, of which little is known.
+fn list_with_another() -> Vec<u8> {
+    let mut list = read(&list());
+    let other = json!({"id": "other", "object": "model", "created": 0, "meta": {"n_ctx": 512}});
+    list["data"].as_array_mut().unwrap().push(other);
+    body(&list)
+}
+
+#[test]
+fn a_model_of_another_node_is_listed_and_shown_with_what_is_known() {
+    let list = list_with_another();
+    let tags = read(&models::tags(&list).unwrap());
+    assert_eq!(tags["models"][1]["name"], "other:latest");
+    assert_eq!(tags["models"][1]["details"]["quantization_level"], "unknown");
+    for here in [None, Some(&here(&props(), 2))] {
+        let shown = read(&models::show("other", &list, here).unwrap());
+        assert_eq!(shown["parameters"], "num_ctx 512");
+        assert_eq!(shown["capabilities"], json!(["completion"]));
+        let running = read(&models::running(&list, here).unwrap());
+        let other = &running["models"][1];
+        assert_eq!((&other["size"], &other["size_vram"]), (&json!(0), &json!(0)));
+        assert_eq!(other["context_length"], 512);
+    }
 }
 
 #[test]
@@ -96,33 +137,29 @@ fn capabilities_are_the_model_s() {
     );
     let mut encoder = read(&list());
     encoder["data"][0]["meta"]["n_ctx"] = json!(0);
-    let shown = read(&models::show("tiny", &body(&encoder), &body(&props())).unwrap());
+    let shown = show_of(&encoder, &props());
     assert_eq!(shown["capabilities"], json!(["embedding"]));
     let mut ranks = props();
     ranks["model_metadata"]["llama.pooling_type"] = json!(4);
-    let shown = read(&models::show("tiny", &body(&encoder), &body(&ranks)).unwrap());
+    let shown = show_of(&encoder, &ranks);
     assert_eq!(shown["capabilities"], json!([]));
 }
 
 #[test]
 fn what_is_served_is_in_memory() {
-    let memory = |gpu_layers| Memory {
-        bytes: 1000,
-        gpu_layers,
-    };
-    let running = |memory| read(&models::running(&list(), &body(&props()), memory).unwrap());
-    let on_cpu = running(memory(0));
+    let running = |gpu_layers| read(&models::running(&list(), Some(&here(&props(), gpu_layers))).unwrap());
+    let on_cpu = running(0);
     let model = &on_cpu["models"][0];
     assert_eq!((&model["size"], &model["size_vram"]), (&json!(1000), &json!(0)));
     assert_eq!(model["context_length"], 4096);
     assert_eq!(model["expires_at"], "2262-04-11T23:47:16Z");
-    assert_eq!(running(memory(2))["models"][0]["size_vram"], 500);
-    assert_eq!(running(memory(99))["models"][0]["size_vram"], 1000);
+    assert_eq!(running(2)["models"][0]["size_vram"], 500);
+    assert_eq!(running(99)["models"][0]["size_vram"], 1000);
 }
 
 #[test]
 fn an_unknown_model_is_not_found() {
-    let problem = models::show("gpt-4", &list(), &body(&props())).unwrap_err();
+    let problem = models::show("gpt-4", &list(), Some(&here(&props(), 0))).unwrap_err();
     assert_eq!(problem.status, 404);
     assert!(problem.message.contains("gpt-4") && problem.message.contains("tiny:latest"));
     for request in [
