@@ -66,8 +66,8 @@ Examples:
   mesh-llm --model ~/models/Qwen3-8B-Q4_K_M.gguf --ctx-size 32768 --parallel 4
   mesh-llm --model Qwen3-32B --draft Qwen3-0.6B  faster, with a small model that guesses ahead
   mesh-llm --model Qwen3-32B --rpc 10.0.0.2:9338 split with a machine that runs mesh-llm rpc-server
-  mesh-llm token create                          a token, for another machine to join this one's mesh
-  mesh-llm --join -                              join a mesh; the token is pasted, or comes by a pipe
+  mesh-llm token create                          a token for another machine to join by
+  mesh-llm --join -                              join a mesh; paste the token, or pipe it
   mesh-llm --client --join @token.txt            use a mesh without serving anything here";
 
 /// Does what the arguments say, the first of which is the name that the program was started by.
@@ -148,6 +148,18 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_mesh_has_a_heading_of_its_own_in_the_help() {
+        let help = Cli::command().render_long_help().to_string();
+        let (before, mesh) = help.split_once("\nMesh:\n").unwrap();
+        for flag in ["--join <TOKEN>", "--no-console"] {
+            assert!(mesh.contains(flag) && !before.contains(flag), "{help}");
+        }
+        for flag in ["--model <MODEL>", "--config <FILE>", "--verbose"] {
+            assert!(before.contains(flag) && !mesh.contains(flag), "{help}");
+        }
     }
 
     #[test]
