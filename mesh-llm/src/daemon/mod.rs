@@ -7,11 +7,13 @@ mod console;
 mod download;
 mod draft;
 mod limits;
+mod mesh;
 mod options;
 mod progress;
 mod report;
 #[cfg(feature = "engine")]
 pub mod rpc_server;
+mod run;
 mod secret;
 pub mod settings;
 mod signals;
@@ -22,13 +24,14 @@ mod state;
 pub use state::StateError;
 
 use crate::api::{BindError, Keys, Own, Remotes, Server};
-use crate::engine::{Engine, Failure, Launch, Program, ProgramError, State};
+use crate::engine::{Failure, Program, ProgramError, State};
 use crate::exit::Exit;
 use crate::models::{self, Library, fetch};
 use api::Api;
 use draft::Wanted;
-use options::options;
-use report::{EngineReport, Offer, Reporter};
+use mesh::{Ends, Party, PartyError};
+use report::Reporter;
+use run::{Orders, Run, TELL_WITHIN};
 use settings::{Layer, Settings};
 use signals::Signals;
 use split::{Split, SplitError};
@@ -36,18 +39,8 @@ use start::Ending;
 use state::Home;
 use std::io;
 use std::path::PathBuf;
-use std::time::Duration;
-use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
-
-/// How long exchanges that run may take to finish after the daemon was told to end.
-const DRAIN_WITHIN: Duration = Duration::from_secs(30);
-
-/// How long clients may take to hear of an engine that failed.
-const TELL_WITHIN: Duration = Duration::from_secs(1);
-
-/// An engine that ends within this time is not worth a word.
-const END_QUIETLY: Duration = Duration::from_millis(500);
+use tokio::sync::{mpsc, watch};
+use tokio::time::sleep;
 
 /// Forwarding takes little: two threads, of which one is free when the other is not.
 const WORKER_THREADS: usize = 2;
@@ -75,6 +68,8 @@ enum Error {
     #[error(transparent)]
     Split(#[from] SplitError),
     #[error(transparent)]
+    Party(#[from] PartyError),
+    #[error(transparent)]
     Program(#[from] ProgramError),
     #[error(transparent)]
     Bind(#[from] BindError),
@@ -98,6 +93,7 @@ impl Ending for Error {
             Error::Model(error) => error.exit(),
             Error::Fetch(error) => error.exit(),
             Error::Split(error) => error.exit(),
+            Error::Party(error) => error.exit(),
             Error::Program(ProgramError::NotThere { .. }) => Exit::FILE,
             Error::Program(_) => Exit::CONFIGURATION,
             Error::Bind(error) => error.exit(),
@@ -113,14 +109,12 @@ fn unexpected(doing: &'static str) -> impl FnOnce(io::Error) -> Error {
 
 fn serve(settings: &Settings, reporter: &Reporter) -> Result<(), Error> {
     let max_connections = limits::connections();
-    let program = Program::find(settings.bin_dir.as_deref())?;
     let home = Home::open(&settings.home)?;
-    let library = Library::open(settings.places.clone(), settings.home.clone(), home.models())?;
-    let model = settings.model.as_deref();
-    let memory = available_memory().min(settings.engine.max_memory.unwrap_or(u64::MAX));
-    let wanted = Wanted::find(&library, model, &settings.speculation, memory)?;
     let keys = keys(settings)?;
-    let split = Split::prepare(&settings.split, &home)?;
+    let own = match settings.mesh.part {
+        settings::Part::Use => None,
+        settings::Part::Serve => Some(OwnModel::find(settings, &home)?),
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKER_THREADS)
         .on_thread_start(llama_engine::priority::carry_answers)
@@ -135,54 +129,66 @@ fn serve(settings: &Settings, reporter: &Reporter) -> Result<(), Error> {
                 "warning: every machine that reaches {address} can use the model; --api-key lets in only those that show a key"
             ));
         }
-        let mut signals = Signals::listen().map_err(unexpected("listening for signals"))?;
+        let signals = Signals::listen().map_err(unexpected("listening for signals"))?;
         // Dropped last: the socket in it is in use until the engine has ended.
         let folder = home.run_folder()?;
         let (state, states) = watch::channel(State::Starting);
-        // There are no other nodes yet.
-        let (_, remotes) = watch::channel(Remotes::default());
-        let api = Api::start(server, Own::Engine(states), remotes, keys, max_connections);
-        let had = tokio::select! {
-            had = wanted.have(&library, &state, reporter) => had,
-            () = signals.next() => {
-                state.send_replace(State::Stopping);
-                api.finish(sleep(TELL_WITHIN), || {}).await;
-                return Ok(());
-            }
+        let (remotes, others) = watch::channel(Remotes::default());
+        let serves = match &own {
+            Some(_) => Own::Engine(states.clone()),
+            None => Own::None,
         };
-        let (model, draft) = match had {
-            Ok(had) => had,
+        // Before the mesh: this machine's API does not wait for others.
+        let api = Api::start(server, serves, others, keys, max_connections);
+        let (stop, stopped) = mpsc::channel(1);
+        let ends = Ends {
+            engine: states,
+            remotes,
+            stop,
+        };
+        let party = match Party::start(settings, &home, folder.path(), ends, reporter).await {
+            Ok(party) => party,
             Err(error) => {
-                state.send_replace(State::Failed(Failure {
-                    message: error.to_string(),
-                    last_lines: Vec::new(),
-                    exit: error.exit(),
-                }));
                 api.finish(sleep(TELL_WITHIN), || {}).await;
                 return Err(error.into());
             }
         };
-        let offer = Offer {
-            model: model.id.clone(),
+        let orders = Orders { signals, stopped };
+        let run = Run {
+            settings,
+            reporter,
             address,
-            workers: split.workers.clone(),
+            folder: &folder,
+            state,
         };
-        let path = model.path.clone();
-        let options = options(settings, model, draft, split, &folder).map_err(unexpected("choosing a secret"))?;
-        let log = reporter.clone();
-        let engine = Engine::start(Launch { program, options }, state, move |line| {
-            log.engine_log(line)
-        });
-        let parts = Parts {
-            signals,
-            engine,
-            api,
-            saves_slots: settings.engine.slot_save.is_some(),
-        };
-        // What does not run is not what the next start should take up again.
-        let remember = || library.memory().used(&path);
-        parts.run(reporter, reporter.engine(offer), remember).await
+        match own {
+            Some(own) => run.serving(own, api, party, orders).await,
+            None => run.using(api, party, orders).await,
+        }
     })
+}
+
+/// What this machine is to serve.
+struct OwnModel {
+    program: Program,
+    library: Library,
+    wanted: Wanted,
+    split: Split,
+}
+
+impl OwnModel {
+    fn find(settings: &Settings, home: &Home) -> Result<OwnModel, Error> {
+        let program = Program::find(settings.bin_dir.as_deref())?;
+        let library = Library::open(settings.places.clone(), settings.home.clone(), home.models())?;
+        let memory = available_memory().min(settings.engine.max_memory.unwrap_or(u64::MAX));
+        let wanted = Wanted::find(&library, settings.model.as_deref(), &settings.speculation, memory)?;
+        Ok(OwnModel {
+            program,
+            library,
+            wanted,
+            split: Split::prepare(&settings.split, home)?,
+        })
+    }
 }
 
 /// The keys of the API.
@@ -220,73 +226,4 @@ fn available_memory() -> u64 {
         system.refresh_memory();
         system.available_memory()
     })
-}
-
-/// Everything that runs.
-struct Parts {
-    signals: Signals,
-    engine: Engine,
-    api: Api,
-    /// Whether the engine writes its slots' caches to disk when it ends.
-    saves_slots: bool,
-}
-
-impl Parts {
-    /// Runs until a signal, or until the engine has failed; then stops everything.
-    /// `ready` is called each time that the engine becomes ready.
-    async fn run(
-        mut self,
-        reporter: &Reporter,
-        mut report: EngineReport,
-        ready: impl Fn(),
-    ) -> Result<(), Error> {
-        let mut state = self.engine.state();
-        let end = loop {
-            let now = state.borrow_and_update().clone();
-            report.state(&now);
-            if let State::Ready(_) = now {
-                ready();
-            }
-            if let State::Failed(failure) = now {
-                break Err(Error::Engine(failure));
-            }
-            tokio::select! {
-                changed = state.changed() => if changed.is_err() {
-                    break Err(unexpected("supervising the engine")(io::Error::other("its task is gone")));
-                },
-                () = self.signals.next() => break Ok(()),
-            }
-        };
-        let mut hurry = false;
-        match &end {
-            Err(_) => self.api.finish(sleep(TELL_WITHIN), || {}).await,
-            Ok(()) => {
-                let limit = async {
-                    tokio::select! {
-                        () = sleep(DRAIN_WITHIN) => {}
-                        () = self.signals.next() => hurry = true,
-                    }
-                };
-                let seconds = DRAIN_WITHIN.as_secs();
-                let note = format!(
-                    "ending once the running requests are answered, at most {seconds} s; a second Ctrl-C ends at once"
-                );
-                self.api.finish(limit, || reporter.note(&note)).await;
-            }
-        }
-        let impatience = async {
-            if !hurry && timeout(END_QUIETLY, self.signals.next()).await.is_err() {
-                if self.saves_slots {
-                    reporter.note("saving the slots' caches; a second Ctrl-C ends at once, without them");
-                }
-                self.signals.next().await;
-            }
-        };
-        if self.engine.stop(impatience).await && self.saves_slots {
-            reporter.note(
-                "ended at once: caches of slots that were not saved yet are lost, the prompts of their chats will be computed again",
-            );
-        }
-        end
-    }
 }

@@ -51,6 +51,18 @@ impl Reporter {
         }
     }
 
+    /// How others join, which whoever reads it can.
+    pub(super) fn invite(&self, token: &str) {
+        match self.format {
+            LogFormat::Text => self.console.line(format!(
+                "Invite token: {token}\n  \
+                 mesh-llm --join -             on another machine, and paste it there: adds that machine to this one\n  \
+                 mesh-llm --client --join -    only uses what the others serve"
+            )),
+            LogFormat::Json => tracing::info!(token, "invite"),
+        }
+    }
+
     /// A line that the next one replaces; for terminals.
     pub(super) fn passing(&self, line: &str) {
         self.console.passing(line);
@@ -187,7 +199,7 @@ fn is_json_object(line: &[u8]) -> bool {
 }
 
 /// The API's URL, as a client on this machine writes it.
-fn url(address: SocketAddr) -> String {
+pub(super) fn url(address: SocketAddr) -> String {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
         IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),

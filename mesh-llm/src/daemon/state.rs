@@ -15,10 +15,18 @@ const WORKER: &str = "worker";
 /// What it remembers of models.
 const FINGERPRINTS: &str = "fingerprints.json";
 
+/// This machine's key, and what it knows of its mesh.
+const MESH: &str = "mesh";
+
+/// Locked by the daemon that is this machine's part in its mesh.
+const MESH_LOCK: &str = "mesh.lock";
+
 /// What this program puts into the state directory.
-const OWN_ENTRIES: [&str; 10] = [
+const OWN_ENTRIES: [&str; 12] = [
     "config.toml",
     "catalog.tsv",
+    MESH,
+    MESH_LOCK,
     "models",
     "models.json",
     "remembered.json",
@@ -94,6 +102,23 @@ impl Home {
     /// Where the daemon keeps models of its own.
     pub(super) fn models(&self) -> PathBuf {
         self.path.join("models")
+    }
+
+    /// Where this machine's key is, and what it knows of its mesh.
+    pub(super) fn mesh(&self) -> PathBuf {
+        self.path.join(MESH)
+    }
+
+    /// Makes this daemon the one that is this machine's part in its mesh, for as long as what is returned lives. None:
+    /// another one is.
+    pub(super) fn lock_mesh(&self) -> Result<Option<File>, StateError> {
+        let path = self.path.join(MESH_LOCK);
+        let lock = open_lock(&path)?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Some(lock)),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(cause)) => Err(unusable(&path)(cause)),
+        }
     }
 
     /// Where the secret is that the machines of a split share, unless another place was named.

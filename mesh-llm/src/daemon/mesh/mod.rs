@@ -1,0 +1,336 @@
+//! The mesh as a part of the daemon: what this machine offers goes in, what others serve comes out, and what the
+//! user wants of it is done.
+
+mod offer;
+mod orders;
+mod remotes;
+mod status;
+
+use super::report::Reporter;
+use super::settings::{self, MeshSettings, Presence, Settings, TokenError};
+use super::state::{Home, StateError};
+use crate::api::{self, Remotes};
+use crate::engine::State;
+use crate::exit::Exit;
+use crate::manage::{self, Command, Manage, Running, SOCKET};
+use crate::mesh::core::Part;
+use crate::mesh::token::{Token, TokenError as TokenText};
+use crate::mesh::{Invitation, Joining, Mesh, MeshError, MeshOptions, Offer, PeerRequest, Relays, Serve};
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+
+/// Orders that may wait.
+const ORDERS: usize = 16;
+
+/// How long a relay is waited for before the invite token is shown: without one it only works nearby.
+const ONLINE_WITHIN: Duration = Duration::from_secs(3);
+
+/// How long the token lets in that is shown at the start.
+const INVITED_FOR: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+/// Why this machine takes no part.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum PartyError {
+    /// The token cannot be read.
+    #[error(transparent)]
+    NoToken(#[from] TokenError),
+    /// It is none.
+    #[error("--join: {0}")]
+    Token(#[from] TokenText),
+    /// The mesh itself.
+    #[error(transparent)]
+    Mesh(#[from] MeshError),
+    /// The state directory.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The management API.
+    #[error(transparent)]
+    Manage(#[from] manage::BindError),
+    /// Another daemon is this machine's part already.
+    #[error(
+        "another mesh-llm with the state directory {} is in its mesh already: give this one a state directory of its \
+         own with MESH_LLM_HOME, or end the other with `mesh-llm stop`",
+        home.display()
+    )]
+    Taken {
+        /// The state directory.
+        home: std::path::PathBuf,
+    },
+    /// It is not let in.
+    #[error("{0}")]
+    Refused(String),
+}
+
+impl PartyError {
+    /// How the process ends for this.
+    pub(super) fn exit(&self) -> Exit {
+        match self {
+            Self::NoToken(_) | Self::Token(_) => Exit::CONFIGURATION,
+            Self::Mesh(MeshError::NoMesh) => Exit::CONFIGURATION,
+            Self::Mesh(MeshError::Endpoint(_)) => Exit::UNAVAILABLE,
+            Self::Mesh(_) | Self::State(_) | Self::Taken { .. } => Exit::STATE,
+            Self::Manage(error) => error.exit(),
+            Self::Refused(_) => Exit::REFUSED,
+        }
+    }
+}
+
+/// What goes in and out.
+pub(super) struct Ends {
+    /// What this machine's engine does.
+    pub(super) engine: watch::Receiver<State>,
+    /// What others serve.
+    pub(super) remotes: watch::Sender<Remotes>,
+    /// That somebody wants the daemon to end.
+    pub(super) stop: mpsc::Sender<()>,
+}
+
+/// This machine's part in a mesh, or only its management API where it is alone.
+pub(super) struct Party {
+    mesh: Option<Mesh>,
+    manage: Running,
+    refused: Option<oneshot::Receiver<PartyError>>,
+    /// What this machine serves, once that is known.
+    model: watch::Sender<Option<String>>,
+    tasks: JoinSet<()>,
+    /// Locked for as long as this daemon is this machine's part in the mesh.
+    _lock: Option<std::fs::File>,
+}
+
+impl Party {
+    /// Begins; waits for nobody else.
+    pub(super) async fn start(
+        settings: &Settings,
+        home: &Home,
+        run_folder: &Path,
+        ends: Ends,
+        reporter: &Reporter,
+    ) -> Result<Party, PartyError> {
+        let Ends {
+            engine,
+            remotes,
+            stop,
+        } = ends;
+        let console = Manage::bind(settings.mesh.console, &run_folder.join(SOCKET)).await?;
+        if let Some(warning) = console.warning() {
+            reporter.note(&warning);
+        }
+        let mut tasks = JoinSet::new();
+        let (offer, offered) = watch::channel(Offer::default());
+        let memory = offer::memory(settings.engine.max_memory);
+        let serves = settings.mesh.part == settings::Part::Serve;
+        offer.send_replace(offer::of(&engine.borrow(), None, memory));
+        let (model, models) = watch::channel(None);
+        let joined = join(settings, home, offered.clone(), engine.clone(), reporter).await?;
+        let (mesh, lock) = joined.unzip();
+        if serves {
+            tasks.spawn(offer::follow(engine.clone(), models, memory, offer));
+        } else {
+            // Nothing will change, and nobody is to take it for the end.
+            tasks.spawn(async move { offer.closed().await });
+        }
+        let (status, shown) = watch::channel(status::alone(&settings.home, &offered.borrow()));
+        let (orders, ordered) = mpsc::channel::<Command>(ORDERS);
+        let (invite, invited) = watch::channel(None);
+        let mut refused = None;
+        if let Some(mesh) = &mesh {
+            tasks.spawn(remotes::follow(mesh.clone(), remotes));
+            let (tell, told) = oneshot::channel();
+            refused = Some(told);
+            tasks.spawn(follow_joining(mesh.clone(), serves, reporter.clone(), tell));
+            if serves {
+                tasks.spawn(show_invite(mesh.clone(), invite, reporter.clone()));
+            }
+        } else {
+            tasks.spawn(async move {
+                let (_remotes, _invite) = (remotes, invite);
+                std::future::pending::<()>().await;
+            });
+        }
+        tasks.spawn(status::follow(
+            mesh.clone(),
+            settings.home.clone(),
+            offered,
+            engine,
+            invited,
+            status,
+        ));
+        tasks.spawn(orders::obey(mesh.clone(), ordered, stop));
+        let manage = console.start(shown, orders);
+        Ok(Party {
+            mesh,
+            manage,
+            refused,
+            model,
+            tasks,
+            _lock: lock,
+        })
+    }
+
+    /// This machine is about to serve this model.
+    pub(super) fn serves(&self, model: &str) {
+        self.model.send_replace(Some(model.to_owned()));
+    }
+
+    /// Waits until it is clear that this machine is not let in; for ever otherwise.
+    pub(super) async fn refused(&mut self) -> PartyError {
+        let told = match &mut self.refused {
+            Some(refused) => refused.await.ok(),
+            None => None,
+        };
+        self.refused = None;
+        match told {
+            Some(error) => error,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Says goodbye.
+    pub(super) async fn finish(mut self) {
+        self.manage.finish().await;
+        self.tasks.abort_all();
+        if let Some(mesh) = self.mesh {
+            mesh.leave().await;
+        }
+    }
+}
+
+/// Makes this machine a part of its mesh, unless it is to be alone.
+async fn join(
+    settings: &Settings,
+    home: &Home,
+    offer: watch::Receiver<Offer>,
+    engine: watch::Receiver<State>,
+    reporter: &Reporter,
+) -> Result<Option<(Mesh, std::fs::File)>, PartyError> {
+    let MeshSettings {
+        presence,
+        part,
+        join,
+        relays,
+        bind_port,
+        console: _,
+    } = &settings.mesh;
+    if *presence == Presence::Alone {
+        return Ok(None);
+    }
+    let token = join.as_ref().map(|source| source.read(io::stdin())).transpose()?;
+    let token = token.map(|token| token.0.parse::<Token>()).transpose()?;
+    let part = match part {
+        settings::Part::Serve => Part::Server,
+        settings::Part::Use => Part::Client,
+    };
+    let Some(lock) = home.lock_mesh()? else {
+        if token.is_none() && part == Part::Server {
+            reporter.note(
+                "another mesh-llm with the same state directory is in the mesh, so this one serves this machine alone; \
+                 MESH_LLM_HOME gives it a state directory of its own",
+            );
+            return Ok(None);
+        }
+        return Err(PartyError::Taken {
+            home: settings.home.clone(),
+        });
+    };
+    let options = MeshOptions {
+        folder: home.mesh(),
+        token,
+        part,
+        relays: match relays {
+            settings::Relays::Default => Relays::Public,
+            settings::Relays::None => Relays::None,
+            // What is no URL of a relay to iroh was refused as none before.
+            settings::Relays::Own(urls) => Relays::Own(
+                urls.iter()
+                    .filter_map(|url| url.to_string().parse().ok())
+                    .collect(),
+            ),
+        },
+        port: bind_port.filter(|port| *port != 0),
+    };
+    let mesh = Mesh::start(options, offer, serve(engine)).await?;
+    Ok(Some((mesh, lock)))
+}
+
+/// Has this machine's engine answer what members ask it.
+fn serve(engine: watch::Receiver<State>) -> Arc<Serve> {
+    Arc::new(move |request: PeerRequest| {
+        let engine = engine.clone();
+        Box::pin(async move {
+            tracing::debug!(peer = %request.node.fmt_short(), model = request.model, "a member asks");
+            api::serve_peer(request.stream, engine, request.model).await;
+        })
+    })
+}
+
+/// Tells how this machine stands with the mesh; `refused` is told when it will never be let in.
+async fn follow_joining(mesh: Mesh, serves: bool, reporter: Reporter, refused: oneshot::Sender<PartyError>) {
+    let mut joining = mesh.joining();
+    let mut was_in = matches!(*joining.borrow(), Joining::In);
+    let mut told = None;
+    loop {
+        let now = joining.borrow_and_update().clone();
+        match now {
+            Joining::In => {
+                if !std::mem::replace(&mut was_in, true) {
+                    let what = if serves { "joined" } else { "can use" };
+                    reporter.note(&format!(
+                        "this machine {what} the mesh {}",
+                        mesh.view().borrow().mesh
+                    ));
+                }
+            }
+            Joining::Calling { last: Some(why) } if told.as_ref() != Some(&why) => {
+                reporter.note(&format!("nobody of the mesh was reached yet, trying on: {why}"));
+                told = Some(why);
+            }
+            Joining::Calling { .. } => {}
+            Joining::Refused(why) if was_in => {
+                reporter.note(&format!(
+                    "{}; this machine serves itself alone until then",
+                    why.message
+                ));
+            }
+            Joining::Refused(why) => {
+                // The daemon ends already: all the same.
+                let _ = refused.send(PartyError::Refused(why.message));
+                return;
+            }
+        }
+        if joining.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Shows how others join.
+async fn show_invite(mesh: Mesh, invite: watch::Sender<Option<String>>, reporter: Reporter) {
+    let mut joining = mesh.joining();
+    if joining
+        .wait_for(|joining| matches!(joining, Joining::In))
+        .await
+        .is_err()
+    {
+        return;
+    }
+    mesh.online(ONLINE_WITHIN).await;
+    let invitation = Invitation {
+        role: crate::mesh::id::Role::Node,
+        expires_in: Some(INVITED_FOR),
+        uses: None,
+        models: None,
+    };
+    match mesh.invite(invitation).await {
+        Ok(token) => {
+            reporter.invite(&token.to_string());
+            invite.send_replace(Some(token.to_string()));
+        }
+        // Workers invite nobody.
+        Err(error) => tracing::debug!(%error, "no invite token is shown"),
+    }
+    invite.closed().await;
+}

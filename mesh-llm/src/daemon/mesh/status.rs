@@ -1,0 +1,229 @@
+//! What is shown of this machine and its mesh.
+
+use crate::engine::State;
+use crate::manage::{
+    ClientStatus, DeviceStatus, MemoryStatus, MeshStatus, ModelStatus, NodeStatus, PathKind,
+    Role as ShownRole, ServedModel, Stage as ShownStage, Status,
+};
+use crate::mesh::core::{ClientSeen, Path, Seen, View};
+use crate::mesh::id::{Address, NodeId, Role};
+use crate::mesh::state::{ModelState, NodeState, Stage};
+use crate::mesh::{Mesh, Offer};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use tokio::sync::watch;
+
+/// Digits of an id that tell nodes apart for people.
+const SHORT: usize = 10;
+
+/// A machine that is in no mesh.
+pub(super) fn alone(home: &std::path::Path, offer: &Offer) -> Status {
+    let this = NodeStatus {
+        id: String::new(),
+        short: String::new(),
+        name: offer.name.clone(),
+        role: ShownRole::Node,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        rtt_ms: None,
+        path: None,
+        memory: MemoryStatus {
+            total_bytes: offer.memory.total_bytes,
+            offered_bytes: offer.memory.offered_bytes,
+        },
+        devices: offer.devices.iter().map(device).collect(),
+        models: offer.models.iter().map(model).collect(),
+        addresses: Vec::new(),
+    };
+    let mut status = Status {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        home: Some(home.display().to_string()),
+        this,
+        mesh: None,
+        nodes: Vec::new(),
+        clients: Vec::new(),
+        models: Vec::new(),
+    };
+    status.models = models(&status);
+    status
+}
+
+/// Says what changes.
+pub(super) async fn follow(
+    mesh: Option<Mesh>,
+    home: PathBuf,
+    mut offer: watch::Receiver<Offer>,
+    engine: watch::Receiver<State>,
+    mut invite: watch::Receiver<Option<String>>,
+    status: watch::Sender<Status>,
+) {
+    let mut view = mesh.as_ref().map(Mesh::view);
+    loop {
+        let mut now = alone(&home, &offer.borrow_and_update());
+        refine(&mut now.this, &engine.borrow());
+        if let Some(view) = &mut view {
+            in_mesh(
+                &mut now,
+                &view.borrow_and_update(),
+                invite.borrow_and_update().clone(),
+            );
+        }
+        now.models = models(&now);
+        status.send_if_modified(|old| std::mem::replace(old, now.clone()) != now);
+        let seen = async {
+            match &mut view {
+                Some(view) => view.changed().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            changed = seen => if changed.is_err() { return },
+            changed = offer.changed() => if changed.is_err() { return },
+            Ok(()) = invite.changed() => {}
+        }
+    }
+}
+
+/// Of its own engine this machine knows more than it tells others.
+fn refine(this: &mut NodeStatus, engine: &State) {
+    let stage = match engine {
+        State::Starting => ShownStage::Starting,
+        State::Restarting { .. } | State::Lost { .. } => ShownStage::Restarting,
+        State::Waiting { .. } => ShownStage::Waiting,
+        _ => return,
+    };
+    for model in &mut this.models {
+        (model.stage, model.percent) = (stage, None);
+    }
+}
+
+fn in_mesh(status: &mut Status, view: &View, invite: Option<String>) {
+    status.this.id = view.me.to_string();
+    status.this.short = short(view.me);
+    let role = role(view.role.unwrap_or(Role::Node));
+    status.this.role = role;
+    status.mesh = Some(MeshStatus {
+        id: view.mesh.0.to_string(),
+        invite,
+        role,
+    });
+    status.nodes = view.nodes.iter().map(node).collect();
+    status.clients = view.clients.iter().map(client).collect();
+}
+
+fn node(seen: &Seen) -> NodeStatus {
+    let NodeState {
+        node,
+        name,
+        program,
+        role: its,
+        addresses,
+        memory,
+        devices,
+        models,
+        ..
+    } = &seen.state;
+    NodeStatus {
+        id: node.to_string(),
+        short: short(*node),
+        name: name.clone(),
+        role: role(*its),
+        version: program.clone(),
+        rtt_ms: rtt_ms(seen.path),
+        path: path(seen.path),
+        memory: MemoryStatus {
+            total_bytes: memory.total_bytes,
+            offered_bytes: memory.offered_bytes,
+        },
+        devices: devices.iter().map(device).collect(),
+        models: models.iter().map(model).collect(),
+        addresses: addresses.iter().map(address).collect(),
+    }
+}
+
+fn client(seen: &ClientSeen) -> ClientStatus {
+    ClientStatus {
+        id: seen.node.to_string(),
+        short: short(seen.node),
+        name: None,
+        version: String::new(),
+        rtt_ms: rtt_ms(seen.path),
+        path: path(seen.path),
+    }
+}
+
+fn device(device: &crate::mesh::state::Device) -> DeviceStatus {
+    DeviceStatus {
+        name: device.name.clone(),
+        memory_bytes: device.memory_bytes,
+    }
+}
+
+fn model(state: &ModelState) -> ServedModel {
+    let (stage, percent) = match state.stage {
+        Stage::Downloading { percent } => (ShownStage::Downloading, percent),
+        Stage::Loading { percent } => (ShownStage::Loading, Some(percent)),
+        Stage::Ready => (ShownStage::Ready, None),
+        Stage::Failed => (ShownStage::Failed, None),
+    };
+    ServedModel {
+        name: state.name.clone(),
+        stage,
+        percent,
+        context: state.context,
+        slots: state.slots,
+        busy: state.busy,
+        waiting: state.waiting,
+    }
+}
+
+/// Which models can be asked for, and where.
+fn models(status: &Status) -> Vec<ModelStatus> {
+    let mut by_name: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for node in std::iter::once(&status.this).chain(&status.nodes) {
+        for model in node
+            .models
+            .iter()
+            .filter(|model| model.stage == ShownStage::Ready)
+        {
+            by_name
+                .entry(model.name.clone())
+                .or_default()
+                .push(node.id.clone());
+        }
+    }
+    by_name
+        .into_iter()
+        .map(|(name, nodes)| ModelStatus { name, nodes })
+        .collect()
+}
+
+pub(super) fn role(role: Role) -> ShownRole {
+    match role {
+        Role::Node => ShownRole::Node,
+        Role::Client => ShownRole::Client,
+        Role::Worker => ShownRole::Worker,
+    }
+}
+
+fn short(node: NodeId) -> String {
+    node.to_string().chars().take(SHORT).collect()
+}
+
+fn rtt_ms(path: Option<Path>) -> Option<f64> {
+    // Tenths of a millisecond: what is more exact is noise.
+    path.map(|path| (path.rtt.as_secs_f64() * 1e4).round() / 10.0)
+}
+
+fn path(path: Option<Path>) -> Option<PathKind> {
+    path.map(|path| match path.relayed {
+        true => PathKind::Relay,
+        false => PathKind::Direct,
+    })
+}
+
+fn address(address: &Address) -> String {
+    match address {
+        Address::Ip(address) => address.to_string(),
+        Address::Relay(url) => url.clone(),
+    }
+}
