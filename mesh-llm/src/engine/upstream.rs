@@ -50,7 +50,10 @@ pub trait Open: fmt::Debug + Send + Sync {
 
 /// The way to one run of the child, or to a model of another node; clones share its connections.
 #[derive(Debug, Clone)]
-pub struct Upstream {
+pub struct Upstream(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
     client: Client<Connector, RequestBody>,
     secret: Option<HeaderValue>,
     in_flight: InFlight,
@@ -64,11 +67,7 @@ impl Upstream {
             .pool_idle_timeout(IDLE)
             .pool_max_idle_per_host(MAX_IDLE)
             .build(Connector::Child(listen));
-        Self {
-            client,
-            secret,
-            in_flight: InFlight::default(),
-        }
+        Self::of(client, secret)
     }
 
     /// Will open a stream for each request, within 5 s, and keep none.
@@ -76,16 +75,21 @@ impl Upstream {
         let client = Client::builder(TokioExecutor::new())
             .pool_max_idle_per_host(0)
             .build(Connector::Node(open));
-        Self {
+        Self::of(client, None)
+    }
+
+    fn of(client: Client<Connector, RequestBody>, secret: Option<HeaderValue>) -> Self {
+        let in_flight = InFlight::default();
+        Self(Arc::new(Shared {
             client,
-            secret: None,
-            in_flight: InFlight::default(),
-        }
+            secret,
+            in_flight,
+        }))
     }
 
     /// How many requests of this upstream, and of its clones, are on their way or being answered.
     pub fn in_flight(&self) -> usize {
-        self.in_flight.count()
+        self.0.in_flight.count()
     }
 
     /// Sends a request; its URI's path and query count, and the answer's body streams. Dropping
@@ -94,17 +98,17 @@ impl Upstream {
     /// # Errors
     /// Where there is no connection, or it breaks before the head of the answer.
     pub async fn send(&self, mut request: Request<RequestBody>) -> Result<Response<Counted>, Error> {
-        let one = self.in_flight.one();
+        let one = self.0.in_flight.one();
         let mut uri = std::mem::take(request.uri_mut()).into_parts();
         uri.scheme = Some(Scheme::HTTP);
         uri.authority = Some(Authority::from_static("llama-server"));
         uri.path_and_query.get_or_insert(PathAndQuery::from_static("/"));
         // A scheme, an authority and a path always make a URI.
         *request.uri_mut() = Uri::from_parts(uri).unwrap_or_default();
-        if let Some(secret) = &self.secret {
+        if let Some(secret) = &self.0.secret {
             request.headers_mut().insert(AUTHORIZATION, secret.clone());
         }
-        let response = self.client.request(request).await?;
+        let response = self.0.client.request(request).await?;
         Ok(response.map(|body| Counted::new(body, one)))
     }
 }

@@ -26,7 +26,8 @@ fn ids(list: &Value) -> Vec<&str> {
 fn with_body(body: &Value) -> String {
     let body = body.to_string();
     let length = body.len();
-    format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}")
+    let head = "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-type: application/json";
+    format!("{head}\r\ncontent-length: {length}\r\n\r\n{body}")
 }
 
 fn own_list() -> String {

@@ -10,8 +10,8 @@ use tokio::io::{AsyncRead, AsyncWriteExt, DuplexStream, duplex};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-/// What any engine may say.
-pub(super) const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+/// What any engine may say. It closes the connection, so that the next request comes by another.
+pub(super) const OK: &str = "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok";
 
 /// A node: the other ends of the streams that are opened to it.
 pub(super) struct Node {
