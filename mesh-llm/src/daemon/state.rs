@@ -104,9 +104,11 @@ impl Home {
         self.path.join("models")
     }
 
-    /// Where this machine's key is, and what it knows of its mesh.
-    pub(super) fn mesh(&self) -> PathBuf {
-        self.path.join(MESH)
+    /// Where this machine's key is, and what it knows of its mesh, in a folder that is made here.
+    pub(super) fn mesh(&self) -> Result<PathBuf, StateError> {
+        let folder = self.path.join(MESH);
+        make_private(&folder)?;
+        Ok(folder)
     }
 
     /// Makes this daemon the one that is this machine's part in its mesh, for as long as what is returned lives. None:

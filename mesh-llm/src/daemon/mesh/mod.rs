@@ -237,7 +237,7 @@ async fn join(
         });
     };
     let options = MeshOptions {
-        folder: home.mesh(),
+        folder: home.mesh()?,
         token,
         part,
         relays: match relays {

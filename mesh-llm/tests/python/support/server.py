@@ -96,7 +96,7 @@ def serve(model: str | Path, *flags: str) -> Iterator[Server]:
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,
-                env={**kept, "MESH_LLM_HOME": f"{folder}/home"},
+                env={**kept, "MESH_LLM_HOME": f"{folder}/home", "MESH_LLM_NO_MESH": "1", "MESH_LLM_NO_CONSOLE": "1"},
             )
         url = f"http://127.0.0.1:{port}"
         try:

@@ -152,8 +152,8 @@ enum Error {
     Ask(#[from] AskError),
     #[error(transparent)]
     Output(#[from] OutputError),
-    #[error("this version of mesh-llm cannot tell what is in a token")]
-    NotInspected,
+    #[error(transparent)]
+    NotOne(#[from] crate::mesh::token::TokenError),
     #[error("preparing to ask the daemon failed: {0}; try again")]
     Threads(io::Error),
 }
@@ -175,7 +175,8 @@ impl Ending for Error {
             Error::Client(_) => Exit::UNAVAILABLE,
             Error::Token(_) => Exit::FILE,
             Error::Ask(error) => error.exit(),
-            Error::NotInspected | Error::Output(_) | Error::Threads(_) => Exit::UNEXPECTED,
+            Error::NotOne(_) => Exit::CONFIGURATION,
+            Error::Output(_) | Error::Threads(_) => Exit::UNEXPECTED,
         }
     }
 }

@@ -1,0 +1,154 @@
+//! Machines with a network between them, each of which may run the real binary.
+
+use std::ops::Deref;
+use std::path::Path;
+use std::process::Output;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::harness::{Client, DEADLINE, Ended, Kind, Process, Start, eventually, model};
+use crate::netlab::{Door, NetLab};
+
+/// Where the API of each machine is, on its own loopback.
+const PORT: u16 = 9337;
+
+/// The machines.
+#[derive(Debug)]
+pub struct MeshLab {
+    pub network: NetLab,
+}
+
+/// A machine on which mesh-llm runs.
+#[derive(Debug)]
+pub struct Machine {
+    client: Client,
+    pub process: Process,
+    pub start: Start,
+    pub host: usize,
+    _door: Door,
+}
+
+impl Deref for Machine {
+    type Target = Client;
+
+    fn deref(&self) -> &Client {
+        &self.client
+    }
+}
+
+/// A start of a machine that serves this model.
+pub fn serving(kind: Kind) -> Start {
+    with_mesh(Start::model(model(kind)).flag("--ctx-size", "1024").flag("--parallel", "2"))
+}
+
+/// A start of one that only uses others.
+pub fn using() -> Start {
+    with_mesh(Start::bare().word("--client"))
+}
+
+fn with_mesh(start: Start) -> Start {
+    start.flag("--port", PORT.to_string()).variable("MESH_LLM_NO_MESH", "0")
+}
+
+impl MeshLab {
+    /// So many machines. None, and a line that says so, where this one permits no netlab.
+    pub fn start(test: &str, machines: usize) -> Option<Self> {
+        let network = NetLab::available(test).then(|| NetLab::start(machines).unwrap())?;
+        network.set_rtt(Duration::from_millis(2));
+        Some(Self { network })
+    }
+
+    /// Starts a daemon, whatever becomes of it, with its API reachable from here.
+    pub fn machine(&self, host: usize, start: Start) -> Machine {
+        let process = self.network.within(host, || start.process());
+        let door = self.network.door(host, PORT).unwrap();
+        Machine {
+            client: Client::new(&format!("http://{}", door.address())),
+            process,
+            start,
+            host,
+            _door: door,
+        }
+    }
+
+    /// Starts one that is ready to serve, and the token that it shows.
+    pub fn founder(&self, host: usize, start: Start) -> (Machine, String) {
+        let machine = self.machine(host, start);
+        let line = machine.process.err.line("Invite token: ", DEADLINE);
+        let token = line.rsplit(' ').next().unwrap().to_owned();
+        machine.until_models(1);
+        (machine, token)
+    }
+
+    /// Starts a daemon and waits until it has ended by itself.
+    pub fn ended(&self, host: usize, start: &Start) -> Ended {
+        self.network.within(host, || start.ended())
+    }
+
+    /// Runs a command beside a daemon.
+    pub fn command(&self, machine: &Machine, words: &[&str]) -> Output {
+        let start = words.iter().fold(
+            Start::bare().home(machine.start.home_path()),
+            |start, word| start.word(word),
+        );
+        self.network.within(machine.host, || start.command().output().unwrap())
+    }
+
+    /// The same, which succeeds: what it says.
+    pub fn said(&self, machine: &Machine, words: &[&str]) -> String {
+        let output = self.command(machine, words);
+        assert!(
+            output.status.success(),
+            "{words:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+
+    /// What `mesh-llm status` says.
+    pub fn status(&self, machine: &Machine) -> Value {
+        serde_json::from_str(&self.said(machine, &["status", "--json"])).unwrap()
+    }
+
+    /// The id of a machine in the mesh.
+    pub fn id(&self, machine: &Machine) -> String {
+        self.status(machine)["this"]["id"].as_str().unwrap().to_owned()
+    }
+}
+
+impl Machine {
+    /// The names of all models that can be asked for here.
+    pub fn models(&self) -> Option<Vec<String>> {
+        let answer = self.try_get("/v1/models").ok().filter(|answer| answer.status == 200)?.json();
+        let names = answer["data"].as_array()?.iter();
+        Some(names.map(|model| model["id"].as_str().unwrap().to_owned()).collect())
+    }
+
+    /// Waits until so many models can be asked for.
+    pub fn until_models(&self, count: usize) -> Vec<String> {
+        eventually(&format!("{count} models can be asked for"), DEADLINE, || {
+            self.models().filter(|models| models.len() == count)
+        })
+    }
+
+    /// What a model says, greedily; none: there is no answer.
+    pub fn try_ask(&self, model: &str) -> Option<String> {
+        let body = json!({"model": model, "prompt": "Once upon a time", "max_tokens": 16, "temperature": 0});
+        let answer = self.try_post("/v1/completions", &body).ok().filter(|answer| answer.status == 200)?;
+        Some(answer.json()["choices"][0]["text"].as_str()?.to_owned())
+    }
+
+    /// What a model says, greedily.
+    pub fn ask(&self, model: &str) -> String {
+        let body = json!({"model": model, "prompt": "Once upon a time", "max_tokens": 16, "temperature": 0});
+        let answer = self.post("/v1/completions", &body).ok();
+        answer["choices"][0]["text"].as_str().unwrap().to_owned()
+    }
+
+    /// Where its state is.
+    pub fn home(&self) -> &Path {
+        self.start.home_path()
+    }
+}
+

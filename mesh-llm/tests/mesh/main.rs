@@ -1,0 +1,14 @@
+//! Black-box tests of a mesh: the real binary on several machines with a network between them.
+
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used)]
+
+mod entering;
+#[path = "../blackbox/harness/mod.rs"]
+#[allow(dead_code, unused_imports)]
+mod harness;
+mod lab;
+mod leaving;
+#[path = "../support/netlab/mod.rs"]
+mod netlab;
+mod serving;
