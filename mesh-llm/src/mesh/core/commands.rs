@@ -1,7 +1,7 @@
 //! What the user of this node may do to the mesh.
 
 use super::super::id::{NodeId, Role, TokenId, UnixSeconds};
-use super::super::roster::SignedAct;
+use super::super::roster::{Act, SignedAct};
 use super::super::token::{Grant, Token, TooLong};
 use super::Core;
 use iroh_base::SecretKey;
@@ -59,7 +59,26 @@ impl Core {
             since: standing.since,
             is_alive: node == self.me || alive.contains(&node) || self.links.of(node).is_some(),
         };
-        self.roster.members().map(member).collect()
+        let mut members: Vec<MemberSeen> = self.roster.members().map(member).collect();
+        let clients = self.links.iter().filter_map(|(node, link)| {
+            let shown = link
+                .shown
+                .as_ref()
+                .filter(|_| self.roster.standing(node).is_none())?;
+            let Act::Admit { role, at, .. } = shown.act() else {
+                return None;
+            };
+            Some(MemberSeen {
+                node,
+                name: None,
+                role: *role,
+                admitted_by: shown.by(),
+                since: *at,
+                is_alive: true,
+            })
+        });
+        members.extend(clients);
+        members
     }
 
     fn name_of(&self, node: NodeId) -> Option<String> {
@@ -114,7 +133,7 @@ impl Core {
             .find(|(linked, _)| *linked == node)
             .and_then(|(_, link)| link.shown.clone());
         if let Some(shown) = shown {
-            self.take(now, shown, None);
+            self.take(now, [shown], None);
         }
         let tokens = self.roster.tokens_of(node);
         let act = self.roster.remove(&self.key, node, unix);
@@ -128,7 +147,7 @@ impl Core {
 
     fn do_it(&mut self, now: Duration, act: Result<SignedAct, impl std::fmt::Display>) -> Result<(), Wrong> {
         let act = act.map_err(|refused| Wrong::Roster(refused.to_string()))?;
-        self.take(now, act, None);
+        self.take(now, [act], None);
         self.spread();
         Ok(())
     }
@@ -146,6 +165,10 @@ impl Core {
         all.sort_unstable();
         all.dedup();
         let id = who.to_ascii_lowercase();
+        // Nobody escapes because another one calls itself by this id.
+        if let Some(node) = all.iter().find(|node| node.to_string() == id) {
+            return Ok(*node);
+        }
         let is_meant = |node: &NodeId| {
             let named = self.name_of(*node).is_some_and(|name| name == who);
             named || (id.len() >= SHORTEST && node.to_string().starts_with(&id))
