@@ -51,33 +51,36 @@ impl Core {
     /// Who belongs to the mesh, and the clients of this node.
     pub fn members(&self) -> Vec<MemberSeen> {
         let alive: Vec<NodeId> = self.others_alive().collect();
+        // The connection to a server may outlive it; a client is where its connection is.
+        let clients = self.links.iter().filter(|(_, link)| link.role == Role::Client);
+        let clients: Vec<NodeId> = clients.map(|(node, _)| node).collect();
         let member = |(node, standing): (NodeId, super::super::roster::Standing)| MemberSeen {
             node,
             name: self.name_of(node),
             role: standing.role,
             admitted_by: standing.admitted_by,
             since: standing.since,
-            is_alive: node == self.me || alive.contains(&node) || self.links.of(node).is_some(),
+            is_alive: node == self.me || alive.contains(&node) || clients.contains(&node),
         };
         let mut members: Vec<MemberSeen> = self.roster.members().map(member).collect();
-        let clients = self.links.iter().filter_map(|(node, link)| {
-            let shown = link
+        let shown = self.links.iter().filter_map(|(node, link)| {
+            let act = link
                 .shown
                 .as_ref()
                 .filter(|_| self.roster.standing(node).is_none())?;
-            let Act::Admit { role, at, .. } = shown.act() else {
+            let Act::Admit { role, at, .. } = act.act() else {
                 return None;
             };
             Some(MemberSeen {
                 node,
                 name: None,
                 role: *role,
-                admitted_by: shown.by(),
+                admitted_by: act.by(),
                 since: *at,
                 is_alive: true,
             })
         });
-        members.extend(clients);
+        members.extend(shown);
         members
     }
 

@@ -114,9 +114,21 @@ fn an_open_is_written_as_ever() {
 
 #[test]
 fn what_others_encode_is_sent_as_ever() {
-    assert_sum(&hello(Credential::Certificate(Box::new(act()))), 0, "");
-    assert_sum(&hello(Credential::Token(Box::new(sealed()))), 0, "");
-    assert_sum(&Control::Gossip(Message::States(vec![state()])), 0, "");
+    assert_sum(
+        &hello(Credential::Certificate(Box::new(act()))),
+        157,
+        "d9b6d2e0c8e95842",
+    );
+    assert_sum(
+        &hello(Credential::Token(Box::new(sealed()))),
+        242,
+        "b48d6185c80ed01f",
+    );
+    assert_sum(
+        &Control::Gossip(Message::States(vec![state()])),
+        123,
+        "23503300a40767a5",
+    );
 }
 
 #[test]
