@@ -4,9 +4,11 @@ use super::super::id::{NodeId, Role, UnixSeconds};
 use super::super::membership::Member;
 use super::super::roster::{Act, SignedAct, Standing};
 use super::super::token::{Sealed, Token};
-use super::super::wire::{Answer, Control, Credential, Hello, Refused, RefusedKind, VERSIONS, Welcome};
+use super::super::wire::{
+    Answer, Control, Credential, Hello, MOST_CONTACTS, Refused, RefusedKind, VERSIONS, Welcome,
+};
 use super::links::{Joined, Link};
-use super::{Core, Goodbye, LinkId, Output, Part, Side};
+use super::{Core, Goodbye, LinkId, Output, Part, Side, serves};
 use std::time::Duration;
 
 /// Somebody who was let in.
@@ -96,16 +98,23 @@ impl Core {
         };
         let role = as_part(standing.role, hello.part)?;
         let shown = certificate.clone().map(|act| *act);
-        let acts = if role.serves() {
-            self.roster.missing_from(&[])
+        let (acts, contacts) = if role.serves() {
+            let others = |node| node != remote && serves(&self.roster, node);
+            let contacts = self.contacts.kept().into_iter();
+            let contacts = contacts.filter(|contact| others(contact.node));
+            (
+                self.roster.missing_from(&[]),
+                contacts.take(MOST_CONTACTS).collect(),
+            )
         } else {
-            Vec::new()
+            (Vec::new(), Vec::new())
         };
         let welcome = Welcome {
             version,
             boot: self.boot,
             certificate,
             acts,
+            contacts,
         };
         let admitted = Admitted {
             role,
@@ -236,6 +245,11 @@ impl Core {
         let certificate = welcome.certificate.as_deref();
         if self.part == Part::Server {
             self.take(now, welcome.acts.iter().chain(certificate).cloned(), None);
+            for contact in &welcome.contacts {
+                if serves(&self.roster, contact.node) && self.contacts.get(contact.node).is_none() {
+                    self.contacts.learn(contact.node, &contact.addresses);
+                }
+            }
         }
         if let Some(certificate) = certificate
             && self.certificate.as_ref() != Some(certificate)

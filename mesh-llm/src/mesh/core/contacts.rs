@@ -1,6 +1,7 @@
 //! Whom to call, and when again.
 
 use super::super::id::{Address, Contact, NodeId};
+use super::super::state::MAX_TEXT_BYTES;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -53,7 +54,9 @@ impl Contacts {
         if node == self.me || says_nothing || (is_new && self.known.len() >= MOST) {
             return false;
         }
-        let addresses: Vec<Address> = addresses.iter().take(MOST_ADDRESSES).cloned().collect();
+        let fits = |address: &&Address| !matches!(address, Address::Relay(url) if url.len() > MAX_TEXT_BYTES);
+        let addresses = addresses.iter().filter(fits).take(MOST_ADDRESSES);
+        let addresses: Vec<Address> = addresses.cloned().collect();
         let known = self.known.entry(node).or_default();
         if known.addresses == addresses && !is_new {
             return false;

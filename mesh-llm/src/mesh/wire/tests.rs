@@ -5,7 +5,7 @@ mod pinned;
 
 use super::*;
 use crate::mesh::gossip::{Digest32, Heard, Message};
-use crate::mesh::id::{Role, TokenId, UnixSeconds};
+use crate::mesh::id::{Address, Role, TokenId, UnixSeconds};
 use crate::mesh::roster::Act;
 use crate::mesh::state::{Memory, NodeState, Stamp};
 use crate::mesh::token::{Grant, Token};
@@ -81,6 +81,10 @@ fn welcome() -> Answer {
         boot: Boot(300),
         certificate: Some(Box::new(act())),
         acts: vec![act(), act()],
+        contacts: vec![Contact {
+            node: key(2).public(),
+            addresses: vec![Address::Ip(([192, 0, 2, 1], 7).into())],
+        }],
     }))
 }
 

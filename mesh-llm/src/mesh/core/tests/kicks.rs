@@ -166,6 +166,22 @@ fn a_kicked_client_is_not_back_with_another_key() {
 }
 
 #[test]
+fn whoever_knew_only_the_kicked_node_finds_the_others() {
+    let mut lab = Lab::of(2);
+    lab.cut(0, 1);
+    lab.cut(0, 2);
+    lab.run_for(SOON * 2);
+    let token = lab.invite(1, Role::Node);
+    lab.start(2, Part::Server, Some(&token));
+    lab.run_for(SOON);
+    lab.assert_see_each_other(&[1, 2]);
+    lab.kick(2, 1);
+    lab.mend_all();
+    lab.run_for(QUIET);
+    lab.assert_see_each_other(&[0, 2]);
+}
+
+#[test]
 fn two_that_remove_each_other_apart_are_both_out() {
     let mut lab = Lab::of(4);
     for (one, other) in [(1, 2), (1, 3), (0, 2), (0, 3)] {

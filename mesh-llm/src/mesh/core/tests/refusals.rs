@@ -235,6 +235,7 @@ fn a_client_is_told_nothing_of_who_belongs() {
         panic!("it is let in")
     };
     assert_eq!(welcome.acts, []);
+    assert_eq!(welcome.contacts, []);
 }
 
 #[test]

@@ -75,7 +75,12 @@ fn an_act_is_written_as_ever() {
 #[test]
 fn an_answer_is_written_as_ever() {
     let act = act_bytes();
-    assert_bytes(&welcome(), &[&[0, 1, 0xac, 2, 1], &act, &[2], &act, &act]);
+    let node = key(2).public();
+    let contact = [&[1], node.as_bytes().as_slice(), &[1, 0, 0, 192, 0, 2, 1, 7]].concat();
+    assert_bytes(
+        &welcome(),
+        &[&[0, 1, 0xac, 2, 1], &act, &[2], &act, &act, &contact],
+    );
     for (kind, byte) in [
         (RefusedKind::Credential, 0),
         (RefusedKind::Removed, 1),
