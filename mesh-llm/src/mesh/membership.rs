@@ -160,6 +160,11 @@ impl Membership {
     /// A node was removed from the mesh: it is down at once, and stays so whatever it or others say.
     pub fn removed(&mut self, now: Duration, node: NodeId) {
         self.removed.insert(node);
+        self.left(now, node);
+    }
+
+    /// A node has said itself that it goes: it is down at once. Its next run is another member.
+    pub fn left(&mut self, now: Duration, node: NodeId) {
         if let Some(run) = self.known(*node.as_bytes()) {
             let told = self
                 .foca

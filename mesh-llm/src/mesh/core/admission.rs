@@ -3,10 +3,12 @@
 use super::super::id::{NodeId, Role, UnixSeconds};
 use super::super::membership::Member;
 use super::super::roster::{Act, SignedAct, Standing};
-use super::super::token::Sealed;
-use super::super::wire::{Answer, Control, Credential, Hello, Refused, RefusedKind, VERSIONS, Welcome};
+use super::super::token::{Sealed, Token};
+use super::super::wire::{
+    Answer, Control, Credential, Hello, MOST_CONTACTS, Refused, RefusedKind, VERSIONS, Welcome,
+};
 use super::links::{Joined, Link};
-use super::{Core, Goodbye, LinkId, Output, Part, Side};
+use super::{Core, Goodbye, LinkId, Output, Part, Side, serves};
 use std::time::Duration;
 
 /// Somebody who was let in.
@@ -96,16 +98,23 @@ impl Core {
         };
         let role = as_part(standing.role, hello.part)?;
         let shown = certificate.clone().map(|act| *act);
-        let acts = if role.serves() {
-            self.roster.missing_from(&[])
+        let (acts, contacts) = if role.serves() {
+            let others = |node| node != remote && serves(&self.roster, node);
+            let contacts = self.contacts.kept().into_iter();
+            let contacts = contacts.filter(|contact| others(contact.node));
+            (
+                self.roster.missing_from(&[]),
+                contacts.take(MOST_CONTACTS).collect(),
+            )
         } else {
-            Vec::new()
+            (Vec::new(), Vec::new())
         };
         let welcome = Welcome {
             version,
             boot: self.boot,
             certificate,
             acts,
+            contacts,
         };
         let admitted = Admitted {
             role,
@@ -138,7 +147,7 @@ impl Core {
         let standing = self.roster.certificate_standing(act, remote);
         let standing = standing.map_err(|_| self.unknown(remote))?;
         if standing.role.serves() {
-            self.take(now, act.clone(), None);
+            self.take(now, [act.clone()], None);
         }
         Ok(standing)
     }
@@ -172,34 +181,29 @@ impl Core {
                     .to_owned(),
             ));
         }
-        as_part(verified.role, part)?;
+        // Whoever only wants to use is no more than that, whatever the token would allow.
+        let role = as_part(verified.role, part)?;
         let act = self
             .roster
-            .admit(
-                &self.key,
-                remote,
-                verified.role,
-                verified.tokens,
-                verified.models,
-                unix,
-            )
+            .admit(&self.key, remote, role, verified.tokens, verified.models, unix)
             .map_err(|refusal| credential(refusal.to_string()))?;
         let Act::Admit { role, tokens, .. } = act.act() else {
             return Ok(act);
         };
         // Clients leave nothing behind, unless uses are counted.
         if role.serves() || tokens.iter().any(|token| token.uses.is_some()) {
-            self.take(now, act.clone(), None);
+            self.take(now, [act.clone()], None);
         }
         Ok(act)
     }
 
     /// What this node shows when it calls somebody.
     pub fn hello(&self) -> Hello {
-        let credential = match (&self.certificate, &self.token) {
-            (Some(certificate), _) => Credential::Certificate(Box::new(certificate.clone())),
-            (None, Some(token)) if !self.is_in() => Credential::Token(Box::new(token.seal(self.me))),
-            (None, _) => Credential::Member,
+        let token = self.token.as_ref().filter(|token| self.shows(token));
+        let credential = match (token, &self.certificate) {
+            (Some(token), _) => Credential::Token(Box::new(token.seal(self.me))),
+            (None, Some(certificate)) => Credential::Certificate(Box::new(certificate.clone())),
+            (None, None) => Credential::Member,
         };
         Hello {
             versions: VERSIONS,
@@ -210,38 +214,75 @@ impl Core {
         }
     }
 
+    /// Whether the token is shown rather than the act that admitted this node, or none. A token that this node did not
+    /// come by is a new one: it was removed, or is to become something else. What was refused is not shown again until
+    /// the other was refused as well.
+    fn shows(&self, token: &Token) -> bool {
+        let is_new = match self.certificate.as_ref().map(SignedAct::act) {
+            Some(Act::Admit { tokens, .. }) => {
+                let last = token.ids().last().copied();
+                !tokens.iter().any(|used| Some(used.token) == last)
+            }
+            Some(_) | None => !self.is_in(),
+        };
+        let has_other = self.certificate.is_some() || self.is_in();
+        is_new != (self.is_turned && has_other)
+    }
+
+    /// Somebody who was called has not let this node in.
+    pub fn refused(&mut self, now: Duration, remote: NodeId, refused: &Refused) {
+        if matches!(refused.kind, RefusedKind::Credential | RefusedKind::Removed) {
+            self.is_turned = !self.is_turned;
+        }
+        self.not_reached(now, remote);
+    }
+
     /// Somebody who was called has let this node in: what that one is to it.
     ///
     /// # Errors
     /// If it cannot be a member.
     pub fn welcomed(&mut self, now: Duration, remote: NodeId, welcome: &Welcome) -> Result<Admitted, Barred> {
-        for act in &welcome.acts {
-            self.take(now, act.clone(), None);
-        }
-        if let Some(certificate) = &welcome.certificate {
-            self.certificate = Some((**certificate).clone());
-            if self.part == Part::Server {
-                self.take(now, (**certificate).clone(), None);
+        let certificate = welcome.certificate.as_deref();
+        if self.part == Part::Server {
+            self.take(now, welcome.acts.iter().chain(certificate).cloned(), None);
+            for contact in &welcome.contacts {
+                if serves(&self.roster, contact.node) && self.contacts.get(contact.node).is_none() {
+                    self.contacts.learn(contact.node, &contact.addresses);
+                }
             }
+        }
+        if let Some(certificate) = certificate
+            && self.certificate.as_ref() != Some(certificate)
+        {
+            self.certificate = Some(certificate.clone());
+            self.is_turned = false;
             self.outputs.push_back(Output::Save);
         }
         if !self.is_in() {
             return Err(Barred::NoProof);
         }
         self.outputs.push_back(Output::View);
-        let everything = |role| Admitted {
+        let admitted = |role, models| Admitted {
             role,
-            models: None,
+            models,
             shown: None,
         };
         match self.part {
-            // A client has no roster; whom to call it knows from its token, or from a member.
-            Part::Client => Ok(everything(Role::Node)),
+            // A client has no roster; whom to call it knows from its token, or from a member. It serves nobody.
+            Part::Client => Ok(admitted(Role::Node, Some(Vec::new()))),
+            // What it may use does not depend on who dialled.
             Part::Server => match self.roster.standing(remote) {
-                Some(standing) => Ok(everything(standing.role)),
+                Some(standing) => Ok(admitted(standing.role, standing.models)),
                 None => Err(Barred::NoMember),
             },
         }
+    }
+
+    /// Whether somebody belongs to the mesh, or shows what makes it belong.
+    pub(super) fn is_still_in(&self, node: NodeId, shown: Option<&SignedAct>) -> bool {
+        self.part == Part::Client
+            || self.roster.standing(node).is_some()
+            || shown.is_some_and(|act| self.roster.certificate_standing(act, node).is_ok())
     }
 
     /// A connection is there, and both sides have let each other in. False: it is superfluous.
@@ -253,6 +294,11 @@ impl Core {
         admitted: &Admitted,
         side: Side,
     ) -> bool {
+        // Much can happen between the answer and this.
+        if !self.is_still_in(peer.node, admitted.shown.as_ref()) {
+            self.outputs.push_back(Output::Close(id, Goodbye::Removed));
+            return false;
+        }
         let role = admitted.role;
         let link = Link {
             id,
@@ -270,13 +316,14 @@ impl Core {
             Joined::Instead(old) => self.outputs.push_back(Output::Close(old, Goodbye::Duplicate)),
             Joined::Only => {}
         }
-        self.contacts.reached(peer.node);
+        self.contacts.reached(now, peer.node);
         self.tables.forget(peer.node);
         if self.part == Part::Server {
             if role.serves() {
                 self.outputs
                     .push_back(Output::Send(id, Control::Roster(self.roster.digest())));
                 self.tell_peers();
+                self.membership.readmitted(peer.node);
                 self.membership.met(now, peer);
             } else {
                 self.tell_clients();
@@ -293,8 +340,9 @@ impl Core {
             return;
         };
         self.tables.forget(node);
-        if self.part == Part::Server {
-            self.tell_peers();
+        match self.part {
+            Part::Server => self.tell_peers(),
+            Part::Client => self.told.unlinked(node),
         }
         self.outputs.push_back(Output::View);
         // Whoever is still there will be found at once.
@@ -310,7 +358,7 @@ impl Core {
     }
 
     /// Gossip goes to those that are connected.
-    fn tell_peers(&mut self) {
+    pub(super) fn tell_peers(&mut self) {
         let connected = self.links.servers().map(|(node, _)| node).collect();
         self.gossip.peers(&connected);
     }

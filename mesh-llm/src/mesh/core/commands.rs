@@ -1,7 +1,7 @@
 //! What the user of this node may do to the mesh.
 
 use super::super::id::{NodeId, Role, TokenId, UnixSeconds};
-use super::super::roster::SignedAct;
+use super::super::roster::{Act, SignedAct};
 use super::super::token::{Grant, Token, TooLong};
 use super::Core;
 use iroh_base::SecretKey;
@@ -51,15 +51,37 @@ impl Core {
     /// Who belongs to the mesh, and the clients of this node.
     pub fn members(&self) -> Vec<MemberSeen> {
         let alive: Vec<NodeId> = self.others_alive().collect();
+        // The connection to a server may outlive it; a client is where its connection is.
+        let clients = self.links.iter().filter(|(_, link)| link.role == Role::Client);
+        let clients: Vec<NodeId> = clients.map(|(node, _)| node).collect();
         let member = |(node, standing): (NodeId, super::super::roster::Standing)| MemberSeen {
             node,
             name: self.name_of(node),
             role: standing.role,
             admitted_by: standing.admitted_by,
             since: standing.since,
-            is_alive: node == self.me || alive.contains(&node) || self.links.of(node).is_some(),
+            is_alive: node == self.me || alive.contains(&node) || clients.contains(&node),
         };
-        self.roster.members().map(member).collect()
+        let mut members: Vec<MemberSeen> = self.roster.members().map(member).collect();
+        let shown = self.links.iter().filter_map(|(node, link)| {
+            let act = link
+                .shown
+                .as_ref()
+                .filter(|_| self.roster.standing(node).is_none())?;
+            let Act::Admit { role, at, .. } = act.act() else {
+                return None;
+            };
+            Some(MemberSeen {
+                node,
+                name: None,
+                role: *role,
+                admitted_by: act.by(),
+                since: *at,
+                is_alive: true,
+            })
+        });
+        members.extend(shown);
+        members
     }
 
     fn name_of(&self, node: NodeId) -> Option<String> {
@@ -114,7 +136,7 @@ impl Core {
             .find(|(linked, _)| *linked == node)
             .and_then(|(_, link)| link.shown.clone());
         if let Some(shown) = shown {
-            self.take(now, shown, None);
+            self.take(now, [shown], None);
         }
         let tokens = self.roster.tokens_of(node);
         let act = self.roster.remove(&self.key, node, unix);
@@ -128,7 +150,7 @@ impl Core {
 
     fn do_it(&mut self, now: Duration, act: Result<SignedAct, impl std::fmt::Display>) -> Result<(), Wrong> {
         let act = act.map_err(|refused| Wrong::Roster(refused.to_string()))?;
-        self.take(now, act, None);
+        self.take(now, [act], None);
         self.spread();
         Ok(())
     }
@@ -146,6 +168,10 @@ impl Core {
         all.sort_unstable();
         all.dedup();
         let id = who.to_ascii_lowercase();
+        // Nobody escapes because another one calls itself by this id.
+        if let Some(node) = all.iter().find(|node| node.to_string() == id) {
+            return Ok(*node);
+        }
         let is_meant = |node: &NodeId| {
             let named = self.name_of(*node).is_some_and(|name| name == who);
             named || (id.len() >= SHORTEST && node.to_string().starts_with(&id))

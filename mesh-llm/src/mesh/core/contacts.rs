@@ -1,6 +1,7 @@
 //! Whom to call, and when again.
 
 use super::super::id::{Address, Contact, NodeId};
+use super::super::state::MAX_TEXT_BYTES;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -48,12 +49,16 @@ impl Contacts {
     /// Takes addresses that a node says it has; whether they are others than before.
     pub(super) fn learn(&mut self, node: NodeId, addresses: &[Address]) -> bool {
         let is_new = !self.known.contains_key(&node);
-        if node == self.me || addresses.is_empty() || (is_new && self.known.len() >= MOST) {
+        // One without addresses may still be found by its name. What is known is better than none.
+        let says_nothing = addresses.is_empty() && !is_new;
+        if node == self.me || says_nothing || (is_new && self.known.len() >= MOST) {
             return false;
         }
-        let addresses: Vec<Address> = addresses.iter().take(MOST_ADDRESSES).cloned().collect();
+        let fits = |address: &&Address| !matches!(address, Address::Relay(url) if url.len() > MAX_TEXT_BYTES);
+        let addresses = addresses.iter().filter(fits).take(MOST_ADDRESSES);
+        let addresses: Vec<Address> = addresses.cloned().collect();
         let known = self.known.entry(node).or_default();
-        if known.addresses == addresses {
+        if known.addresses == addresses && !is_new {
             return false;
         }
         known.addresses = addresses;
@@ -89,19 +94,23 @@ impl Contacts {
         }
     }
 
-    /// Those that are to be called now, of those that are `wanted`.
-    pub(super) fn due(&mut self, now: Duration, wanted: impl Fn(NodeId) -> bool) -> Vec<Contact> {
-        let mut due = Vec::new();
-        for (node, known) in &mut self.known {
-            if known.not_before <= now && wanted(*node) {
+    /// Those that are to be called now, of those that are `wanted`, at most so many. The next after this node in the
+    /// order of ids is the first, so that not all call the same one.
+    pub(super) fn due(
+        &mut self,
+        now: Duration,
+        most: usize,
+        wanted: impl Fn(NodeId) -> bool,
+    ) -> Vec<Contact> {
+        let is_due = |(node, known): &(&NodeId, &Known)| known.not_before <= now && wanted(**node);
+        let after = self.known.range(self.me..).chain(self.known.range(..self.me));
+        let due: Vec<NodeId> = after.filter(is_due).map(|(node, _)| *node).take(most).collect();
+        for node in &due {
+            if let Some(known) = self.known.get_mut(node) {
                 known.not_before = now + CALL;
-                due.push(Contact {
-                    node: *node,
-                    addresses: known.addresses.clone(),
-                });
             }
         }
-        due
+        due.into_iter().filter_map(|node| self.get(node)).collect()
     }
 
     /// A call came to nothing.
@@ -112,11 +121,11 @@ impl Contacts {
         }
     }
 
-    /// It is connected.
-    pub(super) fn reached(&mut self, node: NodeId) {
+    /// It is connected. Should the connection end at once, it is not called again in the same second.
+    pub(super) fn reached(&mut self, now: Duration, node: NodeId) {
         if let Some(known) = self.known.get_mut(&node) {
             known.pause = Duration::ZERO;
-            known.not_before = Duration::ZERO;
+            known.not_before = now + FIRST_PAUSE;
         }
     }
 }

@@ -1,10 +1,19 @@
 //! What comes on the stream of a connection.
 
 use super::super::id::{Boot, NodeId};
-use super::super::roster::{Act, Added, SignedAct};
+use super::super::roster::{Act, Added, Rejected, SignedAct};
 use super::super::wire::{Control, Table};
 use super::{Core, Goodbye, LinkId, Output, Part, serves};
 use std::time::Duration;
+
+/// What was thought of acts that somebody told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Taken {
+    /// Nothing against them.
+    Genuine,
+    /// One has a signature that is none.
+    Forged,
+}
 
 impl Core {
     /// A message came.
@@ -16,7 +25,7 @@ impl Core {
         let is_server = self.links.server(link).is_some();
         match (self.part, message) {
             (_, Control::Leaving) => self.left(now, link, from),
-            (Part::Client, Control::Table(table)) => self.told(table),
+            (Part::Client, Control::Table(table)) => self.told(from, table),
             (Part::Server, message) if is_server => self.from_server(now, link, from, message),
             // Others than clients are not told tables, others than servers have nothing to say.
             _ => self.outputs.push_back(Output::Close(link, Goodbye::Senseless)),
@@ -47,8 +56,8 @@ impl Core {
                 }
             }
             Control::Acts(acts) => {
-                for act in acts {
-                    self.take(now, act, Some(from));
+                if let Taken::Forged = self.take(now, acts, Some(from)) {
+                    self.outputs.push_back(Output::Close(link, Goodbye::Senseless));
                 }
             }
             Control::Table(_) | Control::Leaving => {
@@ -59,35 +68,61 @@ impl Core {
 
     fn left(&mut self, now: Duration, link: LinkId, from: NodeId) {
         // Its own word: nobody has to find out. Should it be back, it is another run.
-        self.told.remove(&from);
+        self.told.gone(from);
+        if self.links.server(link).is_some() && self.part == Part::Server {
+            self.membership.left(now, from);
+        }
+        self.contacts.failed(now, from);
         self.unlinked(now, link);
         self.outputs.push_back(Output::Close(link, Goodbye::Leaving));
     }
 
-    /// Takes an act, and tells it to the others if it was not known; `from`: who told it.
-    pub(super) fn take(&mut self, now: Duration, act: SignedAct, from: Option<NodeId>) {
-        match self.roster.add(act.clone()) {
-            Ok(Added::New) => {}
-            Ok(Added::Known | Added::Waiting) => return,
-            Err(rejected) => {
-                tracing::debug!(%rejected, by = %act.by().fmt_short(), "an act of the roster is not taken");
-                return;
+    /// Takes acts, and tells the others those that were not known; `from`: who told them.
+    pub(super) fn take(
+        &mut self,
+        now: Duration,
+        acts: impl IntoIterator<Item = SignedAct>,
+        from: Option<NodeId>,
+    ) -> Taken {
+        let (mut news, mut taken) = (Vec::new(), Taken::Genuine);
+        for act in acts {
+            match self.roster.add(act.clone()) {
+                Ok(Added::New) => news.push(act),
+                Ok(Added::Known | Added::Waiting) => {}
+                Err(rejected) => {
+                    tracing::debug!(%rejected, by = %act.by().fmt_short(), "an act of the roster is not taken");
+                    if let Rejected::Forged { .. } = rejected {
+                        // Members pass on what they have verified: the rest is not worth the time.
+                        taken = Taken::Forged;
+                        break;
+                    }
+                }
             }
         }
+        if !news.is_empty() {
+            self.heed(now, &news, from);
+        }
+        taken
+    }
+
+    /// Does what follows from acts that are in the roster since now.
+    fn heed(&mut self, now: Duration, news: &[SignedAct], from: Option<NodeId>) {
         let others = self.links.servers().filter(|(node, _)| Some(*node) != from);
-        let told = others.map(|(_, link)| Output::Send(link, Control::Acts(vec![act.clone()])));
+        let told = others.map(|(_, link)| Output::Send(link, Control::Acts(news.to_vec())));
         self.outputs.extend(told);
         self.outputs.push_back(Output::Save);
         self.outputs.push_back(Output::View);
-        match act.act() {
-            Act::Remove { subject, .. } if self.roster.is_removed(*subject) => {
-                self.membership.removed(now, *subject);
-                self.contacts.forget(*subject);
+        for act in news {
+            match act.act() {
+                Act::Remove { subject, .. } if self.roster.is_removed(*subject) => {
+                    self.membership.removed(now, *subject);
+                    self.contacts.forget(*subject);
+                }
+                Act::Admit { subject, .. } if serves(&self.roster, *subject) => {
+                    self.membership.readmitted(*subject)
+                }
+                Act::Remove { .. } | Act::Admit { .. } | Act::Revoke { .. } => {}
             }
-            Act::Admit { subject, .. } if serves(&self.roster, *subject) => {
-                self.membership.readmitted(*subject)
-            }
-            Act::Remove { .. } | Act::Admit { .. } | Act::Revoke { .. } => {}
         }
         self.out_with_the_removed();
     }
@@ -97,7 +132,7 @@ impl Core {
         let removed: Vec<(NodeId, LinkId)> = self
             .links
             .iter()
-            .filter(|(node, _)| self.roster.is_removed(*node))
+            .filter(|(node, link)| !self.is_still_in(*node, link.shown.as_ref()))
             .map(|(node, link)| (node, link.id))
             .collect();
         for (node, link) in removed {
@@ -105,20 +140,29 @@ impl Core {
             self.links.remove(link);
             self.tables.forget(node);
         }
+        if self.part == Part::Server {
+            self.tell_peers();
+        }
     }
 
-    fn told(&mut self, table: Table) {
+    fn told(&mut self, by: NodeId, table: Table) {
+        let mut states = Vec::new();
         for state in table.states {
             match state.open(self.mesh()) {
-                Ok(state) => {
-                    self.contacts.learn(state.node, &state.addresses);
-                    self.told.insert(state.node, state);
-                }
+                Ok(state) => states.push(state),
                 Err(rejected) => tracing::debug!(%rejected, "a state in a table is not taken"),
             }
         }
-        self.told.retain(|node, _| table.alive.contains(node));
-        self.outputs.push_back(Output::Save);
+        let mut moved = false;
+        for state in &states {
+            moved |= self.contacts.learn(state.node, &state.addresses);
+        }
+        let links = &self.links;
+        self.told
+            .table(by, &table.alive, states, |node| links.of(node).is_some());
+        if moved {
+            self.outputs.push_back(Output::Save);
+        }
         self.outputs.push_back(Output::View);
     }
 }

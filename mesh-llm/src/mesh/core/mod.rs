@@ -13,6 +13,7 @@ mod links;
 mod table;
 #[cfg(test)]
 mod tests;
+mod told;
 mod view;
 
 pub use admission::{Admitted, Barred};
@@ -31,9 +32,10 @@ use contacts::Contacts;
 use iroh_base::SecretKey;
 use links::Links;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 use table::Tables;
+use told::Told;
 
 /// How often what is due is looked at.
 pub const TICK: Duration = Duration::from_secs(1);
@@ -113,8 +115,10 @@ pub struct Core {
     contacts: Contacts,
     gossip: Gossip,
     membership: Membership,
-    /// Of a client: the states that it was told, and who is alive.
-    told: BTreeMap<NodeId, NodeState>,
+    /// Of a client: who is alive, and what they say of themselves.
+    told: Told,
+    /// Whether token and certificate have changed places, as what was shown first was refused.
+    is_turned: bool,
     tables: Tables,
     own: Option<SignedState>,
     next_tick: Duration,
@@ -146,7 +150,8 @@ impl Core {
             contacts: Contacts::new(me, contacts),
             gossip: Gossip::new(mesh, me, seed),
             membership: Membership::new(Member { node: me, boot }, seed),
-            told: BTreeMap::new(),
+            told: Told::default(),
+            is_turned: false,
             tables: Tables::default(),
             own: None,
             next_tick: Duration::ZERO,
@@ -238,10 +243,12 @@ impl Core {
         let wanted = |node: NodeId| links.of(node).is_none() && serves(roster, node);
         let due = match self.part {
             // Who is not known to be a member may be one that admits us.
-            Part::Server if !self.is_in() => self.contacts.due(now, |node| self.links.of(node).is_none()),
-            Part::Server => self.contacts.due(now, wanted),
-            // One is enough.
-            Part::Client if self.links.is_empty() => self.contacts.due(now, |_| true),
+            Part::Server if !self.is_in() => self
+                .contacts
+                .due(now, usize::MAX, |node| self.links.of(node).is_none()),
+            Part::Server => self.contacts.due(now, usize::MAX, wanted),
+            // One is enough; the next one is called when the last has not answered for a second.
+            Part::Client if self.links.is_empty() => self.contacts.due(now, 1, |_| true),
             Part::Client => Vec::new(),
         };
         self.outputs.extend(due.into_iter().map(Output::Dial));
@@ -259,8 +266,9 @@ impl Core {
 
     /// Somebody is to be called although it is not due: a request is for it. None: nobody knows where it is.
     pub fn contact(&self, node: NodeId) -> Option<Contact> {
-        let state = self.gossip.state(node).or_else(|| self.told.get(&node));
-        let of_state = state.map(|state| Contact {
+        let state = self.gossip.state(node).or_else(|| self.told.state(node));
+        let of_state = state.filter(|state| !state.addresses.is_empty());
+        let of_state = of_state.map(|state| Contact {
             node,
             addresses: state.addresses.clone(),
         });

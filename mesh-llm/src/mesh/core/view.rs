@@ -74,7 +74,7 @@ impl Core {
                 .filter_map(|node| self.gossip.state(node))
                 .map(seen)
                 .collect(),
-            Part::Client => self.told.values().map(seen).collect(),
+            Part::Client => self.told.states().map(seen).collect(),
         };
         nodes.sort_by_key(|seen| seen.state.node);
         let clients = self

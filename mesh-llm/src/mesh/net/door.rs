@@ -4,7 +4,7 @@ use super::super::core::Admitted;
 use super::super::id::Contact;
 use super::super::membership::Member;
 use super::super::wire::{ALPN, Answer, Hello, Refused};
-use super::endpoint::endpoint_address;
+use super::endpoint::{endpoint_address, widen};
 use super::hub::Event;
 use super::stream::{Messages, StreamError, ended, send};
 use iroh::Endpoint;
@@ -154,6 +154,8 @@ pub(super) async fn call(
             .connect(endpoint_address(&contact), ALPN)
             .await
             .map_err(ended)?;
+        // Its answer has all acts of the roster.
+        widen(&connection);
         let (mut sender, mut receive) = connection.open_bi().await.map_err(ended)?;
         send(&mut sender, &hello).await?;
         let _ = sender.finish();

@@ -2,7 +2,7 @@
 
 use super::super::id::{Address, Contact};
 use super::super::wire::ALPN;
-use iroh::endpoint::{BindOpts, QuicTransportConfig, VarInt, presets};
+use iroh::endpoint::{BindOpts, Connection, QuicTransportConfig, VarInt, presets};
 use iroh::{Endpoint, EndpointAddr, RelayMap, RelayMode, RelayUrl, SecretKey, TransportAddr};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
@@ -14,8 +14,11 @@ const STREAMS_BEFORE: u32 = 1;
 /// Bytes that one stream may have on its way: at 80 ms there and back, 50 MB a second.
 const STREAM_WINDOW: u32 = 4 << 20;
 
-/// Bytes that all streams of a peer may have on their way together.
+/// Bytes that all streams of a member may have on their way together.
 const WINDOW: u32 = 16 << 20;
+
+/// The same of somebody who was not let in yet, who says no more than a hello: what is not read is kept in memory.
+const WINDOW_BEFORE: u32 = 64 << 10;
 
 /// A connection without a sign of life for so long has ended. Members notice sooner, by gossip.
 const IDLE: Duration = Duration::from_secs(10);
@@ -116,12 +119,17 @@ fn transport() -> QuicTransportConfig {
         .max_concurrent_bidi_streams(STREAMS_BEFORE.into())
         .max_concurrent_uni_streams(STREAMS_BEFORE.into())
         .stream_receive_window(STREAM_WINDOW.into())
-        .receive_window(WINDOW.into())
+        .receive_window(WINDOW_BEFORE.into())
         .send_window(u64::from(WINDOW))
         .keep_alive_interval(KEEP_ALIVE)
         // A constant that is in range.
         .max_idle_timeout(IDLE.try_into().ok())
         .build()
+}
+
+/// Lets somebody send as much as a member may.
+pub fn widen(connection: &Connection) {
+    connection.set_receive_window(WINDOW.into());
 }
 
 /// Streams that a member may have open at once.

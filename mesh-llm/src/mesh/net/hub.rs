@@ -283,19 +283,25 @@ impl Hub {
     }
 
     fn refused(&mut self, node: NodeId, refused: Refused) {
-        tracing::info!(peer = %node.fmt_short(), kind = ?refused.kind, message = refused.message, "not let in");
+        tracing::info!(peer = %node.fmt_short(), kind = ?refused.kind, why = refused.message, "not let in");
+        self.core.refused(self.now(), node, &refused);
         let is_final = refused.kind != RefusedKind::Busy;
         // Of a member, others may know better than the one that was asked.
         if is_final && (!self.core.is_in() || refused.kind == RefusedKind::Removed) {
             self.joining.send_replace(Joining::Refused(refused.clone()));
         }
-        self.not_reached(node, &refused.message);
+        self.came_to_nothing(node, &refused.message);
     }
 
     fn not_reached(&mut self, node: NodeId, why: &str) {
         tracing::debug!(peer = %node.fmt_short(), why, "not reached");
-        self.waiting.remove(&node);
         self.core.not_reached(self.now(), node);
+        self.came_to_nothing(node, why);
+    }
+
+    /// A call did.
+    fn came_to_nothing(&mut self, node: NodeId, why: &str) {
+        self.waiting.remove(&node);
         self.joining.send_if_modified(|joining| match joining {
             Joining::Calling { last } => last.replace(why.to_owned()).as_deref() != Some(why),
             Joining::In | Joining::Refused(_) => false,
@@ -316,15 +322,19 @@ impl Hub {
             admitted: admitted.clone(),
         };
         let link = Link::start(id, connection, who, self.events.clone(), self.serve.clone());
-        for waiting in self.waiting.remove(&node).unwrap_or_default() {
-            // It waits no more: all the same.
-            let _ = waiting.send(link.connection.clone());
-        }
         self.links.insert(id, link);
         if self.core.linked(self.now(), id, peer, &admitted, side) {
             tracing::info!(peer = %node.fmt_short(), %role, ?side, "connected");
             if let Some(path) = self.links[&id].path() {
                 self.core.measured(id, path);
+            }
+        }
+        // Of two connections, the one that stays.
+        let stays = self.core.link_to(node).and_then(|id| self.links.get(&id));
+        for waiting in self.waiting.remove(&node).unwrap_or_default() {
+            if let Some(link) = stays {
+                // It waits no more: all the same.
+                let _ = waiting.send(link.connection.clone());
             }
         }
     }

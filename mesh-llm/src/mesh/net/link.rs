@@ -3,7 +3,7 @@
 use super::super::core::{Admitted, Goodbye, LinkId, Path};
 use super::super::id::NodeId;
 use super::super::wire::{Control, Open, encode};
-use super::endpoint::streams;
+use super::endpoint::{streams, widen};
 use super::hub::Event;
 use super::stream::{Messages, PeerStream, StreamError, ended, send};
 use super::{PeerRequest, Serve};
@@ -59,6 +59,7 @@ impl Link {
             STREAMS_OF_CLIENTS
         };
         connection.set_max_concurrent_bi_streams(streams(most));
+        widen(&connection);
         let run = run(id, connection.clone(), peer, queue, events, serve);
         tokio::spawn(run);
         Self { connection, messages }

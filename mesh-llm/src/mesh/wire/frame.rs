@@ -106,3 +106,11 @@ impl<M: DeserializeOwned + Bounded> Reader<M> {
         }
     }
 }
+
+#[cfg(test)]
+impl<M> Reader<M> {
+    /// How much memory it has taken.
+    pub(super) fn capacity(&self) -> usize {
+        self.bytes.capacity()
+    }
+}

@@ -12,9 +12,9 @@ pub use frame::{Frame, FrameError, Reader, encode};
 
 use super::core::Part;
 use super::gossip;
-use super::id::{Boot, MeshId, NodeId};
+use super::id::{Boot, Contact, MeshId, NodeId};
 use super::roster::{ActId, Digest, SignedAct};
-use super::state::SignedState;
+use super::state::{SignedState, bounded};
 use super::token::Sealed;
 use serde::{Deserialize, Serialize};
 
@@ -87,7 +87,13 @@ pub struct Welcome {
     pub certificate: Option<Box<SignedAct>>,
     /// Who else belongs to the mesh; empty for clients.
     pub acts: Vec<SignedAct>,
+    /// Where some of them may be reached: whoever answers may be gone before the newcomer has heard of the others.
+    #[serde(deserialize_with = "bounded::list::<_, _, MOST_CONTACTS>")]
+    pub contacts: Vec<Contact>,
 }
+
+/// The most contacts of a [`Welcome`].
+pub const MOST_CONTACTS: usize = 256;
 
 /// Why somebody is not let in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,6 +1,7 @@
 //! Who is let in by a token that nobody has tampered with.
 
 use super::*;
+use crate::mesh::id::TokenUse;
 use std::time::Duration;
 
 fn at(seconds: u64) -> UnixSeconds {
