@@ -221,7 +221,9 @@ fn command(model: &std::ffi::OsStr) -> anyhow::Result<(Command, TempDir)> {
     }
     command.env("MESH_LLM_HOME", home.path());
     // What is measured is not the mesh.
-    command.env("MESH_LLM_NO_MESH", "1").env("MESH_LLM_NO_CONSOLE", "1");
+    command
+        .env("MESH_LLM_NO_MESH", "1")
+        .env("MESH_LLM_NO_CONSOLE", "1");
     command
         .args(["--port", "0", "--log-format", "json", "--model"])
         .arg(model);

@@ -39,7 +39,11 @@ impl Deref for Machine {
 
 /// A start of a machine that serves this model.
 pub fn serving(kind: Kind) -> Start {
-    with_mesh(Start::model(model(kind)).flag("--ctx-size", "1024").flag("--parallel", "2"))
+    with_mesh(
+        Start::model(model(kind))
+            .flag("--ctx-size", "1024")
+            .flag("--parallel", "2"),
+    )
 }
 
 /// A start of one that only uses others.
@@ -48,7 +52,9 @@ pub fn using() -> Start {
 }
 
 fn with_mesh(start: Start) -> Start {
-    start.flag("--port", PORT.to_string()).variable("MESH_LLM_NO_MESH", "0")
+    start
+        .flag("--port", PORT.to_string())
+        .variable("MESH_LLM_NO_MESH", "0")
 }
 
 impl MeshLab {
@@ -88,11 +94,13 @@ impl MeshLab {
 
     /// Runs a command beside a daemon.
     pub fn command(&self, machine: &Machine, words: &[&str]) -> Output {
-        let start = words.iter().fold(
-            Start::bare().home(machine.start.home_path()),
-            |start, word| start.word(word),
-        );
-        self.network.within(machine.host, || start.command().output().unwrap())
+        let start = words
+            .iter()
+            .fold(Start::bare().home(machine.start.home_path()), |start, word| {
+                start.word(word)
+            });
+        self.network
+            .within(machine.host, || start.command().output().unwrap())
     }
 
     /// The same, which succeeds: what it says.
@@ -120,9 +128,17 @@ impl MeshLab {
 impl Machine {
     /// The names of all models that can be asked for here.
     pub fn models(&self) -> Option<Vec<String>> {
-        let answer = self.try_get("/v1/models").ok().filter(|answer| answer.status == 200)?.json();
+        let answer = self
+            .try_get("/v1/models")
+            .ok()
+            .filter(|answer| answer.status == 200)?
+            .json();
         let names = answer["data"].as_array()?.iter();
-        Some(names.map(|model| model["id"].as_str().unwrap().to_owned()).collect())
+        Some(
+            names
+                .map(|model| model["id"].as_str().unwrap().to_owned())
+                .collect(),
+        )
     }
 
     /// Waits until so many models can be asked for.
@@ -135,7 +151,10 @@ impl Machine {
     /// What a model says, greedily; none: there is no answer.
     pub fn try_ask(&self, model: &str) -> Option<String> {
         let body = json!({"model": model, "prompt": "Once upon a time", "max_tokens": 16, "temperature": 0});
-        let answer = self.try_post("/v1/completions", &body).ok().filter(|answer| answer.status == 200)?;
+        let answer = self
+            .try_post("/v1/completions", &body)
+            .ok()
+            .filter(|answer| answer.status == 200)?;
         Some(answer.json()["choices"][0]["text"].as_str()?.to_owned())
     }
 
@@ -151,4 +170,3 @@ impl Machine {
         self.start.home_path()
     }
 }
-

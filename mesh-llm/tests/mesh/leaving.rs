@@ -5,7 +5,10 @@ use crate::lab::{MeshLab, serving};
 
 #[test]
 fn a_machine_that_is_told_to_stop_is_gone_from_the_others_at_once() {
-    let Some(lab) = MeshLab::start("a_machine_that_is_told_to_stop_is_gone_from_the_others_at_once", 2) else {
+    let Some(lab) = MeshLab::start(
+        "a_machine_that_is_told_to_stop_is_gone_from_the_others_at_once",
+        2,
+    ) else {
         return;
     };
     let (first, token) = lab.founder(0, serving(Kind::Endless));

@@ -8,9 +8,14 @@ use crate::lab::{MeshLab, serving, using};
 #[test]
 fn a_workstation_a_second_machine_and_a_laptop_serve_the_same_models() {
     let test = "a_workstation_a_second_machine_and_a_laptop_serve_the_same_models";
-    let Some(lab) = MeshLab::start(test, 3) else { return };
+    let Some(lab) = MeshLab::start(test, 3) else {
+        return;
+    };
     let alone = |kind| {
-        let daemon = Start::model(model(kind)).flag("--ctx-size", "1024").flag("--parallel", "2").ready();
+        let daemon = Start::model(model(kind))
+            .flag("--ctx-size", "1024")
+            .flag("--parallel", "2")
+            .ready();
         let body = json!({"prompt": "Once upon a time", "max_tokens": 16, "temperature": 0});
         daemon.post("/v1/completions", &body).ok()["choices"][0]["text"].clone()
     };
@@ -72,7 +77,9 @@ fn what_a_killed_machine_served_is_answered_by_another() {
 #[test]
 fn machines_that_are_all_started_again_find_each_other_without_a_token() {
     let test = "machines_that_are_all_started_again_find_each_other_without_a_token";
-    let Some(lab) = MeshLab::start(test, 3) else { return };
+    let Some(lab) = MeshLab::start(test, 3) else {
+        return;
+    };
     let (first, token) = lab.founder(0, serving(Kind::Endless));
     let second = lab.machine(1, serving(Kind::Least).flag("--join", &token));
     let laptop = lab.machine(2, using().flag("--join", &token));

@@ -96,6 +96,12 @@ impl Links {
         self.by_node.get(&node).map(|link| link.id)
     }
 
+    /// The connection to this run of a node.
+    pub(super) fn of_run(&self, node: NodeId, boot: Boot) -> Option<LinkId> {
+        let link = self.by_node.get(&node)?;
+        (link.boot == boot).then_some(link.id)
+    }
+
     /// Whose connection it is.
     pub(super) fn node(&self, id: LinkId) -> Option<NodeId> {
         self.by_id.get(&id).copied()

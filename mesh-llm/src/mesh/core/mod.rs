@@ -98,6 +98,8 @@ pub enum Goodbye {
     Removed,
     /// It says what makes no sense.
     Senseless,
+    /// It was declared dead.
+    Lost,
     /// This program ends.
     Leaving,
 }
@@ -316,6 +318,7 @@ impl Core {
                 }
                 membership::Output::Down(member) => {
                     self.gossip.forget(member.node, member.boot);
+                    self.cut_off(member);
                     self.outputs.push_back(Output::View);
                     self.tables.urgent();
                 }
@@ -337,6 +340,16 @@ impl Core {
         }
         if self.tables.is_urgent() {
             self.tell_clients();
+        }
+    }
+
+    /// What is under way to a node that is dead fails at once, and goes to another one.
+    fn cut_off(&mut self, dead: Member) {
+        if let Some(link) = self.links.of_run(dead.node, dead.boot) {
+            self.links.remove(link);
+            self.tables.forget(dead.node);
+            self.outputs.push_back(Output::Close(link, Goodbye::Lost));
+            self.tell_peers();
         }
     }
 

@@ -324,7 +324,7 @@ impl Hub {
         let link = Link::start(id, connection, who, self.events.clone(), self.serve.clone());
         self.links.insert(id, link);
         if self.core.linked(self.now(), id, peer, &admitted, side) {
-            tracing::info!(peer = %node.fmt_short(), %role, ?side, "connected");
+            tracing::debug!(peer = %node.fmt_short(), %role, ?side, "connected");
             if let Some(path) = self.links[&id].path() {
                 self.core.measured(id, path);
             }

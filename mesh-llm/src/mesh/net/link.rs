@@ -90,7 +90,7 @@ impl Link {
                     self.connection.close(code, text);
                 });
             }
-            Goodbye::Removed | Goodbye::Senseless => self.connection.close(code, text),
+            Goodbye::Removed | Goodbye::Senseless | Goodbye::Lost => self.connection.close(code, text),
         }
     }
 
@@ -114,6 +114,7 @@ pub(super) fn close_code(why: Goodbye) -> iroh::endpoint::VarInt {
         Goodbye::Removed => 2,
         Goodbye::Senseless => 3,
         Goodbye::Leaving => 4,
+        Goodbye::Lost => 5,
     })
 }
 
@@ -123,6 +124,7 @@ fn reason(why: Goodbye) -> &'static [u8] {
         Goodbye::Removed => b"removed from the mesh",
         Goodbye::Senseless => b"what was sent makes no sense",
         Goodbye::Leaving => b"goodbye",
+        Goodbye::Lost => b"declared dead",
     }
 }
 

@@ -136,7 +136,10 @@ impl Start {
         fs::create_dir_all(&user).unwrap();
         command.env("HOME", user).env("MESH_LLM_HOME", &self.home);
         // What is not about the mesh is tested without one; nobody outside this machine is ever called.
-        command.env("MESH_LLM_NO_MESH", "1").env("MESH_LLM_NO_CONSOLE", "1").env("MESH_LLM_NO_RELAY", "1");
+        command
+            .env("MESH_LLM_NO_MESH", "1")
+            .env("MESH_LLM_NO_CONSOLE", "1")
+            .env("MESH_LLM_NO_RELAY", "1");
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command.args(&self.arguments).stdin(Stdio::null());
         command

@@ -25,10 +25,15 @@ struct Shown {
 pub(super) fn inspect(token: &Hidden, out: Out) -> Result<(), Error> {
     let token: Token = token.0.parse()?;
     let shown = Shown::of(&token, UnixSeconds::now());
-    let headings = ["ID", "ROLE", "EXPIRES", "USES", "MODELS", "MESH", "MADE BY", "CALLS"];
+    let headings = [
+        "ID", "ROLE", "EXPIRES", "USES", "MODELS", "MESH", "MADE BY", "CALLS",
+    ];
     out.rows(&headings, &[shown], |shown| {
         let short = |id: &str| id.chars().take(10).collect::<String>();
-        let expires = shown.expires_at.and_then(date).unwrap_or_else(|| "never".to_owned());
+        let expires = shown
+            .expires_at
+            .and_then(date)
+            .unwrap_or_else(|| "never".to_owned());
         vec![
             shown.id.clone(),
             shown.role.to_owned(),
@@ -38,7 +43,10 @@ pub(super) fn inspect(token: &Hidden, out: Out) -> Result<(), Error> {
                 expires
             },
             shown.uses.map_or("any".to_owned(), |uses| uses.to_string()),
-            shown.models.as_ref().map_or("all".to_owned(), |models| models.join(", ")),
+            shown
+                .models
+                .as_ref()
+                .map_or("all".to_owned(), |models| models.join(", ")),
             short(&shown.mesh),
             short(&shown.issuer),
             shown.addresses.join(", "),
@@ -92,8 +100,14 @@ mod tests {
         };
         let token = Token::issue(&key, grant, fresh).unwrap();
         let shown = serde_json::to_string(&Shown::of(&token, UnixSeconds(100))).unwrap();
-        assert!(shown.contains(r#""role":"client""#) && shown.contains(r#""is_expired":true"#), "{shown}");
+        assert!(
+            shown.contains(r#""role":"client""#) && shown.contains(r#""is_expired":true"#),
+            "{shown}"
+        );
         let secret: String = [2; 32].iter().map(|byte: &u8| format!("{byte:02x}")).collect();
-        assert!(!shown.contains(&secret) && !shown.contains(&token.to_string()), "{shown}");
+        assert!(
+            !shown.contains(&secret) && !shown.contains(&token.to_string()),
+            "{shown}"
+        );
     }
 }

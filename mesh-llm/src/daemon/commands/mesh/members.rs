@@ -18,7 +18,11 @@ pub(super) fn list(client: &Client, out: Out) -> Result<(), Error> {
             short(&member.id),
             member.role.to_string(),
             if member.alive { "here" } else { "away" }.to_owned(),
-            date(member.since).unwrap_or_default(),
+            match founder {
+                // Nobody wrote down when.
+                true => String::new(),
+                false => date(member.since).unwrap_or_default(),
+            },
             match by {
                 _ if founder => "founder".to_owned(),
                 Some(member) => called(member),
