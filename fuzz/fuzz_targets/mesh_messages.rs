@@ -24,7 +24,8 @@ use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
 /// The founder's, whose node is the one that listens, and that of the member that speaks.
-static KEYS: LazyLock<[SecretKey; 2]> = LazyLock::new(|| [1, 2].map(|byte| SecretKey::from_bytes(&[byte; 32])));
+static KEYS: LazyLock<[SecretKey; 2]> =
+    LazyLock::new(|| [1, 2].map(|byte| SecretKey::from_bytes(&[byte; 32])));
 
 static NODES: LazyLock<[NodeId; 2]> = LazyLock::new(|| [KEYS[0].public(), KEYS[1].public()]);
 
@@ -77,7 +78,7 @@ where
         let (one, other) = bytes.split_at(bytes.len() / 2);
         for piece in [one, other] {
             reader.push(piece);
-            while let Ok(Some(message)) = reader.next() {
+            while let Ok(Some(message)) = reader.pop() {
                 all.push(message);
             }
         }
@@ -86,7 +87,10 @@ where
         let mut reader = Reader::<M>::default();
         // Numbers need not have come in their shortest form, but are written in it.
         reader.push(&encode(message).expect("what fitted fits"));
-        assert_eq!(reader.next().expect("what was written can be read").as_ref(), Some(message));
+        assert_eq!(
+            reader.pop().expect("what was written can be read").as_ref(),
+            Some(message)
+        );
     }
     all
 }
@@ -195,7 +199,13 @@ fn packets(bytes: &[u8]) {
             continue;
         };
         let [from, to] = [NODES[1], NODES[0]].map(|node| *node.as_bytes());
-        let head = [&from[..], &[boot % 128, incarnation % 128], &to[..], &[addressed % 128]].concat();
+        let head = [
+            &from[..],
+            &[boot % 128, incarnation % 128],
+            &to[..],
+            &[addressed % 128],
+        ]
+        .concat();
         membership.receive(NOW, NODES[1], &[&head, rest].concat(), &is_member);
         // The same with an update about one of both.
         let update = [&[3, 0, 1], &to[..], rest].concat();

@@ -26,14 +26,14 @@ impl Core {
         match (self.part, message) {
             (_, Control::Leaving) => self.left(now, link, from),
             (Part::Client, Control::Table(table)) => self.told(from, table),
-            (Part::Server, message) if is_server => self.from_server(now, link, from, message),
+            (Part::Server, message) if is_server => self.server_said(now, link, from, message),
             // Others than clients are not told tables, others than servers have nothing to say.
             _ => self.outputs.push_back(Output::Close(link, Goodbye::Senseless)),
         }
         self.spread();
     }
 
-    fn from_server(&mut self, now: Duration, link: LinkId, from: NodeId, message: Control) {
+    fn server_said(&mut self, now: Duration, link: LinkId, from: NodeId, message: Control) {
         match message {
             Control::Gossip(message) => {
                 let roster = &self.roster;

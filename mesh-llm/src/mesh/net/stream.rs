@@ -52,7 +52,7 @@ impl<M: DeserializeOwned + Bounded> Messages<M> {
         const PIECE: usize = 16 << 10;
         let mut piece = [0; PIECE];
         loop {
-            if let Some(message) = self.reader.next()? {
+            if let Some(message) = self.reader.pop()? {
                 return Ok(message);
             }
             let most = self.reader.wants().clamp(1, PIECE);

@@ -73,7 +73,7 @@ impl<M: DeserializeOwned + Bounded> Reader<M> {
     ///
     /// # Errors
     /// If it is none: whatever follows makes no sense either.
-    pub fn next(&mut self) -> Result<Option<M>, FrameError> {
+    pub fn pop(&mut self) -> Result<Option<M>, FrameError> {
         let Some((head, rest)) = self.bytes.split_first_chunk::<HEAD_BYTES>() else {
             return Ok(None);
         };

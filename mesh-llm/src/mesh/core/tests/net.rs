@@ -222,5 +222,5 @@ impl Lab {
 fn read<M: serde::de::DeserializeOwned + crate::mesh::wire::Bounded>(frame: &[u8]) -> M {
     let mut reader = Reader::default();
     reader.push(frame);
-    reader.next().unwrap().unwrap()
+    reader.pop().unwrap().unwrap()
 }

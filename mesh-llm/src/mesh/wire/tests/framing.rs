@@ -16,7 +16,7 @@ fn in_pieces(bytes: &[u8], ends: &[usize]) -> (Vec<Control>, Vec<u8>) {
     for end in ends {
         reader.push(&bytes[from..end]);
         from = end;
-        while let Some(message) = reader.next().unwrap() {
+        while let Some(message) = reader.pop().unwrap() {
             messages.push(message);
         }
     }
@@ -32,7 +32,7 @@ fn exhaust<M: DeserializeOwned + Bounded>(bytes: &[u8]) -> Result<usize, FrameEr
         came += piece.len();
         // A vector grows by doubling, and has eight bytes at least.
         assert!(reader.capacity() <= (2 * came).max(8));
-        while reader.next()?.is_some() {
+        while reader.pop()?.is_some() {
             messages += 1;
         }
     }
@@ -63,7 +63,7 @@ proptest! {
         bytes.extend(&rest);
         let (mut reader, mut left) = (Reader::<Control>::default(), bytes.as_slice());
         let heard = loop {
-            if let Some(message) = reader.next().unwrap() {
+            if let Some(message) = reader.pop().unwrap() {
                 break message;
             }
             let (piece, after) = left.split_at(reader.wants().clamp(1, most));
@@ -110,14 +110,14 @@ fn refuses_early<M: DeserializeOwned + Bounded>() {
     let bytes = M::MOST_BYTES + 1;
     reader.push(&(bytes as u32).to_le_bytes());
     let most = M::MOST_BYTES;
-    assert_eq!(reader.next().err(), Some(FrameError::TooLong { bytes, most }));
+    assert_eq!(reader.pop().err(), Some(FrameError::TooLong { bytes, most }));
     let mut reader = Reader::<M>::default();
     reader.push(&u32::MAX.to_le_bytes());
-    assert!(matches!(reader.next(), Err(FrameError::TooLong { .. })));
+    assert!(matches!(reader.pop(), Err(FrameError::TooLong { .. })));
     // The longest is waited for.
     let mut reader = Reader::<M>::default();
     reader.push(&(most as u32).to_le_bytes());
-    assert!(matches!(reader.next(), Ok(None)));
+    assert!(matches!(reader.pop(), Ok(None)));
     assert_eq!(reader.wants(), most);
     assert!(reader.capacity() < 100);
 }
@@ -137,7 +137,7 @@ fn what_is_not_complete_waits() {
         for end in 0..frame.len() {
             let mut reader = Reader::<Control>::default();
             reader.push(&frame[..end]);
-            assert_eq!(reader.next(), Ok(None), "{message:?} until {end}");
+            assert_eq!(reader.pop(), Ok(None), "{message:?} until {end}");
             assert!(reader.wants() >= 1 && reader.wants() <= frame.len() - end);
         }
     }
@@ -158,6 +158,6 @@ fn a_list_that_claims_more_than_there_is_makes_no_sense() {
         let mut reader = Reader::<Control>::default();
         reader.push(&(body.len() as u32).to_le_bytes());
         reader.push(&body);
-        assert!(matches!(reader.next(), Err(FrameError::Senseless(_))));
+        assert!(matches!(reader.pop(), Err(FrameError::Senseless(_))));
     }
 }

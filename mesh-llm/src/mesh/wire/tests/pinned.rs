@@ -18,7 +18,7 @@ where
     assert_eq!(frame[4..], body);
     let mut reader = Reader::<M>::default();
     reader.push(&frame);
-    assert_eq!(reader.next().unwrap().as_ref(), Some(message));
+    assert_eq!(reader.pop().unwrap().as_ref(), Some(message));
 }
 
 #[track_caller]
@@ -32,7 +32,7 @@ where
     assert_eq!((frame.len(), hash.as_str()), (bytes, sum));
     let mut reader = Reader::<M>::default();
     reader.push(&frame);
-    assert_eq!(reader.next().unwrap().as_ref(), Some(message));
+    assert_eq!(reader.pop().unwrap().as_ref(), Some(message));
 }
 
 /// What every hello of these tests begins with: versions 1 to 1, the mesh, boot 300, a client.
