@@ -18,6 +18,9 @@ pub struct Style {
     pub terminal: bool,
 }
 
+/// The crates that carry the mesh, by how their names begin.
+const NETWORK: [&str; 6] = ["iroh", "noq", "portmapper", "netwatch", "hickory", "foca"];
+
 /// Sends what this program's crates log to `writer`.
 pub fn start(writer: impl for<'a> MakeWriter<'a> + Send + Sync + 'static, style: Style) {
     let level = match style.verbose {
@@ -25,8 +28,14 @@ pub fn start(writer: impl for<'a> MakeWriter<'a> + Send + Sync + 'static, style:
         1 => LevelFilter::DEBUG,
         _ => LevelFilter::TRACE,
     };
+    // Of networks that are not as they could be they warn without end, where nobody can do anything about it.
+    let network = match style.verbose {
+        0 => LevelFilter::ERROR,
+        _ => LevelFilter::WARN,
+    };
     let targets = Targets::new()
         .with_default(LevelFilter::WARN)
+        .with_targets(NETWORK.map(|target| (target, network)))
         .with_target(env!("CARGO_CRATE_NAME"), level)
         .with_target("llama_engine", level);
     let colours = style.terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());

@@ -58,15 +58,10 @@ fn what_a_token_says_can_be_read_without_a_mesh() {
 
 #[test]
 fn a_machine_that_is_put_out_is_out_and_does_not_come_back() {
-    let Some(lab) = MeshLab::start("a_machine_that_is_put_out_is_out_and_does_not_come_back", 3) else {
+    let Some(lab) = MeshLab::start("a_machine_that_is_put_out_is_out_and_does_not_come_back", 4) else {
         return;
     };
-    let (first, token) = lab.founder(0, serving(Kind::Endless));
-    let second = lab.machine(1, serving(Kind::Least).flag("--join", &token));
-    let laptop = lab.machine(2, using().flag("--join", &token));
-    for machine in [&first, &second, &laptop] {
-        machine.until_models(2);
-    }
+    let ([first, second, laptop], token) = lab.household();
     let members = lab.said(&first, &["members"]);
     assert_eq!(
         members.lines().filter(|line| line.contains("here")).count(),
@@ -88,7 +83,7 @@ fn a_machine_that_is_put_out_is_out_and_does_not_come_back() {
     let again = lab.machine(1, serving(Kind::Least).home(home));
     again.until_models(1);
     again.process.err.line("removed from the mesh", DEADLINE);
-    let stranger = lab.ended(2, &using().flag("--join", &token));
+    let stranger = lab.ended(3, &using().flag("--join", &token));
     assert_eq!(stranger.code, Some(77), "{:?}", stranger.err);
     assert_eq!(first.models().unwrap(), ["endless"]);
     drop(kept);

@@ -87,6 +87,19 @@ impl MeshLab {
         (machine, token)
     }
 
+    /// Starts a workstation, a second machine and a laptop, which know each other's two models; and the token that the
+    /// others came by.
+    pub fn household(&self) -> ([Machine; 3], String) {
+        let (first, token) = self.founder(0, serving(Kind::Endless));
+        let second = self.machine(1, serving(Kind::Least).flag("--join", &token));
+        let laptop = self.machine(2, using().flag("--join", &token));
+        let machines = [first, second, laptop];
+        for machine in &machines {
+            machine.until_models(2);
+        }
+        (machines, token)
+    }
+
     /// Starts a daemon and waits until it has ended by itself.
     pub fn ended(&self, host: usize, start: &Start) -> Ended {
         self.network.within(host, || start.ended())
@@ -112,6 +125,14 @@ impl MeshLab {
             String::from_utf8_lossy(&output.stderr)
         );
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+
+    /// What `mesh-llm status` says, if the daemon is there already.
+    pub fn try_status(&self, machine: &Machine) -> Option<Value> {
+        let output = self.command(machine, &["status", "--json"]);
+        serde_json::from_slice(&output.stdout)
+            .ok()
+            .filter(|_| output.status.success())
     }
 
     /// What `mesh-llm status` says.
@@ -146,16 +167,6 @@ impl Machine {
         eventually(&format!("{count} models can be asked for"), DEADLINE, || {
             self.models().filter(|models| models.len() == count)
         })
-    }
-
-    /// What a model says, greedily; none: there is no answer.
-    pub fn try_ask(&self, model: &str) -> Option<String> {
-        let body = json!({"model": model, "prompt": "Once upon a time", "max_tokens": 16, "temperature": 0});
-        let answer = self
-            .try_post("/v1/completions", &body)
-            .ok()
-            .filter(|answer| answer.status == 200)?;
-        Some(answer.json()["choices"][0]["text"].as_str()?.to_owned())
     }
 
     /// What a model says, greedily.

@@ -19,9 +19,7 @@ fn a_workstation_a_second_machine_and_a_laptop_serve_the_same_models() {
         let body = json!({"prompt": "Once upon a time", "max_tokens": 16, "temperature": 0});
         daemon.post("/v1/completions", &body).ok()["choices"][0]["text"].clone()
     };
-    let (first, token) = lab.founder(0, serving(Kind::Endless));
-    let second = lab.machine(1, serving(Kind::Least).flag("--join", &token));
-    let laptop = lab.machine(2, using().flag("--join", &token));
+    let ([first, second, laptop], _) = lab.household();
     let [endless, least] = [alone(Kind::Endless), alone(Kind::Least)];
     for machine in [&first, &second, &laptop] {
         let mut models = machine.until_models(2);
@@ -57,7 +55,7 @@ fn what_a_killed_machine_served_is_answered_by_another() {
     let laptop = lab.machine(2, using().flag("--join", &token));
     let served_by = |count: usize| {
         eventually(&format!("{count} machines serve"), DEADLINE, || {
-            let status = lab.status(&laptop);
+            let status = lab.try_status(&laptop)?;
             let nodes = status["models"][0]["nodes"].as_array()?.len();
             (nodes == count).then_some(())
         });
@@ -80,12 +78,7 @@ fn machines_that_are_all_started_again_find_each_other_without_a_token() {
     let Some(lab) = MeshLab::start(test, 3) else {
         return;
     };
-    let (first, token) = lab.founder(0, serving(Kind::Endless));
-    let second = lab.machine(1, serving(Kind::Least).flag("--join", &token));
-    let laptop = lab.machine(2, using().flag("--join", &token));
-    for machine in [&first, &second, &laptop] {
-        machine.until_models(2);
-    }
+    let ([first, second, laptop], _) = lab.household();
     let homes = [&first, &second, &laptop].map(|machine| machine.home().to_owned());
     let ids = [&first, &second, &laptop].map(|machine| lab.id(machine));
     // What is dropped is killed; the starts keep the folders.

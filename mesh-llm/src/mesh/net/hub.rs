@@ -283,7 +283,7 @@ impl Hub {
     }
 
     fn refused(&mut self, node: NodeId, refused: Refused) {
-        tracing::info!(peer = %node.fmt_short(), kind = ?refused.kind, why = refused.message, "not let in");
+        tracing::debug!(peer = %node.fmt_short(), kind = ?refused.kind, why = refused.message, "not let in");
         self.core.refused(self.now(), node, &refused);
         let is_final = refused.kind != RefusedKind::Busy;
         // Of a member, others may know better than the one that was asked.
