@@ -34,7 +34,7 @@ fn nothing_but_one_engine(daemon: &Daemon) {
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
     names.sort();
-    assert_eq!(names, ["llama-server.sock", "lock"]);
+    assert_eq!(names, ["llama-server.sock", "lock", "manage.sock"]);
 }
 
 #[test]
