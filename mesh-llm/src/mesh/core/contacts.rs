@@ -82,6 +82,15 @@ impl Contacts {
         self.known.keys().filter_map(|node| self.get(*node)).collect()
     }
 
+    /// Forgets all others, unless that would be all; whether there were any.
+    pub(super) fn keep(&mut self, is_kept: impl Fn(NodeId) -> bool) -> bool {
+        let before = self.known.len();
+        if self.known.keys().any(|node| is_kept(*node)) {
+            self.known.retain(|node, _| is_kept(*node));
+        }
+        self.known.len() != before
+    }
+
     /// Forgets a node.
     pub(super) fn forget(&mut self, node: NodeId) {
         self.known.remove(&node);
@@ -127,5 +136,26 @@ impl Contacts {
             known.pause = Duration::ZERO;
             known.not_before = now + FIRST_PAUSE;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use iroh_base::SecretKey;
+
+    #[test]
+    fn who_is_not_in_the_mesh_any_more_is_not_called_by_clients() {
+        let [me, server, kicked] = [1, 2, 3].map(|seed| SecretKey::from_bytes(&[seed; 32]).public());
+        let contact = |node| Contact {
+            node,
+            addresses: vec![Address::Ip(([10, 0, 0, 1], 1).into())],
+        };
+        let mut contacts = Contacts::new(me, vec![contact(server), contact(kicked)]);
+        assert!(contacts.keep(|node| node == server));
+        assert_eq!(contacts.kept(), [contact(server)]);
+        // Nobody to call at all would be worse.
+        assert!(!contacts.keep(|_| false));
+        assert_eq!(contacts.kept(), [contact(server)]);
     }
 }

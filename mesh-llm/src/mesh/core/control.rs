@@ -157,6 +157,8 @@ impl Core {
         for state in &states {
             moved |= self.contacts.learn(state.node, &state.addresses);
         }
+        // Who is not in the mesh any more is not to be called when this server is gone.
+        moved |= self.contacts.keep(|node| table.alive.contains(&node));
         let links = &self.links;
         self.told
             .table(by, &table.alive, states, |node| links.of(node).is_some());

@@ -8,14 +8,19 @@ use super::endpoint::{endpoint_address, widen};
 use super::hub::Event;
 use super::stream::{Messages, StreamError, ended, send};
 use iroh::Endpoint;
-use iroh::endpoint::{Connection, Incoming};
-use std::sync::Arc;
+use iroh::endpoint::{Connection, Incoming, IncomingAddr};
+use std::collections::HashMap;
+use std::net::IpAddr;
 use std::time::Duration;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 /// Strangers that are listened to at once; others are turned away.
 const STRANGERS: usize = 64;
+
+/// Of these, so many from one address, so that it cannot keep all others out.
+const STRANGERS_AT_ONE: usize = 16;
 
 /// From so many on, an address has to prove that it is real before anything is kept for it.
 const PROVE_FROM: usize = 8;
@@ -49,28 +54,63 @@ pub(super) struct Answered {
 
 /// Lets strangers in, or not, until the endpoint is closed.
 pub(super) async fn accept(endpoint: Endpoint, events: mpsc::Sender<Event>) {
-    let places = Arc::new(Semaphore::new(STRANGERS));
-    while let Some(incoming) = endpoint.accept().await {
-        let Ok(place) = places.clone().try_acquire_owned() else {
+    let mut strangers = JoinSet::new();
+    // Those that are listened to, by where they are.
+    let mut places: HashMap<IpAddr, usize> = HashMap::new();
+    loop {
+        let incoming = tokio::select! {
+            Some(left) = strangers.join_next() => {
+                if let Ok(Some(address)) = left {
+                    leave(&mut places, address);
+                }
+                continue;
+            }
+            incoming = endpoint.accept() => match incoming {
+                Some(incoming) => incoming,
+                None => return,
+            },
+        };
+        let address = match incoming.remote_addr() {
+            IncomingAddr::Ip(address) => Some(address.ip()),
+            // Through a relay, where all of them seem to be at one place.
+            _ => None,
+        };
+        let beside = address
+            .and_then(|address| places.get(&address))
+            .copied()
+            .unwrap_or(0);
+        if strangers.len() >= STRANGERS || beside >= STRANGERS_AT_ONE {
             incoming.refuse();
             continue;
-        };
-        let many = STRANGERS - places.available_permits() > PROVE_FROM;
-        if many && !incoming.remote_addr_validated() {
+        }
+        if strangers.len() >= PROVE_FROM && !incoming.remote_addr_validated() {
             // It comes back with a proof of its address, or it was none.
             let _ = incoming.retry();
             continue;
         }
+        if let Some(address) = address {
+            *places.entry(address).or_default() += 1;
+        }
         let events = events.clone();
-        tokio::spawn(async move {
+        strangers.spawn(async move {
             let heard = timeout(HELLO_WITHIN, hear(incoming)).await;
             match heard {
                 Ok(Ok(stranger)) => decide(stranger, &events).await,
                 Ok(Err(error)) => tracing::debug!(%error, "a stranger said nothing that makes sense"),
                 Err(_) => tracing::debug!("a stranger said nothing in time"),
             }
-            drop(place);
+            address
         });
+    }
+}
+
+/// One less is listened to at an address.
+fn leave(places: &mut HashMap<IpAddr, usize>, address: IpAddr) {
+    if let Some(count) = places.get_mut(&address) {
+        *count -= 1;
+        if *count == 0 {
+            places.remove(&address);
+        }
     }
 }
 
@@ -168,5 +208,22 @@ pub(super) async fn call(
     match timeout(CALL_WITHIN, calling).await {
         Ok(called) => called,
         Err(_) => Err(ended(format!("no answer within {} s", CALL_WITHIN.as_secs()))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_at_an_address_is_free_again_when_it_is_left() {
+        let [one, other] = [1, 2].map(|last| IpAddr::from([10, 0, 0, last]));
+        let mut places = HashMap::from([(one, 2), (other, 1)]);
+        for _ in 0..2 {
+            leave(&mut places, one);
+        }
+        // What was never there is left by nobody.
+        leave(&mut places, one);
+        assert_eq!(places, HashMap::from([(other, 1)]));
     }
 }

@@ -283,6 +283,10 @@ impl Hub {
     }
 
     fn refused(&mut self, node: NodeId, refused: Refused) {
+        let refused = Refused {
+            message: readable(&refused.message),
+            ..refused
+        };
         tracing::debug!(peer = %node.fmt_short(), kind = ?refused.kind, why = refused.message, "not let in");
         self.core.refused(self.now(), node, &refused);
         let is_final = refused.kind != RefusedKind::Busy;
@@ -451,5 +455,26 @@ impl Hub {
     fn leave(&mut self) {
         self.core.leave(self.now());
         self.obey();
+    }
+}
+
+/// Words of another machine, as far as they are for people: not for a terminal, and no more than a few lines.
+fn readable(words: &str) -> String {
+    const MOST: usize = 400;
+    words
+        .chars()
+        .filter(|letter| !letter.is_control())
+        .take(MOST)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_another_machine_says_does_nothing_to_a_terminal() {
+        assert_eq!(readable("no\x1b[2J\nno"), "no[2Jno");
+        assert_eq!(readable(&"x".repeat(1 << 20)).len(), 400);
     }
 }

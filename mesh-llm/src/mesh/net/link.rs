@@ -2,7 +2,7 @@
 
 use super::super::core::{Admitted, Goodbye, LinkId, Path};
 use super::super::id::NodeId;
-use super::super::wire::{Control, Open, encode};
+use super::super::wire::{Control, Frame, Open, encode};
 use super::endpoint::{streams, widen};
 use super::hub::Event;
 use super::stream::{Messages, PeerStream, StreamError, ended, send};
@@ -11,11 +11,14 @@ use bytes::Bytes;
 use iroh::endpoint::Connection;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::timeout;
 
 /// Messages that may wait to be sent to one member; whoever is that slow is cut off.
 const WAITING: usize = 256;
+
+/// Room for the messages that wait, in units of 1 KiB: two of the longest.
+const WAITING_KIB: usize = 8 << 10;
 
 /// How long a stream may take to say what it is for.
 const SAY_WITHIN: Duration = Duration::from_secs(5);
@@ -33,8 +36,13 @@ const LINGER: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(super) struct Link {
     pub(super) connection: Connection,
-    messages: mpsc::Sender<Control>,
+    messages: mpsc::Sender<Waiting>,
+    /// What is left of the room for messages that wait.
+    room: Arc<Semaphore>,
 }
+
+/// A message that waits, and the room that it takes.
+type Waiting = (Frame, OwnedSemaphorePermit);
 
 /// A member at the other end of a connection.
 #[derive(Debug, Clone)]
@@ -62,12 +70,33 @@ impl Link {
         widen(&connection);
         let run = run(id, connection.clone(), peer, queue, events, serve);
         tokio::spawn(run);
-        Self { connection, messages }
+        Self {
+            connection,
+            messages,
+            room: Arc::new(Semaphore::new(WAITING_KIB)),
+        }
     }
 
     /// Sends a message, if it is not too slow for that.
     pub(super) fn send(&self, message: Control) {
-        if let Err(mpsc::error::TrySendError::Full(_)) = self.messages.try_send(message) {
+        let frame = match encode(&message) {
+            Ok(frame) => frame,
+            Err(error) => {
+                tracing::warn!(%error, "a message of this node is not sent");
+                return;
+            }
+        };
+        // A frame is of 4 MiB at most.
+        let kib = (frame.len() / 1024 + 1) as u32;
+        let room = self.room.clone().try_acquire_many_owned(kib);
+        let sent = room
+            .map_err(|_| ())
+            .and_then(|room| match self.messages.try_send((frame, room)) {
+                Err(mpsc::error::TrySendError::Full(_)) => Err(()),
+                // Where it has ended, nobody is to be told anything.
+                Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => Ok(()),
+            });
+        if sent.is_err() {
             tracing::debug!("a member is too slow to be told what happens");
             self.connection.close(close_code(Goodbye::Senseless), b"too slow");
         }
@@ -132,7 +161,7 @@ async fn run(
     id: LinkId,
     connection: Connection,
     peer: Peer,
-    queue: mpsc::Receiver<Control>,
+    queue: mpsc::Receiver<Waiting>,
     events: mpsc::Sender<Event>,
     serve: Arc<Serve>,
 ) {
@@ -154,10 +183,10 @@ async fn run(
 }
 
 /// Sends what waits, until the owner lets go of the connection: that one closes it, too.
-async fn write(connection: &Connection, mut queue: mpsc::Receiver<Control>) -> Result<(), StreamError> {
+async fn write(connection: &Connection, mut queue: mpsc::Receiver<Waiting>) -> Result<(), StreamError> {
     let mut stream = connection.open_uni().await.map_err(ended)?;
-    while let Some(message) = queue.recv().await {
-        stream.write_all(&encode(&message)?).await.map_err(ended)?;
+    while let Some((frame, _room)) = queue.recv().await {
+        stream.write_all(&frame).await.map_err(ended)?;
     }
     // Waits until it has arrived, or the connection has ended.
     let _ = stream.finish();
