@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
-use std::str::FromStr;
+
+pub use crate::plan::role::Role;
 
 /// Everything that this daemon knows of itself and of its mesh.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -64,52 +65,6 @@ impl fmt::Debug for MeshStatus {
             .field("invite", &self.invite.as_ref().map(|_| "…"))
             .field("role", &self.role)
             .finish()
-    }
-}
-
-/// What a member of a mesh is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Role {
-    /// Serves and uses, invites and removes.
-    Node,
-    /// Only uses what others serve.
-    Client,
-    /// Only serves.
-    Worker,
-}
-
-impl Role {
-    /// All of them.
-    pub const ALL: [Role; 3] = [Role::Node, Role::Client, Role::Worker];
-
-    /// Its word on the command line and in JSON.
-    pub fn word(self) -> &'static str {
-        match self {
-            Role::Node => "node",
-            Role::Client => "client",
-            Role::Worker => "worker",
-        }
-    }
-}
-
-impl fmt::Display for Role {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.word())
-    }
-}
-
-/// A word that is no [`Role`].
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no role: there are node, client and worker")]
-pub struct BadRole(String);
-
-impl FromStr for Role {
-    type Err = BadRole;
-
-    fn from_str(word: &str) -> Result<Self, BadRole> {
-        let found = Role::ALL.into_iter().find(|role| role.word() == word);
-        found.ok_or_else(|| BadRole(word.to_owned()))
     }
 }
 

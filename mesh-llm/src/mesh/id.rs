@@ -9,6 +9,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// A node: the public half of its key, which QUIC proves.
 pub use iroh_base::PublicKey as NodeId;
 
+pub use crate::plan::role::Role;
+
 /// A mesh: the founder's public key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct MeshId(pub NodeId);
@@ -23,67 +25,6 @@ impl MeshId {
 impl fmt::Display for MeshId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.0.fmt_short())
-    }
-}
-
-/// What a member is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Role {
-    /// Only uses what others serve.
-    Client,
-    /// Only serves.
-    Worker,
-    /// Serves and uses, invites and removes.
-    Node,
-}
-
-impl Role {
-    /// All of them.
-    pub const ALL: [Role; 3] = [Role::Node, Role::Client, Role::Worker];
-
-    /// Its word on the command line and in JSON.
-    pub fn word(self) -> &'static str {
-        match self {
-            Role::Node => "node",
-            Role::Client => "client",
-            Role::Worker => "worker",
-        }
-    }
-
-    /// Whether it may ask others to answer requests.
-    pub fn uses(self) -> bool {
-        matches!(self, Role::Node | Role::Client)
-    }
-
-    /// Whether it takes part in gossip, and may serve.
-    pub fn serves(self) -> bool {
-        matches!(self, Role::Node | Role::Worker)
-    }
-
-    /// Whether it may invite, remove and revoke.
-    pub fn governs(self) -> bool {
-        self == Role::Node
-    }
-
-    /// Whether someone with this role may hand `other` on: a restriction never widens.
-    pub fn covers(self, other: Role) -> bool {
-        self == Role::Node || self == other
-    }
-}
-
-impl fmt::Display for Role {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.word())
-    }
-}
-
-impl FromStr for Role {
-    type Err = String;
-
-    fn from_str(word: &str) -> Result<Self, String> {
-        let found = Role::ALL.into_iter().find(|role| role.word() == word);
-        found.ok_or_else(|| format!("`{word}` is no role: there are node, client and worker"))
     }
 }
 
@@ -164,6 +105,15 @@ pub enum Address {
     Ip(std::net::SocketAddr),
     /// Through a relay, by its URL.
     Relay(String),
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Address::Ip(address) => address.fmt(f),
+            Address::Relay(url) => f.write_str(url),
+        }
+    }
 }
 
 /// A node and where it may be reached.

@@ -1,8 +1,6 @@
 //! What the user of this daemon wants of the mesh.
 
-use crate::manage::{
-    Command, CreatedToken, Member, Members, Refusal, RevokedToken, Role as ShownRole, Stopping, TokenRequest,
-};
+use crate::manage::{Command, CreatedToken, Member, Members, Refusal, RevokedToken, Stopping, TokenRequest};
 use crate::mesh::core::{MemberSeen, Wrong};
 use crate::mesh::id::{Role, TokenId};
 use crate::mesh::token::Token;
@@ -72,7 +70,7 @@ async fn create(mesh: Option<&Mesh>, wanted: TokenRequest) -> Result<CreatedToke
         })
     });
     let invitation = Invitation {
-        role: role(wanted.role),
+        role: wanted.role,
         expires_in: wanted.expires_seconds.map(Duration::from_secs),
         uses: uses.transpose()?,
         models: wanted.models.filter(|models| !models.is_empty()),
@@ -112,7 +110,7 @@ async fn kick(mesh: Option<&Mesh>, node: String) -> Result<Member, Refusal> {
         None => Member {
             id: node.to_string(),
             name: None,
-            role: ShownRole::Client,
+            role: Role::Client,
             admitted_by: String::new(),
             since: 0,
             alive: false,
@@ -131,17 +129,9 @@ fn shown(member: &MemberSeen) -> Member {
     Member {
         id: member.node.to_string(),
         name: member.name.clone(),
-        role: super::status::role(member.role),
+        role: member.role,
         admitted_by: member.admitted_by.to_string(),
         since: member.since.0,
         alive: member.is_alive,
-    }
-}
-
-fn role(role: ShownRole) -> Role {
-    match role {
-        ShownRole::Node => Role::Node,
-        ShownRole::Client => Role::Client,
-        ShownRole::Worker => Role::Worker,
     }
 }

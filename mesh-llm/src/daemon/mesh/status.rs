@@ -2,19 +2,16 @@
 
 use crate::engine::State;
 use crate::manage::{
-    ClientStatus, DeviceStatus, MemoryStatus, MeshStatus, ModelStatus, NodeStatus, PathKind,
-    Role as ShownRole, ServedModel, Stage as ShownStage, Status,
+    ClientStatus, DeviceStatus, MemoryStatus, MeshStatus, ModelStatus, NodeStatus, PathKind, ServedModel,
+    Stage as ShownStage, Status,
 };
 use crate::mesh::core::{ClientSeen, Path, Seen, View};
-use crate::mesh::id::{Address, NodeId, Role};
+use crate::mesh::id::Role;
 use crate::mesh::state::{ModelState, NodeState, Stage};
 use crate::mesh::{Mesh, Offer};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use tokio::sync::watch;
-
-/// Digits of an id that tell nodes apart for people.
-const SHORT: usize = 10;
 
 /// A machine that is in no mesh.
 pub(super) fn alone(home: &std::path::Path, offer: &Offer) -> Status {
@@ -22,7 +19,7 @@ pub(super) fn alone(home: &std::path::Path, offer: &Offer) -> Status {
         id: String::new(),
         short: String::new(),
         name: offer.name.clone(),
-        role: ShownRole::Node,
+        role: Role::Node,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         rtt_ms: None,
         path: None,
@@ -98,8 +95,8 @@ fn refine(this: &mut NodeStatus, engine: &State) {
 
 fn in_mesh(status: &mut Status, view: &View, invite: Option<String>) {
     status.this.id = view.me.to_string();
-    status.this.short = short(view.me);
-    let role = role(view.role.unwrap_or(Role::Node));
+    status.this.short = view.me.fmt_short().to_string();
+    let role = view.role.unwrap_or(Role::Node);
     status.this.role = role;
     status.mesh = Some(MeshStatus {
         id: view.mesh.0.to_string(),
@@ -124,9 +121,9 @@ fn node(seen: &Seen) -> NodeStatus {
     } = &seen.state;
     NodeStatus {
         id: node.to_string(),
-        short: short(*node),
+        short: node.fmt_short().to_string(),
         name: name.clone(),
-        role: role(*its),
+        role: *its,
         version: program.clone(),
         rtt_ms: rtt_ms(seen.path),
         path: path(seen.path),
@@ -136,14 +133,14 @@ fn node(seen: &Seen) -> NodeStatus {
         },
         devices: devices.iter().map(device).collect(),
         models: models.iter().map(model).collect(),
-        addresses: addresses.iter().map(address).collect(),
+        addresses: addresses.iter().map(ToString::to_string).collect(),
     }
 }
 
 fn client(seen: &ClientSeen) -> ClientStatus {
     ClientStatus {
         id: seen.node.to_string(),
-        short: short(seen.node),
+        short: seen.node.fmt_short().to_string(),
         name: None,
         version: String::new(),
         rtt_ms: rtt_ms(seen.path),
@@ -197,18 +194,6 @@ fn models(status: &Status) -> Vec<ModelStatus> {
         .collect()
 }
 
-pub(super) fn role(role: Role) -> ShownRole {
-    match role {
-        Role::Node => ShownRole::Node,
-        Role::Client => ShownRole::Client,
-        Role::Worker => ShownRole::Worker,
-    }
-}
-
-fn short(node: NodeId) -> String {
-    node.to_string().chars().take(SHORT).collect()
-}
-
 fn rtt_ms(path: Option<Path>) -> Option<f64> {
     // Tenths of a millisecond: what is more exact is noise.
     path.map(|path| (path.rtt.as_secs_f64() * 1e4).round() / 10.0)
@@ -219,11 +204,4 @@ fn path(path: Option<Path>) -> Option<PathKind> {
         true => PathKind::Relay,
         false => PathKind::Direct,
     })
-}
-
-fn address(address: &Address) -> String {
-    match address {
-        Address::Ip(address) => address.to_string(),
-        Address::Relay(url) => url.clone(),
-    }
 }

@@ -1,8 +1,8 @@
 //! Tells what a token allows, which nobody has to be asked for.
 
-use super::{Error, Out, date};
+use super::{Error, Out, date, short};
 use crate::daemon::settings::Hidden;
-use crate::mesh::id::{Address, UnixSeconds};
+use crate::mesh::id::UnixSeconds;
 use crate::mesh::token::Token;
 use serde::Serialize;
 
@@ -29,7 +29,6 @@ pub(super) fn inspect(token: &Hidden, out: Out) -> Result<(), Error> {
         "ID", "ROLE", "EXPIRES", "USES", "MODELS", "MESH", "MADE BY", "CALLS",
     ];
     out.rows(&headings, &[shown], |shown| {
-        let short = |id: &str| id.chars().take(10).collect::<String>();
         let expires = shown
             .expires_at
             .and_then(date)
@@ -69,12 +68,7 @@ impl Shown {
             uses: rights.uses.map(Into::into),
             models: rights.models,
             restrictions: ids.len().saturating_sub(1),
-            addresses: addresses
-                .map(|address| match address {
-                    Address::Ip(address) => address.to_string(),
-                    Address::Relay(url) => url.clone(),
-                })
-                .collect(),
+            addresses: addresses.map(ToString::to_string).collect(),
         }
     }
 }

@@ -1,10 +1,7 @@
 //! Who may take part in the mesh.
 
-use super::{Error, Out, date, plain};
+use super::{Error, Out, date, plain, short};
 use crate::manage::{Client, Member};
-
-/// Digits of an id that are shown.
-const SHORT: usize = 10;
 
 /// Lists them.
 pub(super) fn list(client: &Client, out: Out) -> Result<(), Error> {
@@ -39,11 +36,6 @@ pub(super) fn called(member: &Member) -> String {
         Some(name) => plain(name),
         None => short(&member.id),
     }
-}
-
-/// The beginning of an id, which people tell members apart by.
-fn short(id: &str) -> String {
-    plain(id.get(..SHORT).unwrap_or(id))
 }
 
 #[cfg(test)]

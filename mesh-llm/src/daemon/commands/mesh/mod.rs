@@ -186,6 +186,13 @@ fn plain(words: &str) -> String {
     words.replace(char::is_control, "\u{fffd}")
 }
 
+/// The beginning of an id, which people tell members apart by.
+fn short(id: &str) -> String {
+    /// Digits that are shown.
+    const SHORT: usize = 10;
+    plain(id.get(..SHORT).unwrap_or(id))
+}
+
 /// A time in seconds since 1970, for people; none: it is beyond all calendars.
 fn date(seconds: u64) -> Option<String> {
     const YEAR_10000: u64 = 253_402_300_800;
