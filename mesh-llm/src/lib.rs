@@ -25,3 +25,4 @@ pub mod manage;
 pub mod mesh;
 pub mod models;
 pub mod plan;
+mod private_file;

@@ -3,10 +3,10 @@
 use super::settings::SecretSource;
 use super::state::{Home, StateError};
 use crate::exit::Exit;
+#[cfg(feature = "engine")]
+use crate::private_file;
 use llama_engine::server::options::RPC_SECRET_VARIABLE;
 use std::fs::File;
-#[cfg(feature = "engine")]
-use std::io::Write;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
@@ -139,24 +139,15 @@ fn fit(text: &str, place: impl FnOnce() -> String) -> Result<String, SecretError
     })
 }
 
-/// Makes a secret, so that nobody ever reads a part of it; whether it is there by now.
+/// Makes a secret; whether it is there by now.
 #[cfg(feature = "engine")]
 fn make(path: &Path) -> Result<bool, SecretError> {
-    let unusable = |cause| StateError::Unusable {
-        path: path.to_owned(),
-        cause,
-    };
     let secret = random().map_err(SecretError::Random)?;
-    let folder = path.parent().unwrap_or(Path::new("."));
-    // Such a file is its owner's alone.
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(unusable)?;
-    writeln!(file, "{secret}").map_err(unusable)?;
-    file.as_file().sync_all().map_err(unusable)?;
-    match file.persist_noclobber(path) {
-        Ok(_) => Ok(true),
-        Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
-        Err(error) => Err(unusable(error.error).into()),
-    }
+    let made = private_file::make(path, format!("{secret}\n").as_bytes());
+    made.map_err(|cause| {
+        let path = path.to_owned();
+        StateError::Unusable { path, cause }.into()
+    })
 }
 
 /// A word that nobody can guess.

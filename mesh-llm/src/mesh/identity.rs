@@ -1,9 +1,10 @@
 //! Who this node is: its key, on disk for as long as the node is meant to stay the same one.
 
 use crate::mesh::id::NodeId;
+use crate::private_file;
 use iroh_base::SecretKey;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 /// The file with the key, in the state directory: its 32 bytes, and nothing else.
@@ -80,11 +81,13 @@ impl Identity {
         if let Some(identity) = Self::read(&path)? {
             return Ok(identity);
         }
-        make(folder, &path).map_err(|cause| IdentityError::Unwritable {
-            path: path.clone(),
-            cause,
-        })?;
         // Where another process was faster, its key counts.
+        private_file::make(&path, &SecretKey::generate().to_bytes()).map_err(|cause| {
+            IdentityError::Unwritable {
+                path: path.clone(),
+                cause,
+            }
+        })?;
         Self::read(&path)?.ok_or_else(|| IdentityError::Unreadable {
             path,
             cause: io::ErrorKind::NotFound.into(),
@@ -153,31 +156,6 @@ fn check_private(_: &File, _: &Path) -> Result<(), IdentityError> {
     Ok(())
 }
 
-/// Makes a key, so that nobody ever reads a part of it, and a crash leaves all of it or nothing.
-fn make(folder: &Path, path: &Path) -> io::Result<()> {
-    // Such a file is its owner's alone.
-    let mut file = tempfile::NamedTempFile::new_in(folder)?;
-    file.write_all(&SecretKey::generate().to_bytes())?;
-    file.as_file().sync_all()?;
-    match file.persist_noclobber(path) {
-        Ok(_) => sync(folder),
-        Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(error.error),
-    }
-}
-
-/// Makes the names in a folder durable, or a crash could take this node for a new one.
-#[cfg(unix)]
-fn sync(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
-}
-
-/// Elsewhere a folder cannot be synced.
-#[cfg(not(unix))]
-fn sync(_: &Path) -> io::Result<()> {
-    Ok(())
-}
-
 fn length(bytes: usize) -> String {
     match bytes {
         1 => "1 byte".to_owned(),
@@ -190,6 +168,7 @@ fn length(bytes: usize) -> String {
 mod tests {
     use super::*;
     use std::fs;
+    use std::io::Write;
 
     fn folder() -> tempfile::TempDir {
         tempfile::tempdir().unwrap()
@@ -229,7 +208,7 @@ mod tests {
     fn a_key_that_is_there_is_never_replaced() {
         let folder = folder();
         let path = put(folder.path(), &[7; 32]);
-        make(folder.path(), &path).unwrap();
+        assert!(!private_file::make(&path, &SecretKey::generate().to_bytes()).unwrap());
         let identity = Identity::open(folder.path()).unwrap();
         assert_eq!(identity.into_key().to_bytes(), [7; 32]);
     }
