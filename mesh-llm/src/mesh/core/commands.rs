@@ -1,10 +1,11 @@
 //! What the user of this node may do to the mesh.
 
 use super::super::id::{NodeId, Role, TokenId, UnixSeconds};
-use super::super::roster::{Act, SignedAct};
+use super::super::roster::{Act, SignedAct, Standing};
 use super::super::token::{Grant, Token, TooLong};
 use super::Core;
 use iroh_base::SecretKey;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// A member, as `mesh-llm members` shows it.
@@ -50,17 +51,16 @@ pub enum Wrong {
 impl Core {
     /// Who belongs to the mesh, and the clients of this node.
     pub fn members(&self) -> Vec<MemberSeen> {
-        let alive: Vec<NodeId> = self.others_alive().collect();
+        let alive: BTreeSet<NodeId> = self.others_alive().collect();
         // The connection to a server may outlive it; a client is where its connection is.
-        let clients = self.links.iter().filter(|(_, link)| link.role == Role::Client);
-        let clients: Vec<NodeId> = clients.map(|(node, _)| node).collect();
-        let member = |(node, standing): (NodeId, super::super::roster::Standing)| MemberSeen {
+        let is_client = |node| self.links.get(node).is_some_and(|link| link.role == Role::Client);
+        let member = |(node, standing): (NodeId, Standing)| MemberSeen {
             node,
             name: self.name_of(node),
             role: standing.role,
             admitted_by: standing.admitted_by,
             since: standing.since,
-            is_alive: node == self.me || alive.contains(&node) || clients.contains(&node),
+            is_alive: node == self.me || alive.contains(&node) || is_client(node),
         };
         let mut members: Vec<MemberSeen> = self.roster.members().map(member).collect();
         let shown = self.links.iter().filter_map(|(node, link)| {
@@ -130,11 +130,7 @@ impl Core {
         self.governing()?;
         let node = self.meant(who)?;
         // What a client has shown need not be in the roster, which has to know by which token it came.
-        let shown = self
-            .links
-            .iter()
-            .find(|(linked, _)| *linked == node)
-            .and_then(|(_, link)| link.shown.clone());
+        let shown = self.links.get(node).and_then(|link| link.shown.clone());
         if let Some(shown) = shown {
             self.take(now, [shown], None);
         }

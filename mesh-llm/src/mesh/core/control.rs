@@ -129,16 +129,14 @@ impl Core {
 
     /// Whoever is removed is out at once.
     fn out_with_the_removed(&mut self) {
-        let removed: Vec<(NodeId, LinkId)> = self
+        let removed: Vec<LinkId> = self
             .links
             .iter()
             .filter(|(node, link)| !self.is_still_in(*node, link.shown.as_ref()))
-            .map(|(node, link)| (node, link.id))
+            .map(|(_, link)| link.id)
             .collect();
-        for (node, link) in removed {
-            self.outputs.push_back(Output::Close(link, Goodbye::Removed));
-            self.links.remove(link);
-            self.tables.forget(node);
+        for link in removed {
+            self.end(link, Goodbye::Removed);
         }
         if self.part == Part::Server {
             self.tell_peers();

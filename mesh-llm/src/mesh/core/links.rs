@@ -91,15 +91,14 @@ impl Links {
         Some(node)
     }
 
-    /// The connection to a node.
-    pub(super) fn of(&self, node: NodeId) -> Option<LinkId> {
-        self.by_node.get(&node).map(|link| link.id)
+    /// The connection to a node, with what is known of it.
+    pub(super) fn get(&self, node: NodeId) -> Option<&Link> {
+        self.by_node.get(&node)
     }
 
-    /// The connection to this run of a node.
-    pub(super) fn of_run(&self, node: NodeId, boot: Boot) -> Option<LinkId> {
-        let link = self.by_node.get(&node)?;
-        (link.boot == boot).then_some(link.id)
+    /// The connection to a node.
+    pub(super) fn of(&self, node: NodeId) -> Option<LinkId> {
+        self.get(node).map(|link| link.id)
     }
 
     /// Whose connection it is.

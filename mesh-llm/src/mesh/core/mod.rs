@@ -345,12 +345,19 @@ impl Core {
 
     /// What is under way to a node that is dead fails at once, and goes to another one.
     fn cut_off(&mut self, dead: Member) {
-        if let Some(link) = self.links.of_run(dead.node, dead.boot) {
-            self.links.remove(link);
-            self.tables.forget(dead.node);
-            self.outputs.push_back(Output::Close(link, Goodbye::Lost));
+        let link = self.links.get(dead.node).filter(|link| link.boot == dead.boot);
+        if let Some(link) = link.map(|link| link.id) {
+            self.end(link, Goodbye::Lost);
             self.tell_peers();
         }
+    }
+
+    /// Closes a connection, and forgets it at once.
+    fn end(&mut self, link: LinkId, why: Goodbye) {
+        if let Some(node) = self.links.remove(link) {
+            self.tables.forget(node);
+        }
+        self.outputs.push_back(Output::Close(link, why));
     }
 
     /// Where others say that they are is where they will be called.

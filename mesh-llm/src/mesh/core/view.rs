@@ -58,15 +58,9 @@ pub struct View {
 impl Core {
     /// The mesh as it is seen now.
     pub fn view(&self) -> View {
-        let path = |node| {
-            self.links
-                .iter()
-                .find(|(linked, _)| *linked == node)
-                .and_then(|(_, link)| link.path)
-        };
         let seen = |state: &NodeState| Seen {
             state: state.clone(),
-            path: path(state.node),
+            path: self.links.get(state.node).and_then(|link| link.path),
         };
         let mut nodes: Vec<Seen> = match self.part {
             Part::Server => self
