@@ -6,6 +6,7 @@
 //! engines, HTTP, or where models come from. Start reading at [`core::Core`].
 
 pub mod core;
+mod error;
 pub mod gossip;
 pub mod id;
 pub mod identity;
@@ -19,8 +20,8 @@ mod store;
 pub mod token;
 pub mod wire;
 
+pub use error::MeshError;
 pub use net::{
-    EndpointError, Invitation, Joining, Mesh, MeshError, MeshOptions, Offer, PeerRequest, PeerStream, Relays,
-    Serve,
+    EndpointError, Invitation, Joining, Mesh, MeshOptions, Offer, PeerRequest, PeerStream, Relays, Serve,
 };
 pub use store::StoreError;

@@ -4,9 +4,9 @@
 //! moment leaves half of one.
 
 use super::core::{Part, Start};
+use super::error::MeshError;
 use super::id::{Boot, Contact, MeshId};
 use super::identity::Identity;
-use super::net::MeshError;
 use super::roster::{Roster, SignedAct};
 use super::token::Token;
 use iroh_base::SecretKey;

@@ -2,7 +2,7 @@
 
 use super::super::id::{Address, Contact};
 use super::super::wire::ALPN;
-use iroh::endpoint::{BindOpts, Connection, QuicTransportConfig, VarInt, presets};
+use iroh::endpoint::{BindOpts, Connection, QuicTransportConfig, presets};
 use iroh::{Endpoint, EndpointAddr, RelayMap, RelayMode, RelayUrl, SecretKey, TransportAddr};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
@@ -130,11 +130,6 @@ fn transport() -> QuicTransportConfig {
 /// Lets somebody send as much as a member may.
 pub fn widen(connection: &Connection) {
     connection.set_receive_window(WINDOW.into());
-}
-
-/// Streams that a member may have open at once.
-pub fn streams(count: u32) -> VarInt {
-    VarInt::from_u32(count)
 }
 
 /// Where this node may be reached, direct addresses first.

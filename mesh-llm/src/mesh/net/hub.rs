@@ -1,7 +1,7 @@
 //! The task that owns a member's state: it feeds what happens to [`Core`] and does what that says.
 
 use super::super::core::{Barred, Core, Goodbye, LinkId, MemberSeen, Output, Side, TICK, View, Wrong};
-use super::super::id::{Boot, NodeId, Role, TokenId, UnixSeconds};
+use super::super::id::{Boot, Contact, NodeId, Role, TokenId, UnixSeconds};
 use super::super::membership::Member;
 use super::super::state::NodeState;
 use super::super::store::Store;
@@ -17,11 +17,12 @@ use iroh::endpoint::Connection;
 use iroh::{Endpoint, SecretKey, Watcher};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
-/// The least time between two states that differ in how busy this node is.
-const LOADS_APART: std::time::Duration = TICK;
+/// Longer than this nothing is slept for.
+const LONGEST_SLEEP: Duration = Duration::from_secs(3600);
 
 /// What happens.
 #[derive(Debug)]
@@ -78,25 +79,25 @@ pub enum Joining {
 
 /// Everything that the task has.
 pub(super) struct Hub {
-    pub(super) core: Core,
-    pub(super) endpoint: Endpoint,
-    pub(super) store: Store,
-    pub(super) events: mpsc::Sender<Event>,
-    pub(super) serve: Arc<Serve>,
-    pub(super) view: watch::Sender<View>,
-    pub(super) joining: watch::Sender<Joining>,
-    pub(super) began: Instant,
+    core: Core,
+    endpoint: Endpoint,
+    store: Store,
+    events: mpsc::Sender<Event>,
+    serve: Arc<Serve>,
+    /// What this node offers.
+    offer: Offer,
+    view: watch::Sender<View>,
+    joining: watch::Sender<Joining>,
+    began: Instant,
     links: BTreeMap<LinkId, Link>,
     next_link: u64,
     /// Who waits for a connection to a node.
     waiting: BTreeMap<NodeId, Vec<oneshot::Sender<Connection>>>,
     /// The version of this node's state.
     version: u64,
-    published: Option<(Instant, Offer)>,
 }
 
 impl Hub {
-    #[allow(clippy::too_many_arguments)]
     pub(super) fn new(
         core: Core,
         endpoint: Endpoint,
@@ -112,6 +113,7 @@ impl Hub {
             store,
             events,
             serve,
+            offer: Offer::default(),
             view,
             joining,
             began: Instant::now(),
@@ -119,18 +121,19 @@ impl Hub {
             next_link: 0,
             waiting: BTreeMap::new(),
             version: 0,
-            published: None,
         }
     }
 
     /// Runs until it is told to leave, or nobody is left who could tell.
     pub(super) async fn run(mut self, mut inbox: mpsc::Receiver<Event>, mut offer: watch::Receiver<Offer>) {
         let mut places = self.endpoint.watch_addr();
-        self.publish(&offer.borrow_and_update().clone());
-        self.tick();
+        let mut looks = interval(TICK);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        self.offer = offer.borrow_and_update().clone();
+        self.publish();
         loop {
-            let due = self.began + self.core.next_tick().min(std::time::Duration::from_secs(3600));
-            let load_due = self.load_due(&offer.borrow());
+            self.obey();
+            let due = self.began + self.core.next_tick().min(LONGEST_SLEEP);
             tokio::select! {
                 event = inbox.recv() => match event {
                     None => return,
@@ -142,63 +145,42 @@ impl Hub {
                     }
                     Some(event) => self.event(event),
                 },
-                () = sleep_until(due) => self.tick(),
+                () = sleep_until(due) => self.core.tick(self.now()),
+                _ = looks.tick() => self.measure(),
                 changed = offer.changed() => match changed {
-                    Ok(()) => self.offer(&offer.borrow_and_update().clone()),
+                    Ok(()) => {
+                        self.offer = offer.borrow_and_update().clone();
+                        self.publish();
+                    }
                     Err(_) => return,
                 },
-                () = sleep_until(load_due.unwrap_or(due)), if load_due.is_some() => {
-                    let offer = offer.borrow().clone();
-                    self.publish(&offer);
-                }
-                Ok(_) = places.updated() => {
-                    let offer = offer.borrow().clone();
-                    self.publish(&offer);
-                }
+                Ok(_) = places.updated() => self.publish(),
             }
-            self.obey();
         }
     }
 
-    fn now(&self) -> std::time::Duration {
+    fn now(&self) -> Duration {
         self.began.elapsed()
     }
 
-    fn tick(&mut self) {
+    /// Looks how the connections go.
+    fn measure(&mut self) {
         for (id, link) in &self.links {
             if let Some(path) = link.path() {
                 self.core.measured(*id, path);
             }
         }
-        self.core.tick(self.now());
-        self.obey();
     }
 
-    /// What this node offers has changed: at once, unless it is only how busy it is.
-    fn offer(&mut self, offer: &Offer) {
-        let is_load = self
-            .published
-            .as_ref()
-            .is_some_and(|(_, old)| old.differs_in_load_only(offer));
-        if !is_load {
-            self.publish(offer);
-        }
-    }
-
-    /// When a change of load is to be published.
-    fn load_due(&self, offer: &Offer) -> Option<Instant> {
-        let (at, published) = self.published.as_ref()?;
-        (published != offer).then(|| *at + LOADS_APART)
-    }
-
-    fn publish(&mut self, offer: &Offer) {
+    /// Says what this node offers, and where it is.
+    fn publish(&mut self) {
         self.version += 1;
         let Offer {
             name,
             memory,
             devices,
             models,
-        } = offer.clone();
+        } = self.offer.clone();
         let state = NodeState {
             node: self.endpoint.id(),
             boot: self.core.boot(),
@@ -211,7 +193,6 @@ impl Hub {
             devices,
             models,
         };
-        self.published = Some((Instant::now(), offer.clone()));
         self.core.own_state(&state);
     }
 
@@ -250,8 +231,9 @@ impl Hub {
         };
         match self.core.welcomed(self.now(), node, &welcome) {
             Ok(admitted) => {
-                self.joining
-                    .send_if_modified(|joining| std::mem::replace(joining, Joining::In) != Joining::In);
+                self.stands(Joining::In);
+                // It may be something else to the mesh than it was, or was about to be.
+                self.publish();
                 let peer = Member {
                     node,
                     boot: welcome.boot,
@@ -292,9 +274,15 @@ impl Hub {
         let is_final = refused.kind != RefusedKind::Busy;
         // Of a member, others may know better than the one that was asked.
         if is_final && (!self.core.is_in() || refused.kind == RefusedKind::Removed) {
-            self.joining.send_replace(Joining::Refused(refused.clone()));
+            self.stands(Joining::Refused(refused.clone()));
         }
         self.came_to_nothing(node, &refused.message);
+    }
+
+    /// How this node stands with the mesh from now on; what is the same as before is told to nobody.
+    fn stands(&self, now: Joining) {
+        self.joining
+            .send_if_modified(|joining| std::mem::replace(joining, now.clone()) != now);
     }
 
     fn not_reached(&mut self, node: NodeId, why: &str) {
@@ -355,7 +343,7 @@ impl Hub {
                     expires: invitation.expires_in.map(|time| UnixSeconds::now().after(time)),
                     uses: invitation.uses,
                     models: invitation.models,
-                    contacts: vec![super::super::id::Contact {
+                    contacts: vec![Contact {
                         node: self.endpoint.id(),
                         addresses: addresses(&self.endpoint.addr()),
                     }],
@@ -392,7 +380,7 @@ impl Hub {
         }
     }
 
-    fn call(&self, contact: super::super::id::Contact) {
+    fn call(&self, contact: Contact) {
         let (endpoint, events, hello) = (self.endpoint.clone(), self.events.clone(), self.core.hello());
         tokio::spawn(async move {
             let node = contact.node;
@@ -447,9 +435,7 @@ impl Hub {
         if let Err(error) = self.store.save_boot(boot) {
             tracing::warn!(%error, "the number of this run cannot be kept");
         }
-        if let Some((_, offer)) = self.published.take() {
-            self.publish(&offer);
-        }
+        self.publish();
     }
 
     fn leave(&mut self) {

@@ -3,15 +3,16 @@
 use super::super::core::{Admitted, Goodbye, LinkId, Path};
 use super::super::id::NodeId;
 use super::super::wire::{Control, Frame, Open, encode};
-use super::endpoint::{streams, widen};
+use super::endpoint::widen;
 use super::hub::Event;
 use super::stream::{Messages, PeerStream, StreamError, ended, send};
 use super::{PeerRequest, Serve};
 use bytes::Bytes;
-use iroh::endpoint::Connection;
+use iroh::endpoint::{Connection, VarInt};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::mpsc::{self, error::TrySendError};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 /// Messages that may wait to be sent to one member; whoever is that slow is cut off.
@@ -66,7 +67,7 @@ impl Link {
         } else {
             STREAMS_OF_CLIENTS
         };
-        connection.set_max_concurrent_bi_streams(streams(most));
+        connection.set_max_concurrent_bi_streams(most.into());
         widen(&connection);
         let run = run(id, connection.clone(), peer, queue, events, serve);
         tokio::spawn(run);
@@ -86,20 +87,20 @@ impl Link {
                 return;
             }
         };
-        // A frame is of 4 MiB at most.
-        let kib = (frame.len() / 1024 + 1) as u32;
-        let room = self.room.clone().try_acquire_many_owned(kib);
-        let sent = room
-            .map_err(|_| ())
-            .and_then(|room| match self.messages.try_send((frame, room)) {
-                Err(mpsc::error::TrySendError::Full(_)) => Err(()),
-                // Where it has ended, nobody is to be told anything.
-                Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => Ok(()),
-            });
-        if sent.is_err() {
+        if !self.queue(frame) {
             tracing::debug!("a member is too slow to be told what happens");
             self.connection.close(close_code(Goodbye::Senseless), b"too slow");
         }
+    }
+
+    /// Has a frame wait for its turn; whether there is room. Where the connection has ended, nobody is to be told.
+    fn queue(&self, frame: Frame) -> bool {
+        // A frame is of 4 MiB at most.
+        let kib = (frame.len() / 1024 + 1) as u32;
+        let Ok(room) = self.room.clone().try_acquire_many_owned(kib) else {
+            return false;
+        };
+        !matches!(self.messages.try_send((frame, room)), Err(TrySendError::Full(_)))
     }
 
     /// Sends a packet, which may be lost.
@@ -137,8 +138,8 @@ impl Link {
 }
 
 /// The code of QUIC's close.
-pub(super) fn close_code(why: Goodbye) -> iroh::endpoint::VarInt {
-    streams(match why {
+fn close_code(why: Goodbye) -> VarInt {
+    VarInt::from_u32(match why {
         Goodbye::Duplicate => 1,
         Goodbye::Removed => 2,
         Goodbye::Senseless => 3,

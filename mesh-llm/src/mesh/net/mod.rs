@@ -12,10 +12,10 @@ pub use hub::Joining;
 pub use stream::PeerStream;
 
 use super::core::{Core, MemberSeen, Part, View, Wrong};
+use super::error::MeshError;
 use super::id::{NodeId, Role, TokenId};
-use super::identity::IdentityError;
 use super::state::{Device, Memory, ModelState};
-use super::store::{Store, StoreError};
+use super::store::Store;
 use super::token::Token;
 use endpoint::EndpointOptions;
 use hub::{Command, Event, Hub};
@@ -33,9 +33,6 @@ use tokio::time::timeout;
 
 /// Events that may wait.
 const INBOX: usize = 512;
-
-/// How long a connection to a node may take that a request is for.
-const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 
 /// How long the others may take to hear that this one goes.
 const GOODBYE_WITHIN: Duration = Duration::from_millis(500);
@@ -67,20 +64,6 @@ pub struct Offer {
     pub models: Vec<ModelState>,
 }
 
-impl Offer {
-    /// Whether only how busy it is differs.
-    fn differs_in_load_only(&self, other: &Offer) -> bool {
-        let without_load = |offer: &Offer| {
-            let mut offer = offer.clone();
-            for model in &mut offer.models {
-                (model.busy, model.waiting) = (0, 0);
-            }
-            offer
-        };
-        without_load(self) == without_load(other)
-    }
-}
-
 /// A token that is to be made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Invitation {
@@ -107,35 +90,6 @@ pub struct MeshOptions {
     pub relays: Relays,
     /// The UDP port; none: any.
     pub port: Option<u16>,
-}
-
-/// Why this machine has no part in a mesh.
-#[derive(Debug, thiserror::Error)]
-pub enum MeshError {
-    /// Its key.
-    #[error(transparent)]
-    Identity(#[from] IdentityError),
-    /// What it keeps.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// Its port.
-    #[error(transparent)]
-    Endpoint(#[from] EndpointError),
-    /// There is no mesh that it could use.
-    #[error("--client uses a mesh that other machines make: give it an invite token of one with --join")]
-    NoMesh,
-    /// It belongs to others.
-    #[error(
-        "this machine belongs to another mesh, which {others} other members know: to join a second one, give it a state \
-         directory of its own with MESH_LLM_HOME; to leave the first for good, remove {}",
-        folder.display()
-    )]
-    Elsewhere {
-        /// How many others there are.
-        others: usize,
-        /// What would have to go.
-        folder: PathBuf,
-    },
 }
 
 /// A member of a mesh: a handle, whose clones are the same member.
@@ -230,28 +184,16 @@ impl Mesh {
         let _ = timeout(limit, self.endpoint.online()).await;
     }
 
-    /// Opens a stream for one exchange with a model on a node.
+    /// Opens a stream for one exchange with a model on a node. How long that may take is for the caller to say.
     ///
     /// # Errors
     /// If the node cannot be reached.
     pub async fn open_http(&self, node: NodeId, model: &str) -> io::Result<PeerStream> {
         let (reply, connection) = oneshot::channel();
         self.command(Command::Connection(node, reply)).await?;
-        let connection = match timeout(CONNECT_WITHIN, connection).await {
-            Ok(Ok(connection)) => connection,
-            Ok(Err(_)) => {
-                return Err(io::Error::new(
-                    io::ErrorKind::NotFound,
-                    "the node cannot be reached",
-                ));
-            }
-            Err(_) => {
-                return Err(io::Error::new(
-                    io::ErrorKind::TimedOut,
-                    "the node does not answer",
-                ));
-            }
-        };
+        let connection = connection
+            .await
+            .map_err(|_| io::Error::new(io::ErrorKind::NotFound, "the node cannot be reached"))?;
         let opened = link::open_http(&connection, model).await;
         opened.map_err(|error| io::Error::new(io::ErrorKind::ConnectionReset, error.to_string()))
     }
