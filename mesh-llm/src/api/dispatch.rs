@@ -26,7 +26,7 @@ const PRIVATE: [HeaderName; 6] = [
 ];
 
 /// A body that is there.
-pub(super) fn body(bytes: Bytes) -> RequestBody {
+fn body(bytes: Bytes) -> RequestBody {
     Full::new(bytes).map_err(|never| match never {}).boxed_unsync()
 }
 

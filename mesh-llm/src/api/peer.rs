@@ -1,7 +1,7 @@
 //! The other end: a request that another node sends here, to be answered by the own engine.
 
 use super::asked::Asked;
-use super::dispatch::{ELSEWHERE, body};
+use super::dispatch::{self, ELSEWHERE};
 use super::error::{self, serving};
 use super::forward::{passed_on, strip};
 use super::inference;
@@ -86,15 +86,8 @@ async fn answer(
         return Err(Refusal::Wrong(error::other_model(other, wanted)));
     }
     strip(&mut parts);
-    let sent = serving
-        .upstream
-        .send(Request::from_parts(parts, body(bytes)))
-        .await;
-    sent.map(passed_on).map_err(|error| {
-        let error: &dyn std::error::Error = &error;
-        tracing::warn!(error, "the engine broke a peer's exchange off");
-        Refusal::Elsewhere(error::crashed())
-    })
+    let answered = dispatch::to_own(&serving, Request::from_parts(parts, bytes)).await;
+    answered.map(passed_on).map_err(Refusal::Elsewhere)
 }
 
 /// The engine, if it answers for this model.
