@@ -6,6 +6,7 @@ mod peers;
 
 use super::{Own, Remotes, Server};
 use crate::engine::{Serving, State, Upstream};
+use crate::http::testing::until;
 use crate::http::{End, Shutdown};
 use llama_engine::server::options::Listen;
 use llama_engine::status::Ready;
@@ -97,16 +98,6 @@ fn ready(engine: &TcpListener) -> State {
         },
         upstream: Upstream::new(Listen::Tcp(engine.local_addr().unwrap()), None),
     })
-}
-
-/// Reads until these words have come.
-async fn until(stream: &mut (impl AsyncRead + Unpin), words: &str) -> String {
-    let mut read = Vec::new();
-    while !read.ends_with(words.as_bytes()) {
-        let byte = stream.read_u8().await;
-        read.push(byte.unwrap_or_else(|error| panic!("{error} after {}", String::from_utf8_lossy(&read))));
-    }
-    String::from_utf8(read).unwrap()
 }
 
 async fn rest(stream: &mut (impl AsyncRead + Unpin)) -> String {

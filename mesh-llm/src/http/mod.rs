@@ -9,6 +9,8 @@ mod cors;
 mod host;
 mod page;
 mod refusal;
+#[cfg(test)]
+pub(crate) mod testing;
 mod upload;
 
 pub use answer::{AnswerBody, json, whole};

@@ -3,6 +3,7 @@
 mod openapi;
 
 use super::*;
+use crate::http::testing::until;
 use crate::manage::example::{INVITE, status};
 use crate::manage::exchange::BODY_BYTES;
 use crate::manage::routes::ROUTES;
@@ -85,16 +86,6 @@ fn get(path: &str) -> String {
 
 fn request(method: &str, path: &str) -> String {
     format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: 0\r\n\r\n")
-}
-
-/// Reads until these words have come.
-async fn until(stream: &mut (impl AsyncRead + Unpin), words: &str) -> String {
-    let mut read = Vec::new();
-    while !read.ends_with(words.as_bytes()) {
-        let byte = stream.read_u8().await;
-        read.push(byte.unwrap_or_else(|error| panic!("{error} after {}", String::from_utf8_lossy(&read))));
-    }
-    String::from_utf8(read).unwrap()
 }
 
 /// Follows the events of a daemon, whose first one has come.

@@ -8,9 +8,9 @@ mod network;
 mod tests;
 
 use crate::mesh::gossip::{Gossip, Message};
-use crate::mesh::id::{Boot, MeshId, NodeId, Role};
+use crate::mesh::id::{Boot, MeshId, NodeId};
 use crate::mesh::membership::{Member, Membership, Output};
-use crate::mesh::state::{Memory, NodeState};
+use crate::mesh::state::NodeState;
 use iroh_base::SecretKey;
 use network::Network;
 use std::collections::{BTreeMap, BTreeSet};
@@ -317,15 +317,7 @@ impl Run {
 
 fn state(node: usize, boot: Boot) -> NodeState {
     NodeState {
-        node: id(node),
-        boot,
-        version: 0,
         name: format!("node-{node}"),
-        program: "0.1.0".to_owned(),
-        role: Role::Node,
-        addresses: Vec::new(),
-        memory: Memory::default(),
-        devices: Vec::new(),
-        models: Vec::new(),
+        ..NodeState::bare(id(node), boot, 0)
     }
 }

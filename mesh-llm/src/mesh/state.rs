@@ -179,6 +179,25 @@ pub enum Rejected {
     },
 }
 
+#[cfg(test)]
+impl NodeState {
+    /// Of a node that offers nothing, for tests to add what they are about.
+    pub(in crate::mesh) fn bare(node: NodeId, boot: Boot, version: u64) -> Self {
+        Self {
+            node,
+            boot,
+            version,
+            name: String::new(),
+            program: "0.1.0".to_owned(),
+            role: Role::Node,
+            addresses: Vec::new(),
+            memory: Memory::default(),
+            devices: Vec::new(),
+            models: Vec::new(),
+        }
+    }
+}
+
 impl NodeState {
     /// Which of the node's states this is.
     pub fn stamp(&self) -> Stamp {

@@ -1,8 +1,6 @@
 //! What is told to whom, and what is believed.
 
 use super::*;
-use crate::mesh::id::Role;
-use crate::mesh::state::Memory;
 use iroh_base::SecretKey;
 use proptest::prelude::*;
 use std::sync::LazyLock;
@@ -28,19 +26,7 @@ fn signed(node: usize, boot: u64, version: u64) -> SignedState {
 }
 
 fn signed_for(mesh: MeshId, node: usize, boot: u64, version: u64) -> SignedState {
-    let state = NodeState {
-        node: id(node),
-        boot: Boot(boot),
-        version,
-        name: String::new(),
-        program: "0.1.0".to_owned(),
-        role: Role::Node,
-        addresses: Vec::new(),
-        memory: Memory::default(),
-        devices: Vec::new(),
-        models: Vec::new(),
-    };
-    state.sign(mesh, &KEYS[node].0)
+    NodeState::bare(id(node), Boot(boot), version).sign(mesh, &KEYS[node].0)
 }
 
 fn gossip(node: usize) -> Gossip {

@@ -7,7 +7,7 @@ use super::*;
 use crate::mesh::gossip::{Digest32, Heard, Message};
 use crate::mesh::id::{Address, Role, TokenId, UnixSeconds};
 use crate::mesh::roster::Act;
-use crate::mesh::state::{Memory, NodeState, Stamp};
+use crate::mesh::state::{NodeState, Stamp};
 use crate::mesh::token::{Grant, Token};
 use iroh_base::SecretKey;
 
@@ -30,16 +30,8 @@ fn act() -> SignedAct {
 
 fn state() -> SignedState {
     let state = NodeState {
-        node: key(2).public(),
-        boot: Boot(5),
-        version: 6,
         name: "host".to_owned(),
-        program: "0.1.0".to_owned(),
-        role: Role::Node,
-        addresses: Vec::new(),
-        memory: Memory::default(),
-        devices: Vec::new(),
-        models: Vec::new(),
+        ..NodeState::bare(key(2).public(), Boot(5), 6)
     };
     state.sign(mesh(), &key(2))
 }
