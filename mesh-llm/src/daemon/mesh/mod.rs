@@ -127,12 +127,7 @@ impl Party {
         let (model, models) = watch::channel(None);
         let joined = join(settings, home, offered.clone(), engine.clone(), reporter).await?;
         let (mesh, lock) = joined.unzip();
-        if serves {
-            tasks.spawn(offer::follow(engine.clone(), models, memory, offer));
-        } else {
-            // Nothing will change, and nobody is to take it for the end.
-            tasks.spawn(async move { offer.closed().await });
-        }
+        tasks.spawn(offer::follow(engine.clone(), models, memory, offer));
         let (status, shown) = watch::channel(status::alone(&settings.home, &offered.borrow()));
         let (orders, ordered) = mpsc::channel::<Command>(ORDERS);
         let (invite, invited) = watch::channel(None);
@@ -145,11 +140,6 @@ impl Party {
             if serves {
                 tasks.spawn(show_invite(mesh.clone(), invite, reporter.clone()));
             }
-        } else {
-            tasks.spawn(async move {
-                let (_remotes, _invite) = (remotes, invite);
-                std::future::pending::<()>().await;
-            });
         }
         tasks.spawn(status::follow(
             mesh.clone(),
@@ -332,5 +322,4 @@ async fn show_invite(mesh: Mesh, invite: watch::Sender<Option<String>>, reporter
         // Workers invite nobody.
         Err(error) => tracing::debug!(%error, "no invite token is shown"),
     }
-    invite.closed().await;
 }
