@@ -7,16 +7,16 @@ mod remotes;
 mod status;
 
 use super::report::Reporter;
-use super::settings::{self, MeshSettings, Presence, Settings, TokenError};
+use super::settings::{self, MeshSettings, Presence, Settings, TokenError, TokenSource};
 use super::state::{Home, StateError};
 use crate::api::{self, Remotes};
 use crate::engine::State;
 use crate::exit::Exit;
 use crate::manage::{self, Command, Manage, Running, SOCKET};
 use crate::mesh::core::Part;
+use crate::mesh::id::Role;
 use crate::mesh::token::{Token, TokenError as TokenText};
 use crate::mesh::{Invitation, Joining, Mesh, MeshError, MeshOptions, Offer, PeerRequest, Relays, Serve};
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -208,7 +208,7 @@ async fn join(
     if *presence == Presence::Alone {
         return Ok(None);
     }
-    let token = join.as_ref().map(|source| source.read(io::stdin())).transpose()?;
+    let token = join.as_ref().map(TokenSource::read).transpose()?;
     let token = token.map(|token| token.0.parse::<Token>()).transpose()?;
     let part = match part {
         settings::Part::Serve => Part::Server,
@@ -309,7 +309,7 @@ async fn show_invite(mesh: Mesh, invite: watch::Sender<Option<String>>, reporter
     }
     mesh.online(ONLINE_WITHIN).await;
     let invitation = Invitation {
-        role: crate::mesh::id::Role::Node,
+        role: Role::Node,
         expires_in: Some(INVITED_FOR),
         uses: None,
         models: None,

@@ -2,7 +2,7 @@
 
 use super::Hidden;
 use serde::Deserialize;
-use std::io::{self, Read};
+use std::io::{self, BufRead, IsTerminal, Read, Write};
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -73,8 +73,30 @@ pub enum TokenError {
 }
 
 impl TokenSource {
+    /// The token. Where it comes on standard input and a person sits there, it is asked for.
+    ///
+    /// # Errors
+    /// Where there is none.
+    pub fn read(&self) -> Result<Hidden, TokenError> {
+        let stdin = io::stdin();
+        if *self == Self::StandardInput && stdin.is_terminal() {
+            // Where nobody sees it, the token may still come.
+            let _ = write!(io::stderr(), "paste the invite token and press Enter: ");
+            let mut line = String::new();
+            let mut typed = stdin.lock().take(MOST_TOKEN_BYTES + 1);
+            return match typed.read_line(&mut line) {
+                Ok(_) => read("the line", line.as_bytes()),
+                Err(cause) => Err(TokenError::Unreadable {
+                    place: "the terminal".to_owned(),
+                    cause,
+                }),
+            };
+        }
+        self.read_with(stdin)
+    }
+
     /// The token, which may be read from `standard_input`.
-    pub fn read(&self, standard_input: impl Read) -> Result<Hidden, TokenError> {
+    fn read_with(&self, standard_input: impl Read) -> Result<Hidden, TokenError> {
         match self {
             Self::Said(token) => Ok(token.clone()),
             Self::StandardInput => read("standard input", standard_input),
@@ -115,7 +137,7 @@ mod tests {
         std::fs::write(&file, "of-file\n").unwrap();
         let read = |words: &str| {
             let source = words.parse::<TokenSource>().unwrap();
-            source.read("  of-input \n".as_bytes()).map(|token| token.0)
+            source.read_with("  of-input \n".as_bytes()).map(|token| token.0)
         };
         assert_eq!(read(" said ").unwrap(), "said");
         assert_eq!(read("-").unwrap(), "of-input");
@@ -126,7 +148,7 @@ mod tests {
             assert_eq!(bad.parse::<TokenSource>(), Err(BadTokenSource));
         }
         for bad in ["".to_owned(), "\n".to_owned(), "x".repeat(5000)] {
-            let error = TokenSource::StandardInput.read(bad.as_bytes()).unwrap_err();
+            let error = TokenSource::StandardInput.read_with(bad.as_bytes()).unwrap_err();
             assert!(matches!(error, TokenError::NotOne { .. }), "{error}");
         }
     }

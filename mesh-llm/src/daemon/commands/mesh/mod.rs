@@ -101,9 +101,9 @@ fn perform(command: Command, settings: &Settings, reporter: &Reporter) -> Result
             let created = daemon()?.client.create_token(&wanted)?;
             token::show(&created, draws, out(Some(LogFormat::Text)), reporter)?;
         }
-        Command::InspectToken { token } => inspect::inspect(&token.read(io::stdin())?, out(None))?,
+        Command::InspectToken { token } => inspect::inspect(&token.read()?, out(None))?,
         Command::RevokeToken { token } => {
-            let token = token.read(io::stdin())?;
+            let token = token.read()?;
             let revoked = daemon()?.client.revoke_token(&token.0)?;
             reporter.note(&format!("token {} lets nobody in any more", revoked.id));
         }
