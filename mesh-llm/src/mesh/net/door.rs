@@ -158,7 +158,8 @@ async fn decide(stranger: Stranger, events: &mpsc::Sender<Event>) {
     let (answer, admitted) = match verdict {
         Ok((admitted, answer)) => (answer, Some(admitted)),
         Err(refused) => {
-            tracing::info!(peer = %remote.fmt_short(), kind = ?refused.kind, "a stranger is refused");
+            // Whoever likes can cause it, as often as it likes: the log is not filled by it.
+            tracing::debug!(peer = %remote.fmt_short(), kind = ?refused.kind, "a stranger is refused");
             (Answer::Refused(refused), None)
         }
     };

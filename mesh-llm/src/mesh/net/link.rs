@@ -244,7 +244,7 @@ async fn tasks(connection: &Connection, peer: &Peer, serve: &Arc<Serve>) -> Resu
                 })
                 .await;
             } else {
-                tracing::info!(peer = %peer.node.fmt_short(), model, "a member asks for what it may not use");
+                tracing::debug!(peer = %peer.node.fmt_short(), model, "a member asks for what it may not use");
             }
         });
     }
