@@ -1,7 +1,7 @@
 //! What runs: this machine, its mesh, the models.
 
 use super::super::out::{json, size, table};
-use super::{Error, Out, Times, plain};
+use super::{Error, Out, Times, plain, short};
 use crate::daemon::report::Reporter;
 use crate::manage::{Client, MeshStatus, NodeStatus, PathKind, ServedModel, Status};
 use llama_engine::server::options::LogFormat;
@@ -140,7 +140,7 @@ fn head(status: &Status) -> String {
     let mesh = match &status.mesh {
         None => "alone, in no mesh".to_owned(),
         Some(MeshStatus { id, role, .. }) => {
-            format!("in mesh {}, as {role}", plain(id.get(..10).unwrap_or(id)))
+            format!("in mesh {}, as {role}", short(id))
         }
     };
     format!("mesh-llm {version} {mesh}{place}\n")
