@@ -1,0 +1,114 @@
+//! What is wanted, and what it takes.
+
+use super::known::{Known, MOST_BYTES};
+use super::{MachineId, View, Want, Wish};
+use llama_engine::rpc::plan::{Head, Node, Shares, Work, predict};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Layers of a model that can be split; one with more is no model.
+const MOST_LAYERS: usize = 4096;
+
+/// A model that is wanted.
+pub(super) struct Model<'a> {
+    pub(super) name: &'a str,
+    /// To be split if any of those who want it says so.
+    pub(super) wish: Wish,
+    /// By whom: each has a file, and settings, of its own.
+    pub(super) demands: BTreeMap<MachineId, Demand<'a>>,
+}
+
+impl Model<'_> {
+    /// Bytes that it needs wherever it is: models are placed in this order.
+    fn need(&self) -> u64 {
+        self.demands.values().map(|demand| demand.need).max().unwrap_or(0)
+    }
+}
+
+/// What a machine wants to serve.
+pub(super) struct Demand<'a> {
+    pub(super) by: MachineId,
+    /// What a token reads.
+    pub(super) work: &'a Work,
+    /// Bytes of everything.
+    pub(super) need: u64,
+    /// The work with caches and buffers in proportion to the weights: what nodes need room for. `None` if it cannot be
+    /// divided.
+    pub(super) room: Option<Work>,
+}
+
+impl<'a> Demand<'a> {
+    fn new(want: &'a Want) -> Self {
+        let Work { layers, head, logits } = &want.work;
+        let weights = layers.iter().map(|layer| u128::from(*layer)).sum::<u128>() + u128::from(*head);
+        let need = weights + u128::from(want.beside);
+        // Rounded up, so that the parts have room for the whole.
+        let with_beside = |bytes: u64| {
+            let share = (u128::from(bytes) * u128::from(want.beside)).div_ceil(weights.max(1));
+            (u128::from(bytes) + share) as u64
+        };
+        let divisible = need <= u128::from(MOST_BYTES) && (1..=MOST_LAYERS).contains(&layers.len());
+        Self {
+            by: want.by,
+            work: &want.work,
+            need: u64::try_from(need).unwrap_or(u64::MAX),
+            room: (divisible && weights > 0).then(|| Work {
+                layers: layers.iter().map(|layer| with_beside(*layer)).collect(),
+                head: with_beside(*head),
+                logits: *logits,
+            }),
+        }
+    }
+
+    /// How long a token takes on one node that has it all.
+    pub(super) fn time_on(&self, node: Node) -> Duration {
+        let layers = vec![self.work.layers.len() as u32];
+        let head = Head::Host;
+        predict(self.work, &[node], &Shares { layers, head })
+    }
+
+    /// How long a token takes if its machine serves it alone.
+    pub(super) fn time_alone(&self, known: &Known) -> Duration {
+        self.time_on(known.node(self.by, self.by, 0))
+    }
+}
+
+/// What a machine wants more, where it says two things of one model: the one that is harder to serve counts.
+fn weight(want: &Want) -> impl Ord {
+    let Work { layers, head, logits } = &want.work;
+    (
+        Demand::new(want).need,
+        want.beside,
+        layers.clone(),
+        *head,
+        *logits,
+    )
+}
+
+/// All models that a machine of the view wants, in the order in which they are placed.
+pub(super) fn models<'a>(view: &'a View, known: &Known) -> Vec<Model<'a>> {
+    let mut wants: BTreeMap<&str, BTreeMap<MachineId, &Want>> = BTreeMap::new();
+    let mut wishes: BTreeMap<&str, Wish> = BTreeMap::new();
+    for want in &view.wants {
+        if !known.has(want.by) {
+            continue;
+        }
+        let wish = wishes.entry(&want.model).or_insert(want.wish);
+        *wish = want.wish.max(*wish);
+        let by = wants.entry(&want.model).or_default();
+        let chosen = by.entry(want.by).or_insert(want);
+        if weight(want) > weight(chosen) {
+            *chosen = want;
+        }
+    }
+    let mut models: Vec<Model> = wants
+        .into_iter()
+        .map(|(name, by)| Model {
+            name,
+            wish: wishes[name],
+            demands: by.into_iter().map(|(id, want)| (id, Demand::new(want))).collect(),
+        })
+        .collect();
+    models.sort_by_key(|model| (model.need(), model.name));
+    models
+}

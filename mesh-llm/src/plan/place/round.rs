@@ -1,0 +1,314 @@
+//! The rules, applied to what runs until nothing changes.
+
+use super::demand::{Demand, Model};
+use super::group::{self, Arrangement, Left};
+use super::known::Known;
+use super::{Group, MachineId, Placement, Wish};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// How often the rules are applied at most. One change makes room for another a few times, not more.
+const MOST_ROUNDS: usize = 16;
+
+/// What runs, model by model.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Runs {
+    alone: BTreeMap<String, BTreeSet<MachineId>>,
+    groups: BTreeMap<String, BTreeSet<Group>>,
+}
+
+impl Runs {
+    pub(super) fn new<'a>(placements: impl Iterator<Item = (&'a str, &'a Placement)>) -> Self {
+        let mut runs = Self::default();
+        for (model, placement) in placements {
+            match placement {
+                Placement::Alone(machines) if machines.is_empty() => {}
+                Placement::Alone(machines) => {
+                    runs.alone.entry(model.to_owned()).or_default().extend(machines)
+                }
+                Placement::Split(group) => {
+                    runs.groups
+                        .entry(model.to_owned())
+                        .or_default()
+                        .insert(group.clone());
+                }
+                Placement::Waiting { .. } => {}
+            }
+        }
+        runs
+    }
+}
+
+/// What the rules come to. Should they go in circles, the least plan of the circle: it is the same wherever one begins.
+pub(super) fn last(known: &Known, models: &[Model], mut runs: Runs) -> BTreeMap<String, Placement> {
+    let circles: BTreeMap<(&str, MachineId), Vec<Vec<MachineId>>> = models
+        .iter()
+        .flat_map(|model| {
+            model
+                .demands
+                .values()
+                .map(|demand| ((model.name, demand.by), group::circles(known, demand)))
+        })
+        .collect();
+    let mut seen: Vec<BTreeMap<String, Placement>> = Vec::new();
+    for _ in 0..MOST_ROUNDS {
+        let plan = Round::new(known, &circles).run(models, &runs);
+        let next = Runs::new(plan.iter().map(|(model, placement)| (model.as_str(), placement)));
+        if next == runs {
+            return plan;
+        }
+        if let Some(first) = seen.iter().position(|earlier| *earlier == plan) {
+            return seen.drain(first..).min().unwrap_or(plan);
+        }
+        seen.push(plan);
+        runs = next;
+    }
+    seen.pop().unwrap_or_default()
+}
+
+/// Where a model is.
+enum Placed {
+    Alone(BTreeSet<MachineId>),
+    Split(Arrangement),
+}
+
+/// The rules, applied once.
+struct Round<'a> {
+    known: &'a Known<'a>,
+    circles: &'a BTreeMap<(&'a str, MachineId), Vec<Vec<MachineId>>>,
+    left: Left,
+    placed: BTreeMap<&'a str, Placed>,
+}
+
+impl<'a> Round<'a> {
+    fn new(known: &'a Known<'a>, circles: &'a BTreeMap<(&'a str, MachineId), Vec<Vec<MachineId>>>) -> Self {
+        Self {
+            known,
+            circles,
+            left: known.ids().map(|id| (id, known.memory(id))).collect(),
+            placed: BTreeMap::new(),
+        }
+    }
+
+    fn run(mut self, models: &'a [Model<'a>], runs: &Runs) -> BTreeMap<String, Placement> {
+        for model in models {
+            self.keep_copies(model, runs);
+        }
+        self.keep_groups(models, runs);
+        let kept: Vec<&Model> = models
+            .iter()
+            .filter(|model| self.placed.contains_key(model.name))
+            .collect();
+        for model in models {
+            self.place_copy(model);
+        }
+        for model in models {
+            self.place_more_copies(model);
+        }
+        for model in models {
+            self.place_group(model);
+        }
+        for model in kept {
+            self.improve(model);
+        }
+        models
+            .iter()
+            .map(|model| (model.name.to_owned(), self.placement(model)))
+            .collect()
+    }
+
+    fn keep_copies(&mut self, model: &Model<'a>, runs: &Runs) {
+        if model.wish == Wish::Split {
+            return;
+        }
+        let running = runs.alone.get(model.name).into_iter().flatten();
+        for demand in running.filter_map(|id| model.demands.get(id)) {
+            self.copy(model, demand);
+        }
+    }
+
+    /// A copy on the machine that wants it, if it has the room.
+    fn copy(&mut self, model: &Model<'a>, demand: &Demand) {
+        if !self.fits(demand) {
+            return;
+        }
+        let placed = self
+            .placed
+            .entry(model.name)
+            .or_insert(Placed::Alone(BTreeSet::new()));
+        if let Placed::Alone(machines) = placed
+            && machines.insert(demand.by)
+        {
+            self.take(demand.by, demand.need);
+        }
+    }
+
+    fn fits(&self, demand: &Demand) -> bool {
+        self.left[&demand.by] >= demand.need
+    }
+
+    fn take(&mut self, id: MachineId, bytes: u64) {
+        if let Some(left) = self.left.get_mut(&id) {
+            *left = left.saturating_sub(bytes);
+        }
+    }
+
+    /// Keeps all groups that run, if there is an order in which all of them find their room: what a group takes is
+    /// calculated, and those before might be given what this one has.
+    fn keep_groups(&mut self, models: &'a [Model<'a>], runs: &Runs) {
+        let possible = |model: &&Model| {
+            !self.placed.contains_key(model.name) && self.kept_group(model, runs, &self.left).is_some()
+        };
+        let mut order: Vec<&Model> = models.iter().filter(possible).collect();
+        let mut kept = Vec::new();
+        for _ in 0..order.len() {
+            let mut left = self.left.clone();
+            let mut found = Vec::new();
+            let mut lost = BTreeSet::new();
+            for model in &order {
+                if let Some(arrangement) = self.kept_group(model, runs, &left) {
+                    charge(&mut left, &arrangement);
+                    found.push((*model, arrangement));
+                } else {
+                    lost.insert(model.name);
+                }
+            }
+            if found.len() > kept.len() {
+                kept = found;
+            }
+            if lost.is_empty() {
+                break;
+            }
+            // Who found none comes first next time.
+            order.sort_by_key(|model| !lost.contains(model.name));
+        }
+        for (model, arrangement) in kept {
+            self.split(model, arrangement);
+        }
+    }
+
+    /// Of the groups that run a model, the quickest that is still possible.
+    fn kept_group(&self, model: &Model, runs: &Runs, left: &Left) -> Option<Arrangement> {
+        let groups = runs.groups.get(model.name)?.iter();
+        let possible = groups.filter_map(|group| {
+            let demand = model.demands.get(&group.host)?;
+            if !group::is_possible(self.known, group) {
+                return None;
+            }
+            group::evaluated(self.known, demand, model.wish, left, group)
+        });
+        possible.min_by(|a, b| (a.time, &a.group).cmp(&(b.time, &b.group)))
+    }
+
+    fn split(&mut self, model: &Model<'a>, arrangement: Arrangement) {
+        charge(&mut self.left, &arrangement);
+        self.placed.insert(model.name, Placed::Split(arrangement));
+    }
+
+    /// The machine on which a copy is quickest; the one with more memory, or the smaller id, if several are.
+    fn best_copy<'m>(&self, model: &'m Model<'a>) -> Option<(Duration, &'m Demand<'a>)> {
+        if model.wish == Wish::Split {
+            return None;
+        }
+        let fitting = model.demands.values().filter(|demand| self.fits(demand));
+        fitting
+            .map(|demand| (demand.time_alone(self.known), demand))
+            .min_by_key(|(time, demand)| (*time, Reverse(self.known.memory(demand.by)), demand.by))
+    }
+
+    fn place_copy(&mut self, model: &Model<'a>) {
+        if self.placed.contains_key(model.name) {
+            return;
+        }
+        if let Some((_, demand)) = self.best_copy(model) {
+            self.copy(model, demand);
+        }
+    }
+
+    fn place_more_copies(&mut self, model: &Model<'a>) {
+        if matches!(self.placed.get(model.name), Some(Placed::Alone(_))) {
+            for demand in model.demands.values() {
+                self.copy(model, demand);
+            }
+        }
+    }
+
+    fn place_group(&mut self, model: &Model<'a>) {
+        if self.placed.contains_key(model.name) {
+            return;
+        }
+        if let Some(arrangement) = self.best_group(model) {
+            self.split(model, arrangement);
+        }
+    }
+
+    /// The quickest group; the host with more memory, or the smaller id, if several are.
+    fn best_group(&self, model: &Model) -> Option<Arrangement> {
+        let found = model.demands.values().filter_map(|demand| {
+            let circles = &self.circles[&(model.name, demand.by)];
+            group::best(self.known, demand, circles, model.wish, &self.left)
+        });
+        found.min_by_key(|found| {
+            (
+                found.time,
+                Reverse(self.known.memory(found.group.host)),
+                found.group.host,
+            )
+        })
+    }
+
+    /// Puts another arrangement in the place of a group if a token then takes at most four fifths of the time.
+    fn improve(&mut self, model: &Model<'a>) {
+        let Some(Placed::Split(before)) = self.placed.get(model.name) else {
+            return;
+        };
+        let before = before.clone();
+        let enough = |time: Duration| time.as_nanos() * 5 <= before.time.as_nanos() * 4;
+        self.placed.remove(model.name);
+        for (id, bytes) in &before.takes {
+            if let Some(left) = self.left.get_mut(id) {
+                *left += bytes;
+            }
+        }
+        let copy = self.best_copy(model).filter(|(time, _)| enough(*time));
+        let group = self.best_group(model).filter(|group| enough(group.time));
+        match (copy, group) {
+            (Some((time, _)), Some(group)) if group.time < time => self.split(model, group),
+            (Some((_, demand)), _) => {
+                self.copy(model, demand);
+                self.place_more_copies(model);
+            }
+            (None, Some(group)) => self.split(model, group),
+            (None, None) => self.split(model, before),
+        }
+    }
+
+    fn placement(&self, model: &Model) -> Placement {
+        match self.placed.get(model.name) {
+            Some(Placed::Alone(machines)) => Placement::Alone(machines.iter().copied().collect()),
+            Some(Placed::Split(arrangement)) => Placement::Split(arrangement.group.clone()),
+            None => self.waiting(model),
+        }
+    }
+
+    fn waiting(&self, model: &Model) -> Placement {
+        let offers = model.demands.values().map(|demand| {
+            let circles = &self.circles[&(model.name, demand.by)];
+            let sum = |circle: &Vec<MachineId>| circle.iter().map(|id| self.left[id]).sum::<u64>();
+            let have = self.left[&demand.by] + circles.iter().map(sum).max().unwrap_or(0);
+            (have, Reverse(demand.need))
+        });
+        let (have, Reverse(need)) = offers.max().unwrap_or((0, Reverse(0)));
+        Placement::Waiting { need, have }
+    }
+}
+
+/// Takes of its machines what a group takes.
+fn charge(left: &mut Left, arrangement: &Arrangement) {
+    for (id, bytes) in &arrangement.takes {
+        if let Some(left) = left.get_mut(id) {
+            *left = left.saturating_sub(*bytes);
+        }
+    }
+}
