@@ -50,6 +50,9 @@ pub struct Ready {
     pub model_bytes: u64,
     /// Bytes of KV cache and compute buffers.
     pub context_bytes: u64,
+    /// Of a split, the layers of each node: the host's first, then the workers' as they were named.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub node_layers: Vec<u32>,
 }
 
 /// Why llama-server will not run.
@@ -110,6 +113,7 @@ mod tests {
             gpu_layers: 0,
             model_bytes: 1,
             context_bytes: 2,
+            node_layers: vec![3, 5],
         });
         assert_eq!(serde_json::from_str::<Status>(&line(&ready)).unwrap(), ready);
     }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use subtle::ConstantTimeEq;
 
+use super::door::{self, Door};
 use super::link::{Outlet, SILENCE, Socket};
 use super::wire::frame::Limits;
 use super::wire::handshake::{Greeting, MAGIC, Purpose, Reply, Request, Side, proof};
@@ -39,6 +40,21 @@ impl Secret {
     }
 }
 
+/// Who dials: what it knows, and by which way it reaches others.
+#[derive(Debug, Clone)]
+pub struct Dialler {
+    /// What all nodes of the split know.
+    pub secret: Secret,
+    /// Where nodes of a mesh are reached; who has a door uses nothing else.
+    pub door: Option<Door>,
+}
+
+impl From<Secret> for Dialler {
+    fn from(secret: Secret) -> Self {
+        Self { secret, door: None }
+    }
+}
+
 fn greeting() -> io::Result<Greeting> {
     let mut nonce = [0; 32];
     getrandom::fill(&mut nonce).map_err(io::Error::other)?;
@@ -48,6 +64,18 @@ fn greeting() -> io::Result<Greeting> {
         llama_cpp: llama::VERSION.to_owned(),
         nonce,
     })
+}
+
+impl Dialler {
+    fn connect(&self, address: &str) -> io::Result<TcpStream> {
+        match (&self.door, address.starts_with(door::SCHEME)) {
+            (Some(door), true) => door.connect(address, PATIENCE),
+            (None, false) => connect(address),
+            // A host in a mesh has no business with other machines of a worker's network.
+            (Some(_), false) => Err(refused("it is no node of the mesh")),
+            (None, true) => Err(refused("this process is in no mesh")),
+        }
+    }
 }
 
 fn connect(address: &str) -> io::Result<TcpStream> {
@@ -84,16 +112,16 @@ fn check_greeting(theirs: &Greeting, own: &Greeting) -> Result<(), String> {
 ///
 /// # Errors
 /// Where it cannot be reached, is none, has another secret or version.
-pub fn host(address: &str, secret: &Secret) -> io::Result<(Socket, Duration)> {
-    open(address, secret, Purpose::Host)
+pub fn host(address: &str, dialler: &Dialler) -> io::Result<(Socket, Duration)> {
+    open(address, dialler, Purpose::Host)
 }
 
 /// Dials another worker to push into its session, as the node that `peer` says.
 ///
 /// # Errors
 /// As [`host`].
-pub fn peer(address: &str, secret: &Secret, peer: Peer) -> io::Result<(Outlet<ToWorker>, Duration)> {
-    let (mut socket, round_trip) = open(address, secret, Purpose::Peer(peer))?;
+pub fn peer(address: &str, dialler: &Dialler, peer: Peer) -> io::Result<(Outlet<ToWorker>, Duration)> {
+    let (mut socket, round_trip) = open(address, dialler, Purpose::Peer(peer))?;
     match socket.receive_by(Limits::GREETING, Instant::now() + PATIENCE)? {
         PeerReply::Joined => {}
         PeerReply::Refused(why) => return Err(refused(why)),
@@ -103,9 +131,10 @@ pub fn peer(address: &str, secret: &Secret, peer: Peer) -> io::Result<(Outlet<To
     Ok((socket.outlet()?, round_trip))
 }
 
-fn open(address: &str, secret: &Secret, purpose: Purpose) -> io::Result<(Socket, Duration)> {
+fn open(address: &str, dialler: &Dialler, purpose: Purpose) -> io::Result<(Socket, Duration)> {
+    let secret = &dialler.secret;
     let deadline = Instant::now() + PATIENCE;
-    let mut socket = Socket::tcp(connect(address)?)?;
+    let mut socket = Socket::tcp(dialler.connect(address)?)?;
     let own = greeting()?;
     socket.send(&own)?;
     let theirs: Greeting = socket.receive_by(Limits::GREETING, deadline)?;

@@ -4,12 +4,14 @@
 //! device of ggml for each device of a worker, which queues what llama.cpp wants done. `worker` does it.
 //! `files` finds a model's file on a worker by what is in it.
 
+pub mod bandwidth;
 #[cfg(feature = "native")]
 mod cancelled;
 #[cfg(feature = "native")]
 pub mod client;
 #[cfg(feature = "native")]
 pub mod dial;
+pub mod door;
 pub mod files;
 pub mod graph;
 #[cfg(feature = "native")]

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::gguf;
+
 /// Of what a node offers, what weights take if it can be helped: caches and buffers need the rest.
 const FOR_WEIGHTS: f64 = 0.85;
 /// Most nodes whose subsets are all tried; beyond, nodes are left out one by one.
@@ -25,6 +27,39 @@ pub struct Work {
     pub head: u64,
     /// Bytes of a token's logits.
     pub logits: u64,
+}
+
+impl Work {
+    /// What a token of this model, of so many layers, reads.
+    pub fn of(model: &gguf::Model, layers: u32) -> Self {
+        let mut work = Self {
+            layers: vec![0; layers as usize],
+            head: 0,
+            logits: 0,
+        };
+        let mut words = 0;
+        let (mut own_output, mut embedding) = (None, 0);
+        for tensor in model.tensors() {
+            let (name, bytes) = (tensor.tensor.name.as_str(), tensor.tensor.bytes);
+            let block = name.strip_prefix("blk.").and_then(|rest| rest.split('.').next());
+            if let Some(layer) = block
+                .and_then(|number| number.parse::<usize>().ok())
+                .and_then(|number| work.layers.get_mut(number))
+            {
+                *layer += bytes;
+            } else if name == "token_embd.weight" {
+                (embedding, words) = (bytes, tensor.tensor.shape.get(1).copied().unwrap_or(0));
+            } else if name == "output.weight" {
+                own_output = Some(bytes);
+            } else if name.starts_with("output") {
+                work.head += bytes;
+            }
+        }
+        // Embeddings are looked up, a row a token; as output matrix all of them are read.
+        work.head += own_output.unwrap_or(embedding);
+        work.logits = words * size_of::<f32>() as u64;
+        work
+    }
 }
 
 /// A node that could take layers; the host comes first.

@@ -50,6 +50,8 @@ pub struct Loaded {
     pub model_bytes: u64,
     /// Bytes of caches and compute buffers.
     pub context_bytes: u64,
+    /// Of a split, the layers of each node.
+    pub node_layers: Vec<u32>,
 }
 
 /// Loads the model and starts its engine, reporting progress to the parent.
@@ -110,6 +112,9 @@ fn start(options: &Options, header: Header, placed: &Placed, chosen: Chosen) -> 
         .model
         .as_ref()
         .map_or(0, |(draft, _)| draft.size_bytes());
+    let node_layers = placed
+        .arrangement()
+        .map_or_else(Vec::new, Arrangement::layers_of_nodes);
     let engine_params = EngineParams {
         name: options.model_name.clone(),
         file: header.file,
@@ -133,6 +138,7 @@ fn start(options: &Options, header: Header, placed: &Placed, chosen: Chosen) -> 
         gpu_layers: plan.gpu_layers,
         model_bytes,
         context_bytes: total.saturating_sub(model_bytes),
+        node_layers,
     })
 }
 

@@ -24,7 +24,7 @@ mod load;
 mod measure;
 pub mod options;
 #[cfg(feature = "native")]
-mod parent;
+pub(crate) mod parent;
 #[cfg(feature = "native")]
 mod placed;
 #[cfg(feature = "native")]

@@ -1,6 +1,7 @@
 //! How a llama-server is started: shared by the daemon, which writes these as arguments, and the
 //! child, which reads them.
 
+use crate::rpc::door::Door;
 use serde::Deserialize;
 use std::fmt;
 use std::net::SocketAddr;
@@ -110,13 +111,19 @@ pub struct Options {
     pub queue: Option<u32>,
     /// Where slots' caches are kept from one start to the next.
     pub slot_save: Option<SlotSave>,
-    /// Workers to split the model over, as `ADDRESS:PORT`, in the order of the layers; none: no split.
+    /// Workers to split the model over, as `ADDRESS:PORT` or as nodes behind a door, in the order of the layers;
+    /// none: no split.
     pub rpc: Vec<String>,
     /// What the workers' listeners want to be shown.
     pub rpc_secret: Option<String>,
+    /// Where workers are reached that are in the daemon's mesh; none: at their addresses.
+    pub door: Option<Door>,
     /// Layers, or shares of them, of the host and of each worker's device, in order; none: the engine's
     /// choice.
     pub tensor_split: Vec<u32>,
+    /// Whether all devices of a split get as many layers, where nobody says otherwise: also those that a model could do
+    /// without.
+    pub even_split: bool,
     /// How an answer's next tokens are guessed.
     pub speculation: Speculation,
     /// Where fingerprints of models are remembered, for a split; none: they are not.
@@ -152,7 +159,9 @@ impl Options {
             slot_save: None,
             rpc: Vec::new(),
             rpc_secret: None,
+            door: None,
             tensor_split: Vec::new(),
+            even_split: false,
             speculation: Speculation::default(),
             fingerprints: None,
             log: LogFormat::default(),

@@ -75,6 +75,7 @@ fn serve(options: &Options) -> Result<Ended, Refused> {
         gpu_layers,
         model_bytes,
         context_bytes,
+        node_layers,
     } = load(options)?;
     report(&Status::Ready(Ready {
         address: listener.address(),
@@ -83,6 +84,7 @@ fn serve(options: &Options) -> Result<Ended, Refused> {
         gpu_layers,
         model_bytes,
         context_bytes,
+        node_layers,
     }));
     let served = runtime.block_on(listener.serve(engine.clone(), options.secret.clone()));
     let ended = if engine.lost().is_some() {

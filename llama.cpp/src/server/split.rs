@@ -7,10 +7,9 @@ use super::fit::Demand;
 use super::load::{Refused, refused};
 use super::measure::{default_threads, host_memory};
 use super::options::Options;
-use crate::gguf;
 use crate::llama::{self, Device, DeviceKind, DeviceNeed, HOST, ModelParams};
 use crate::rpc::client::{Lost, Member, Patience, Role, Split, SplitError};
-use crate::rpc::dial::Secret;
+use crate::rpc::dial::{Dialler, Secret};
 use crate::rpc::files::{self, Identity, Memory, WeightFile};
 use crate::rpc::plan::{self, Head, Node, Shares, Work};
 use crate::rpc::worker::{self, ModelSource};
@@ -70,6 +69,10 @@ impl Arrangement {
             .as_deref()
             .and_then(|secret| Secret::new(secret.as_bytes()))
             .ok_or_else(|| refused(Refusal::Arguments, "--rpc needs the secret of the workers"))?;
+        let dialler = Dialler {
+            secret,
+            door: options.door,
+        };
         let mut seen = HashSet::new();
         if let Some(twice) = options.rpc.iter().find(|address| !seen.insert(*address)) {
             let message = format!("--rpc names {twice} twice; name each worker once");
@@ -84,17 +87,21 @@ impl Arrangement {
         let identity = file.identify(&memory).map_err(unreadable)?;
         memory.save();
         let own = own_device(options)?;
-        let split = Split::dial(&options.rpc, &secret, own, Patience::default())
+        let split = Split::dial(&options.rpc, &dialler, own, Patience::default())
             .map_err(|error| split_refused(&error))?;
         let members = split.members();
-        let work = work(file.model(), layers);
+        let work = Work::of(file.model(), layers);
         let nodes = nodes(&members, host_memory(options));
-        let (choice, shares) = if options.tensor_split.is_empty() {
+        let given = match options.even_split {
+            true => vec![1; nodes.len()],
+            false => options.tensor_split.clone(),
+        };
+        let (choice, shares) = if given.is_empty() {
             let planned = plan::best_shares(&work, &nodes).map_err(|shortage| nowhere(options, &shortage));
             let shares = planned.map_err(|refusal| if_busy(&refusal, &members).unwrap_or(refusal))?;
             (Choice::Planned, shares)
         } else {
-            let layers = plan::whole_layers(&options.tensor_split, nodes.len(), layers)
+            let layers = plan::whole_layers(&given, nodes.len(), layers)
                 .map_err(|fault| refused(Refusal::Arguments, fault.to_string()))?;
             let head = Head::Host;
             (Choice::Given, Shares { layers, head })
@@ -179,6 +186,22 @@ impl Arrangement {
                 "split"
             );
         }
+    }
+
+    /// Layers that each node computes, the host first, then the workers as they were named; the output layer counts
+    /// for none.
+    pub(super) fn layers_of_nodes(&self) -> Vec<u32> {
+        let mut nodes = Vec::new();
+        let mut last = None;
+        for (member, layers) in self.members.iter().zip(&self.shares.layers) {
+            match nodes.last_mut() {
+                // One that has several devices.
+                Some(before) if last == Some(member.role) => *before += layers,
+                _ => nodes.push(*layers),
+            }
+            last = Some(member.role);
+        }
+        nodes
     }
 
     /// Layers of each member; the output layer counts as one.
@@ -317,37 +340,6 @@ fn layers_of(shares: &Shares) -> Vec<u32> {
         }
     }
     layers
-}
-
-/// What a token of this model reads.
-fn work(model: &gguf::Model, layers: u32) -> Work {
-    let mut work = Work {
-        layers: vec![0; layers as usize],
-        head: 0,
-        logits: 0,
-    };
-    let mut words = 0;
-    let (mut own_output, mut embedding) = (None, 0);
-    for tensor in model.tensors() {
-        let (name, bytes) = (tensor.tensor.name.as_str(), tensor.tensor.bytes);
-        let block = name.strip_prefix("blk.").and_then(|rest| rest.split('.').next());
-        if let Some(layer) = block
-            .and_then(|number| number.parse::<usize>().ok())
-            .and_then(|number| work.layers.get_mut(number))
-        {
-            *layer += bytes;
-        } else if name == "token_embd.weight" {
-            (embedding, words) = (bytes, tensor.tensor.shape.get(1).copied().unwrap_or(0));
-        } else if name == "output.weight" {
-            own_output = Some(bytes);
-        } else if name.starts_with("output") {
-            work.head += bytes;
-        }
-    }
-    // Embeddings are looked up, a row a token; as output matrix all of them are read.
-    work.head += own_output.unwrap_or(embedding);
-    work.logits = words * size_of::<f32>() as u64;
-    work
 }
 
 fn nodes(members: &[Member], host_free: u64) -> Vec<Node> {

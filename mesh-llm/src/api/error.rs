@@ -1,7 +1,7 @@
 //! What the daemon itself has to say against a request.
 
 use crate::dialects::Problem;
-use crate::engine::{Serving, State, waiting_for};
+use crate::engine::{MORE_PEERS, Serving, State, waiting_for};
 use crate::http::{self, AnswerBody, refuse_with, refused};
 use bytes::Bytes;
 use hyper::{Method, Response, StatusCode};
@@ -208,9 +208,13 @@ pub(super) fn serving(state: &State) -> Result<&Serving, NotReady> {
             NotReady::new("restarting", "node_lost", &message, Some(1))
         }
         State::Waiting { message } => {
-            let message = waiting_for(message);
-            NotReady::new("waiting", "worker_unreachable", &message, Some(5))
+            let code = match message.starts_with(MORE_PEERS) {
+                true => "more_peers_needed",
+                false => "worker_unreachable",
+            };
+            NotReady::new("waiting", code, &waiting_for(message), Some(5))
         }
+        State::Elsewhere { message } => NotReady::new("waiting", "served_elsewhere", message, Some(5)),
         State::Failed(failure) => NotReady::new("failed", "engine_failed", &failure.message, None),
         State::Stopping => NotReady::new("stopping", "shutting_down", "the server is shutting down", None),
     })

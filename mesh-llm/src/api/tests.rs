@@ -95,6 +95,7 @@ fn ready(engine: &TcpListener) -> State {
             gpu_layers: 0,
             model_bytes: 0,
             context_bytes: 0,
+            node_layers: Vec::new(),
         },
         upstream: Upstream::new(Listen::Tcp(engine.local_addr().unwrap()), None),
     })

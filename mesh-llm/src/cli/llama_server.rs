@@ -3,6 +3,7 @@
 use super::flags::{cache_type, flash_attention, log_format, speculation};
 use crate::log::{self, Style};
 use clap::{ArgAction, Args, Parser};
+use llama_engine::rpc::door::{DOOR_VARIABLE, Door};
 use llama_engine::server::options::{
     CacheType, Count, Draft, FlashAttention, Listen, LogFormat, MOST_WINDOW, Options, Origin, Probability,
     RPC_SECRET_VARIABLE, SECRET_VARIABLE, STEP_DELAY_VARIABLE, SlotSave, Speculation, SpeculationMode,
@@ -98,6 +99,10 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "N,N,…", value_delimiter = ',', requires = "rpc")]
     tensor_split: Vec<u32>,
 
+    /// Give all devices of the split as many layers, also those that the model could do without
+    #[arg(long, requires = "rpc", conflicts_with = "tensor_split")]
+    even_split: bool,
+
     /// Milliseconds that a step takes longer than it would, so that a small model stands for a large one in
     /// benches
     #[arg(long, hide = true, env = STEP_DELAY_VARIABLE, value_name = "MS", default_value_t)]
@@ -149,6 +154,8 @@ struct Secrets {
     listener: Option<String>,
     /// What the workers of a split must be shown.
     workers: Option<String>,
+    /// Where they are reached.
+    door: Option<Door>,
 }
 
 impl Arguments {
@@ -180,7 +187,9 @@ impl Arguments {
                 .map(|(folder, most_bytes)| SlotSave { folder, most_bytes }),
             rpc: self.rpc,
             rpc_secret: secrets.workers,
+            door: secrets.door,
             tensor_split: self.tensor_split,
+            even_split: self.even_split,
             speculation: Speculation {
                 draft: self.draft.map(|path| Draft { path, origin }),
                 most_window: self.draft_max.map_or(MOST_WINDOW, Count::get),
@@ -210,6 +219,10 @@ pub(super) fn run(arguments: Arguments) -> ExitCode {
     let secrets = Secrets {
         listener: std::env::var(SECRET_VARIABLE).ok(),
         workers: std::env::var(RPC_SECRET_VARIABLE).ok(),
+        // What is no door leads nowhere, and the engine then says which worker it does not reach.
+        door: std::env::var(DOOR_VARIABLE)
+            .ok()
+            .and_then(|door| door.parse().ok()),
     };
     llama_engine::server::run(arguments.into_options(secrets))
 }
@@ -227,6 +240,7 @@ mod tests {
             .into_options(Secrets {
                 listener: options.secret.clone(),
                 workers: options.rpc_secret.clone(),
+                door: options.door,
             })
     }
 
@@ -254,6 +268,7 @@ mod tests {
             }),
             rpc: vec!["10.0.0.2:9338".to_owned(), "[::1]:9338".to_owned()],
             rpc_secret: Some("w".to_owned()),
+            door: Some(format!("127.0.0.1:1/{}", "0a".repeat(32)).parse().unwrap()),
             tensor_split: vec![20, 0, 4],
             speculation: Speculation {
                 draft: Some(Draft {
@@ -271,6 +286,12 @@ mod tests {
             ..least
         };
         assert_eq!(read_back(&all), all);
+        let even = Options {
+            tensor_split: Vec::new(),
+            even_split: true,
+            ..all.clone()
+        };
+        assert_eq!(read_back(&even), even);
         let mut found = all;
         found.speculation.draft = Some(Draft {
             path: "/m/d.gguf".into(),

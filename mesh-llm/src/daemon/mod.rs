@@ -15,6 +15,7 @@ mod report;
 pub mod rpc_server;
 mod run;
 mod secret;
+mod serving;
 pub mod settings;
 mod signals;
 mod split;
@@ -146,7 +147,8 @@ fn serve(settings: &Settings, reporter: &Reporter) -> Result<(), Error> {
             remotes,
             stop,
         };
-        let party = match Party::start(settings, &home, folder.path(), ends, reporter).await {
+        let program = own.as_ref().map(|own| &own.program);
+        let party = match Party::start(settings, &home, folder.path(), program, ends, reporter).await {
             Ok(party) => party,
             Err(error) => {
                 api.finish(sleep(TELL_WITHIN), || {}).await;
@@ -159,6 +161,7 @@ fn serve(settings: &Settings, reporter: &Reporter) -> Result<(), Error> {
             reporter,
             address,
             folder: &folder,
+            home: &home,
             state,
         };
         match own {

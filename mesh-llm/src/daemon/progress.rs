@@ -10,7 +10,7 @@ pub(super) enum News {
     /// The weights are being read.
     Loading { percent: u8 },
     /// The engine answers requests, for the first time.
-    Ready(Ready),
+    Ready { ready: Ready, workers: Vec<String> },
     /// The engine answers requests after a crash.
     ReadyAgain,
     /// The engine crashed.
@@ -23,6 +23,8 @@ pub(super) enum News {
     Lost { message: String },
     /// A worker of the split cannot be used yet.
     Waiting { message: String },
+    /// Another machine serves the model, or has the memory of this one.
+    Elsewhere { message: String },
     /// The engine will not run again.
     Failed(Failure),
 }
@@ -90,7 +92,10 @@ impl Progress {
             State::Ready(serving) => {
                 self.told_trouble = None;
                 self.was_ready = true;
-                Some(News::Ready(serving.ready.clone()))
+                Some(News::Ready {
+                    ready: serving.ready.clone(),
+                    workers: serving.workers.clone(),
+                })
             }
             State::Restarting {
                 crashes,
@@ -103,6 +108,7 @@ impl Progress {
             }),
             State::Lost { message } => self.trouble(message).map(|message| News::Lost { message }),
             State::Waiting { message } => self.trouble(message).map(|message| News::Waiting { message }),
+            State::Elsewhere { message } => self.trouble(message).map(|message| News::Elsewhere { message }),
             State::Failed(failure) => Some(News::Failed(failure.clone())),
             State::Stopping => None,
         }

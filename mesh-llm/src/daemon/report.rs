@@ -25,8 +25,6 @@ pub(super) struct Offer {
     pub(super) model: String,
     /// Where the API is.
     pub(super) address: SocketAddr,
-    /// The workers that the model may be split with.
-    pub(super) workers: Vec<String>,
 }
 
 impl Reporter {
@@ -141,7 +139,7 @@ impl EngineReport {
                 console.passing(format!("loading {model}: {percent} %"));
             }
             News::Loading { percent } => console.line(format!("loading {model}: {percent} %")),
-            News::Ready(ready) => console.line(next_steps(&self.offer, &ready)),
+            News::Ready { ready, workers } => console.line(next_steps(&self.offer, &ready, &workers)),
             News::ReadyAgain => console.line("the engine answers again"),
             News::Crashed { crashes, cause, delay } => console.line(format!(
                 "the engine {cause}; starting it again in {} ms (crash {crashes} of at most {MAX_CRASHES} in a row)",
@@ -149,6 +147,7 @@ impl EngineReport {
             )),
             News::Lost { message } => console.line(format!("{message}; loading {model} again")),
             News::Waiting { message } => console.line(waiting_for(&message)),
+            News::Elsewhere { message } => console.line(message),
             News::Failed(failure) if failure.last_lines.is_empty() => {}
             News::Failed(failure) => {
                 console.line("the engine's last lines:");
@@ -163,7 +162,7 @@ impl EngineReport {
         let model = &self.offer.model;
         match news {
             News::Loading { percent } => tracing::info!(%model, percent, "loading"),
-            News::Ready(ready) => tracing::info!(
+            News::Ready { ready, workers } => tracing::info!(
                 %model,
                 url = url(self.offer.address),
                 context = ready.context,
@@ -171,6 +170,7 @@ impl EngineReport {
                 gpu_layers = ready.gpu_layers,
                 model_bytes = ready.model_bytes,
                 context_bytes = ready.context_bytes,
+                workers = workers.join(", "),
                 "ready"
             ),
             News::ReadyAgain => tracing::info!(%model, "ready again"),
@@ -183,6 +183,7 @@ impl EngineReport {
             }
             News::Lost { message } => tracing::warn!(%model, cause = message, "a node of the split was lost"),
             News::Waiting { message } => tracing::warn!(%model, cause = message, "waiting for a worker"),
+            News::Elsewhere { message } => tracing::info!(%model, cause = message, "served elsewhere"),
             News::Failed(failure) => {
                 tracing::error!(%model, last_lines = failure.last_lines.join("\n"), "the engine failed");
             }
@@ -215,9 +216,9 @@ pub(super) fn url(address: SocketAddr) -> String {
 }
 
 /// What the user can do now.
-fn next_steps(offer: &Offer, ready: &Ready) -> String {
+fn next_steps(offer: &Offer, ready: &Ready, workers: &[String]) -> String {
     let url = url(offer.address);
-    let place = match (ready.gpu_layers, offer.workers.as_slice()) {
+    let place = match (ready.gpu_layers, workers) {
         (0, []) => "on the CPU".to_owned(),
         (layers, []) => format!("{layers} layers on the GPU"),
         // What each has was told when it was decided.
@@ -261,7 +262,6 @@ mod tests {
         let offer = Offer {
             model: "it's".to_owned(),
             address: "127.0.0.1:9337".parse().unwrap(),
-            workers: Vec::new(),
         };
         let ready = Ready {
             address: String::new(),
@@ -270,14 +270,11 @@ mod tests {
             gpu_layers: 0,
             model_bytes: 0,
             context_bytes: 0,
+            node_layers: Vec::new(),
         };
-        let split = Offer {
-            workers: vec!["a:1".to_owned(), "b:2".to_owned()],
-            ..offer.clone()
-        };
-        let text = next_steps(&split, &ready);
+        let text = next_steps(&offer, &ready, &["a:1".to_owned(), "b:2".to_owned()]);
         assert!(text.contains("1 request at once, with a:1, b:2\n"), "{text}");
-        let text = next_steps(&offer, &ready);
+        let text = next_steps(&offer, &ready, &[]);
         assert!(
             text.contains("4096 tokens of context, 1 request at once, on the CPU"),
             "{text}"

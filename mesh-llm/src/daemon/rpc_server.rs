@@ -8,7 +8,8 @@ use super::state::{Home, StateError};
 use crate::exit::Exit;
 use crate::models;
 use crate::models::places::Places;
-use llama_engine::rpc::dial::Secret;
+use llama_engine::rpc::dial::{Dialler, Secret};
+use llama_engine::rpc::door::{BadDoor, DOOR_VARIABLE};
 use llama_engine::rpc::worker::{self, ServeError, ServeOptions};
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -49,6 +50,8 @@ enum Error {
     State(#[from] StateError),
     #[error(transparent)]
     Secret(#[from] SecretError),
+    #[error(transparent)]
+    Door(#[from] BadDoor),
     #[error("{0}; --help says what can be changed")]
     Serve(#[from] ServeError),
 }
@@ -59,6 +62,7 @@ impl Ending for Error {
             Error::Settings(error) => error.exit(),
             Error::State(_) => Exit::STATE,
             Error::Secret(error) => error.exit(),
+            Error::Door(_) => Exit::CONFIGURATION,
             Error::Serve(ServeError::Devices(_)) => Exit::CONFIGURATION,
             Error::Serve(ServeError::Folders(_)) => Exit::FILE,
             Error::Serve(ServeError::Listen { .. }) => Exit::UNAVAILABLE,
@@ -85,9 +89,11 @@ fn serve(settings: &Settings, offer: Offer, reporter: &Reporter) -> Result<(), E
     };
     tracing::debug!(?model_dirs, "models are looked for here");
     let secret = Secret::new(secret.as_bytes()).expect("it has sixteen characters at least");
+    let door = std::env::var(DOOR_VARIABLE).ok();
+    let door = door.map(|door| door.parse()).transpose()?;
     worker::serve(&ServeOptions {
         listen: offer.listen,
-        secret,
+        dialler: Dialler { secret, door },
         devices: settings.engine.devices.clone(),
         max_memory: offer.max_memory,
         model_dirs,

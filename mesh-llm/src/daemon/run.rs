@@ -1,17 +1,23 @@
 //! The daemon from when its port is open to its end.
 
 use super::api::Api;
-use super::mesh::Party;
+use super::mesh::{Party, Serves};
 use super::options::options;
 use super::report::{self, EngineReport, Offer, Reporter};
+use super::serving::{AskedFor, Served, Service};
 use super::settings::Settings;
+use super::settings::Spread;
 use super::signals::Signals;
 use super::start::Ending;
-use super::state::RunFolder;
+use super::state::{Home, RunFolder};
 use super::{Error, OwnModel, unexpected};
-use crate::engine::{Engine, Failure, Launch, State};
+use crate::engine::{Failure, Launch, State};
+use crate::mesh::state::WantState;
+use crate::models::Model;
+use crate::models::need::Need;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
@@ -48,6 +54,7 @@ pub(super) struct Run<'a> {
     pub(super) reporter: &'a Reporter,
     pub(super) address: SocketAddr,
     pub(super) folder: &'a RunFolder,
+    pub(super) home: &'a Home,
     pub(super) state: watch::Sender<State>,
 }
 
@@ -65,6 +72,7 @@ impl Run<'_> {
             reporter,
             address,
             folder,
+            home,
             state,
         } = self;
         let OwnModel {
@@ -99,15 +107,34 @@ impl Run<'_> {
         let offer = Offer {
             model: model.id.clone(),
             address,
-            workers: split.workers.clone(),
         };
         let path = model.path.clone();
-        party.serves(&model.id);
+        // Where its user says with whom it is split, there is nothing to plan.
+        let is_planned = split.workers.is_empty();
+        let asked = settings
+            .model
+            .is_some()
+            .then(|| asked_for(settings, &model))
+            .flatten();
+        let in_mesh = match is_planned && (asked.is_some() || settings.model.is_none()) {
+            true => party.in_mesh(
+                asked.as_ref().map(|(asked, _)| asked.clone()),
+                home.fingerprints()?,
+            ),
+            false => None,
+        };
+        party.serves(Serves {
+            name: model.id.clone(),
+            want: asked.filter(|_| is_planned).map(|(_, want)| want),
+        });
         let options =
             options(settings, model, draft, split, folder).map_err(unexpected("choosing a secret"))?;
         let log = reporter.clone();
-        let engine = Engine::start(Launch { program, options }, state, move |line| {
-            log.engine_log(line)
+        let engine = Served::start(Service {
+            launch: Launch { program, options },
+            in_mesh,
+            state,
+            log: Arc::new(move |line| log.engine_log(line)),
         });
         let parts = Parts {
             orders,
@@ -142,6 +169,27 @@ impl Run<'_> {
     }
 }
 
+/// What a model that this machine was told to serve needs, for itself and for others. None where its header cannot be
+/// read: the engine says why.
+fn asked_for(settings: &Settings, model: &Model) -> Option<(AskedFor, WantState)> {
+    let need = Need::read(&model.path, settings.engine.context.map(Into::into)).ok()?;
+    let is_spread = settings.mesh.spread == Spread::Always;
+    let want = WantState {
+        model: model.id.clone(),
+        layers: u32::try_from(need.work.layers.len()).unwrap_or(u32::MAX),
+        layer_bytes: need.work.layers.iter().sum(),
+        head_bytes: need.work.head,
+        logits_bytes: need.work.logits,
+        beside_bytes: need.beside,
+        is_split: is_spread,
+    };
+    let asked = AskedFor {
+        bytes: need.bytes(),
+        is_spread,
+    };
+    Some((asked, want))
+}
+
 /// Lets the exchanges that run come to their end; whether somebody was in a hurry meanwhile.
 async fn drain(api: Api, orders: &mut Orders, reporter: &Reporter) -> bool {
     let mut hurry = false;
@@ -162,7 +210,7 @@ async fn drain(api: Api, orders: &mut Orders, reporter: &Reporter) -> bool {
 /// Everything that runs.
 struct Parts {
     orders: Orders,
-    engine: Engine,
+    engine: Served,
     api: Api,
     party: Party,
     /// Whether the engine writes its slots' caches to disk when it ends.
@@ -201,7 +249,6 @@ impl Parts {
             Err(_) => self.api.finish(sleep(TELL_WITHIN), || {}).await,
             Ok(()) => hurry = drain(self.api, &mut self.orders, reporter).await,
         }
-        self.party.finish().await;
         let impatience = async {
             if !hurry && timeout(END_QUIETLY, self.orders.next()).await.is_err() {
                 if self.saves_slots {
@@ -215,6 +262,8 @@ impl Parts {
                 "ended at once: caches of slots that were not saved yet are lost, the prompts of their chats will be computed again",
             );
         }
+        // After the engine: what it computes with others, and what it answers them, goes through the mesh.
+        self.party.finish().await;
         end
     }
 }

@@ -4,23 +4,29 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
+use tokio::sync::watch;
 
 /// A count; clones share it.
 #[derive(Debug, Clone, Default)]
-pub(super) struct InFlight(Arc<AtomicUsize>);
+pub(super) struct InFlight(Arc<watch::Sender<usize>>);
 
 impl InFlight {
     /// One more, as long as what is returned lives.
     pub(super) fn one(&self) -> One {
-        self.0.fetch_add(1, Ordering::Relaxed);
+        self.0.send_modify(|count| *count += 1);
         One(self.clone())
     }
 
     /// How many there are.
     pub(super) fn count(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
+        *self.0.borrow()
+    }
+
+    /// Waits until there are none.
+    pub(super) async fn none(&self) {
+        // This holds the sender, so the channel is open.
+        let _ = self.0.subscribe().wait_for(|count| *count == 0).await;
     }
 }
 
@@ -30,7 +36,7 @@ pub(super) struct One(InFlight);
 
 impl Drop for One {
     fn drop(&mut self) {
-        self.0.0.fetch_sub(1, Ordering::Relaxed);
+        self.0.0.send_modify(|count| *count -= 1);
     }
 }
 

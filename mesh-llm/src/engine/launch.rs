@@ -1,5 +1,6 @@
 //! How the child is started.
 
+use llama_engine::rpc::door::DOOR_VARIABLE;
 use llama_engine::server::options::{Draft, Options, Origin, RPC_SECRET_VARIABLE, SECRET_VARIABLE};
 use std::ffi::OsString;
 use std::io;
@@ -9,6 +10,9 @@ use tokio::process::{Child, Command};
 
 /// The name of the child, as a program and as a command of this binary.
 pub const LLAMA_SERVER: &str = "llama-server";
+
+/// The name of the child that lends devices.
+pub const RPC_SERVER: &str = "rpc-server";
 
 /// The program that is the child.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,6 +77,22 @@ impl Program {
         }
     }
 
+    /// The same program as the child that lends devices.
+    pub(super) fn worker(&self) -> Command {
+        match self {
+            Program::Itself(path) => {
+                let mut command = Command::new(path);
+                command.arg(RPC_SERVER);
+                command
+            }
+            // `--bin-dir` has both.
+            Program::At(path) => Command::new(
+                path.with_file_name(RPC_SERVER)
+                    .with_extension(std::env::consts::EXE_EXTENSION),
+            ),
+        }
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         match self {
@@ -114,12 +134,19 @@ impl Launch {
             .args(arguments(&self.options))
             .env_remove(SECRET_VARIABLE)
             .env_remove(RPC_SECRET_VARIABLE)
+            .env_remove(DOOR_VARIABLE)
             .envs(self.options.secret.iter().map(|secret| (SECRET_VARIABLE, secret)))
             .envs(
                 self.options
                     .rpc_secret
                     .iter()
                     .map(|secret| (RPC_SECRET_VARIABLE, secret)),
+            )
+            .envs(
+                self.options
+                    .door
+                    .iter()
+                    .map(|door| (DOOR_VARIABLE, door.to_string())),
             )
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -194,6 +221,9 @@ pub fn arguments(options: &Options) -> Vec<OsString> {
             .filter(|draft| found(draft))
             .map(|_| "--draft-found".into()),
     );
+    if options.even_split {
+        arguments.push("--even-split".into());
+    }
     arguments.extend(std::iter::repeat_n("-v".into(), options.verbose.into()));
     arguments
 }

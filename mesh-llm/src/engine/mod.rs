@@ -12,11 +12,13 @@ pub mod restarts;
 mod run;
 mod supervisor;
 mod upstream;
+mod worker;
 
 pub use in_flight::Counted;
 pub use launch::{Launch, Program, ProgramError, arguments};
 pub use supervisor::Engine;
 pub use upstream::{Open, Opening, RequestBody, Upstream, Wire};
+pub use worker::{Worker, WorkerLaunch};
 
 use crate::exit::Exit;
 use llama_engine::status::Ready;
@@ -60,15 +62,26 @@ pub enum State {
         /// One line: which worker, and the cause.
         message: String,
     },
+    /// Another machine serves the model, or has the memory of this one.
+    Elsewhere {
+        /// One line: which, and what for.
+        message: String,
+    },
     /// It will not be started again.
     Failed(Failure),
     /// It was told to end.
     Stopping,
 }
 
+/// What a model waits for that does not fit on the machines that are there.
+pub const MORE_PEERS: &str = "more peers";
+
 /// What an engine waits for that cannot use a worker, where the child said `message` of it.
 pub fn waiting_for(message: &str) -> String {
-    match message.starts_with("worker ") {
+    match ["worker ", MORE_PEERS]
+        .iter()
+        .any(|known| message.starts_with(known))
+    {
         true => format!("Waiting for {message}"),
         false => format!("Waiting for the nodes of the split: {message}"),
     }
@@ -83,6 +96,8 @@ pub struct Serving {
     pub ready: Ready,
     /// Takes requests to it.
     pub upstream: Upstream,
+    /// The workers that its model may be split over, as people see them.
+    pub workers: Vec<String>,
 }
 
 /// Why the engine will not be started again.

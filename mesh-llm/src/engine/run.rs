@@ -7,6 +7,7 @@ use super::upstream::Upstream;
 use super::{Serving, State};
 use crate::exit::Exit;
 use hyper::header::HeaderValue;
+use llama_engine::rpc::door::shown;
 use llama_engine::server::options::Listen;
 use llama_engine::status::{LOST_EXIT_CODE, Refusal, Status};
 use std::io;
@@ -225,10 +226,12 @@ impl Run {
                 Ok(upstream) => {
                     self.ready_since = Some(Instant::now());
                     let model = launch.options.model_name.clone();
+                    let workers = launch.options.rpc.iter().map(|worker| shown(worker).to_owned());
                     reports.state(State::Ready(Serving {
                         model,
                         ready,
                         upstream,
+                        workers: workers.collect(),
                     }));
                 }
                 Err(cause) => self.leave(Leaving::Confused { cause }),

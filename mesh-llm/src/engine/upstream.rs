@@ -92,6 +92,11 @@ impl Upstream {
         self.0.in_flight.count()
     }
 
+    /// Waits until there are none.
+    pub async fn idle(&self) {
+        self.0.in_flight.none().await;
+    }
+
     /// Sends a request; its URI's path and query count, and the answer's body streams. Dropping
     /// the future, or the body, ends the exchange.
     ///

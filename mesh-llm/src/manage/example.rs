@@ -1,8 +1,8 @@
 //! A status, for tests.
 
 use super::{
-    ClientStatus, DeviceStatus, MemoryStatus, MeshStatus, ModelStatus, NodeStatus, PathKind, Role,
-    ServedModel, Stage, Status,
+    ClientStatus, DeviceStatus, GroupMachine, GroupStatus, MemoryStatus, MeshStatus, ModelStatus, NodeStatus,
+    PathKind, Role, ServedModel, Stage, Status,
 };
 
 /// What its invite is.
@@ -57,7 +57,17 @@ pub(crate) fn status() -> Status {
         }],
         models: vec![ModelStatus {
             name: "tiny".into(),
-            nodes: vec![id],
+            nodes: vec![id.clone()],
         }],
+        groups: vec![GroupStatus {
+            model: "big".into(),
+            epoch: 3,
+            machines: vec![GroupMachine {
+                node: id,
+                name: "shed".into(),
+                layers: 20,
+            }],
+        }],
+        notice: Some("Waiting for more peers".into()),
     }
 }

@@ -24,8 +24,8 @@ pub use client::{Client, ClientError};
 pub use command::{Command, CreatedToken, Members, Refusal, Reply, RevokedToken, Stopping, TokenRequest};
 pub use server::{BindError, Console, DEFAULT_CONSOLE_PORT, Manage, Running};
 pub use status::{
-    ClientStatus, DeviceStatus, Member, MemoryStatus, MeshStatus, ModelStatus, NodeStatus, PathKind, Role,
-    ServedModel, Stage, Status, Viewer,
+    ClientStatus, DeviceStatus, GroupMachine, GroupStatus, Member, MemoryStatus, MeshStatus, ModelStatus,
+    NodeStatus, PathKind, Role, ServedModel, Stage, Status, Viewer,
 };
 
 /// The name of the socket in a daemon's folder.

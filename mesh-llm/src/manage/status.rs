@@ -23,6 +23,11 @@ pub struct Status {
     pub clients: Vec<ClientStatus>,
     /// The models that can be asked for, and where each is served.
     pub models: Vec<ModelStatus>,
+    /// The models that several machines serve together.
+    pub groups: Vec<GroupStatus>,
+    /// Why this machine does not serve its own model, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notice: Option<String>,
 }
 
 /// Who looks at a [`Status`].
@@ -213,6 +218,28 @@ pub struct ModelStatus {
     pub name: String,
     /// The ids of the nodes that serve it.
     pub nodes: Vec<String>,
+}
+
+/// Machines that serve a model together.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupStatus {
+    /// The model's id at the API.
+    pub model: String,
+    /// Which group of this model it is: later ones have greater numbers.
+    pub epoch: u64,
+    /// The machines, the host first, then the workers in the order of the layers.
+    pub machines: Vec<GroupMachine>,
+}
+
+/// A machine of a group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupMachine {
+    /// The node's id.
+    pub node: String,
+    /// What its user calls it, where that is known.
+    pub name: String,
+    /// Layers that it computes; 0 before that is known.
+    pub layers: u32,
 }
 
 /// Who may take part in the mesh.

@@ -19,9 +19,11 @@ pub mod state;
 mod store;
 pub mod token;
 pub mod wire;
+mod words;
 
 pub use error::MeshError;
 pub use net::{
     EndpointError, Invitation, Joining, Mesh, MeshOptions, Offer, PeerRequest, PeerStream, Relays, Serve,
 };
 pub use store::StoreError;
+pub use words::readable;

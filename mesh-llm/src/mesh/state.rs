@@ -5,10 +5,16 @@
 //! `wire` alone; this file says what it means and what fits into one.
 
 pub(crate) mod bounded;
+mod groups;
 mod wire;
 
 #[cfg(test)]
 mod tests;
+
+pub use groups::{
+    GroupState, GroupWorker, MAX_GROUPS, MAX_ROUND_TRIPS, MAX_WANTS, MAX_WORKERS, RoundTrip, SplitPart,
+    WantState,
+};
 
 use crate::mesh::id::{Address, Boot, MeshId, NodeId, Role};
 use iroh_base::{SecretKey, Signature};
@@ -27,7 +33,7 @@ pub const MAX_ADDRESSES: usize = 16;
 pub const MAX_TEXT_BYTES: usize = 128;
 
 /// Bytes of a state, without its signature.
-pub const MAX_STATE_BYTES: usize = 8 * 1024;
+pub const MAX_STATE_BYTES: usize = 16 * 1024;
 
 /// What is signed begins with this, so that no other signature of a node's key can pass for one of a state.
 const CONTEXT: &[u8] = b"mesh-llm node state 1";
@@ -55,6 +61,14 @@ pub struct NodeState {
     pub devices: Vec<Device>,
     /// What it serves, or is about to.
     pub models: Vec<ModelState>,
+    /// Its part in models that are split over machines; none: it takes none.
+    pub split: Option<SplitPart>,
+    /// The models that its user wants it to serve.
+    pub wants: Vec<WantState>,
+    /// The models that it serves with other machines.
+    pub groups: Vec<GroupState>,
+    /// How far others are, the nearest first.
+    pub round_trips: Vec<RoundTrip>,
 }
 
 /// How much memory a node has for models.
@@ -194,6 +208,10 @@ impl NodeState {
             memory: Memory::default(),
             devices: Vec::new(),
             models: Vec::new(),
+            split: None,
+            wants: Vec::new(),
+            groups: Vec::new(),
+            round_trips: Vec::new(),
         }
     }
 }
@@ -232,7 +250,8 @@ impl NodeState {
         }
         state.models.retain(|model| is_text(&model.name));
         state.models.truncate(MAX_MODELS);
-        // Without models, 16 addresses and 16 devices with the longest texts are about 5 KiB: this ends in time.
+        groups::fit(&mut state);
+        // Without models, all the rest with the longest texts is about 13 KiB: this ends in time.
         while wire::encode(&state).len() > MAX_STATE_BYTES && state.models.pop().is_some() {}
         state
     }

@@ -2,7 +2,7 @@
 //! those that are not.
 //!
 //! [`reference`], [`spelling`], [`catalog`], [`quantization`] and [`choice`] decide and are pure;
-//! [`scan`], [`about`] and [`inventory`] look at the disk; [`library`] puts them together. This room
+//! [`scan`], [`about`], [`need`] and [`inventory`] look at the disk; [`library`] puts them together. This room
 //! reads no more of a file than its header: whether it is a sound model is the engine's to say.
 
 pub mod about;
@@ -16,6 +16,7 @@ mod file;
 pub mod inventory;
 pub mod library;
 pub mod memory;
+pub mod need;
 pub mod places;
 pub mod quantization;
 pub mod reference;

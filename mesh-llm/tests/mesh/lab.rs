@@ -46,6 +46,11 @@ pub fn serving(kind: Kind) -> Start {
     )
 }
 
+/// A start of one that was told to serve nothing, and so lends.
+pub fn lending() -> Start {
+    with_mesh(Start::bare().flag("--ctx-size", "1024"))
+}
+
 /// A start of one that only uses others.
 pub fn using() -> Start {
     with_mesh(Start::bare().word("--client"))
@@ -81,8 +86,7 @@ impl MeshLab {
     /// Starts one that is ready to serve, and the token that it shows.
     pub fn founder(&self, host: usize, start: Start) -> (Machine, String) {
         let machine = self.machine(host, start);
-        let line = machine.process.err.line("Invite token: ", DEADLINE);
-        let token = line.rsplit(' ').next().unwrap().to_owned();
+        let token = machine.invite();
         machine.until_models(1);
         (machine, token)
     }
@@ -147,6 +151,20 @@ impl MeshLab {
 }
 
 impl Machine {
+    /// The token that it shows.
+    pub fn invite(&self) -> String {
+        let line = self.process.err.line("Invite token: ", DEADLINE);
+        line.rsplit(' ').next().unwrap().to_owned()
+    }
+
+    /// Waits until its health has this code; what it says.
+    pub fn until_health(&self, code: &str) -> String {
+        eventually(&format!("health is {code}"), DEADLINE, || {
+            let answer = self.try_get("/health").ok()?.json();
+            (answer["error"]["code"] == code).then(|| answer["error"]["message"].as_str().unwrap().to_owned())
+        })
+    }
+
     /// The names of all models that can be asked for here.
     pub fn models(&self) -> Option<Vec<String>> {
         let answer = self

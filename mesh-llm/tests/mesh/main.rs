@@ -12,3 +12,4 @@ mod leaving;
 #[path = "../support/netlab/mod.rs"]
 mod netlab;
 mod serving;
+mod splitting;

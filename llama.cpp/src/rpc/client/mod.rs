@@ -28,7 +28,8 @@ pub use shared::{Lost, Node, Reach, Shared};
 pub use timeline::Span;
 pub use vigil::Patience;
 
-use super::dial::Secret;
+use super::dial::Dialler;
+use super::door::shown;
 use super::files::Identity;
 use super::link::{Outlet, lock};
 use super::wire::{DeviceOffer, HEAD, HOST, NodeId, Open, OpenQueue, SessionId, Step, ToHost, ToWorker};
@@ -120,12 +121,16 @@ impl Split {
     /// The first worker that cannot be used.
     pub fn dial(
         addresses: &[String],
-        secret: &Secret,
+        dialler: &Dialler,
         own: Arc<worker::Device>,
         patience: Patience,
     ) -> Result<Arc<Self>, SplitError> {
         let mut nodes = vec![Node::new("this machine".into())];
-        nodes.extend(addresses.iter().map(|address| Node::new(address.clone())));
+        nodes.extend(
+            addresses
+                .iter()
+                .map(|address| Node::new(shown(address).to_owned())),
+        );
         let shared = Shared::new(nodes, patience);
         let (pinging, dropped) = mpsc::channel();
         // From here on whoever is linked hears something, however long the others take; and all links end
@@ -140,12 +145,12 @@ impl Split {
             _pinging: pinging,
         };
         reach::keep_alive(&split.shared, dropped).map_err(|error| SplitError::Own(error.to_string()))?;
-        let reached = reach::all(&split.shared, addresses, secret);
+        let reached = reach::all(&split.shared, addresses, dialler);
         split.add(HOST, 0, Role::First, own.offer(), Duration::ZERO);
         for ((number, address), reached) in (1..).zip(addresses).zip(reached) {
             let node = NodeId(number);
             let failed = |source| SplitError::Worker {
-                address: address.clone(),
+                address: shown(address).to_owned(),
                 source,
             };
             let (round_trip, offers) = reached.map_err(failed)?;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::inbox;
 use super::shared::Shared;
 use crate::priority;
-use crate::rpc::dial::{self, PING_EVERY, Secret};
+use crate::rpc::dial::{self, Dialler, PING_EVERY};
 use crate::rpc::link::{SILENCE, Socket};
 use crate::rpc::wire::frame::Limits;
 use crate::rpc::wire::{DeviceOffer, MOST_QUEUES, NodeId, ToHost};
@@ -20,13 +20,13 @@ const MOST_BYTES: u64 = 1 << 50;
 type Reached = io::Result<(Duration, Vec<DeviceOffer>)>;
 
 /// Dials all workers at once, and links each to the node with its place in the list, counted from 1.
-pub(super) fn all(shared: &Arc<Shared>, addresses: &[String], secret: &Secret) -> Vec<Reached> {
+pub(super) fn all(shared: &Arc<Shared>, addresses: &[String], dialler: &Dialler) -> Vec<Reached> {
     thread::scope(|scope| {
         let dialling: Vec<_> = (1..)
             .map(NodeId)
             .zip(addresses)
             .map(|(node, address)| {
-                let dial = move || one(shared, node, address, secret);
+                let dial = move || one(shared, node, address, dialler);
                 thread::Builder::new()
                     .name("split dial".into())
                     .spawn_scoped(scope, dial)
@@ -40,8 +40,8 @@ pub(super) fn all(shared: &Arc<Shared>, addresses: &[String], secret: &Secret) -
     })
 }
 
-fn one(shared: &Arc<Shared>, node: NodeId, address: &str, secret: &Secret) -> Reached {
-    let (mut socket, round_trip) = dial::host(address, secret)?;
+fn one(shared: &Arc<Shared>, node: NodeId, address: &str, dialler: &Dialler) -> Reached {
+    let (mut socket, round_trip) = dial::host(address, dialler)?;
     socket.set_patience(SILENCE)?;
     let offers = offers(&mut socket)?;
     shared.link(node, socket.outlet()?);

@@ -20,7 +20,7 @@ fn worker() -> (Sample, String) {
 
 /// A host gets in, and is made an offer.
 fn admitted(address: &str) {
-    let (mut socket, _) = dial::host(address, &lab::secret()).unwrap();
+    let (mut socket, _) = dial::host(address, &lab::secret().into()).unwrap();
     socket.set_patience(SILENCE).unwrap();
     let (offer, _) = socket.receive::<ToHost>(Limits::ADMITTED).unwrap();
     assert!(matches!(offer, ToHost::Offer(_)), "{offer:?}");
@@ -47,7 +47,7 @@ fn until_closed(mut stream: &TcpStream) -> usize {
 fn another_secret_is_refused_with_what_to_do() {
     let (_sample, address) = worker();
     let other = Secret::new(b"another secret").unwrap();
-    let error = dial::host(&address, &other).unwrap_err().to_string();
+    let error = dial::host(&address, &other.into()).unwrap_err().to_string();
     assert!(error.contains("the secret is another one"), "{error}");
     admitted(&address);
 }
@@ -121,7 +121,7 @@ fn who_pushes_into_a_session_that_is_not_there_is_told() {
         session: SessionId([7; 16]),
         node: NodeId(1),
     };
-    let error = dial::peer(&address, &lab::secret(), peer).unwrap_err();
+    let error = dial::peer(&address, &lab::secret().into(), peer).unwrap_err();
     assert!(error.to_string().contains("the session is not here"), "{error}");
     admitted(&address);
 }
@@ -131,7 +131,7 @@ fn a_worker_that_falls_silent_during_the_handshake_is_given_up() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let begin = Instant::now();
-    let error = dial::host(&address, &lab::secret()).unwrap_err();
+    let error = dial::host(&address, &lab::secret().into()).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
     assert!(begin.elapsed() < 2 * DEADLINE);
 }
@@ -139,7 +139,7 @@ fn a_worker_that_falls_silent_during_the_handshake_is_given_up() {
 #[test]
 fn a_host_that_dialled_and_falls_silent_is_let_go() {
     let (_sample, address) = worker();
-    let (socket, _) = dial::host(&address, &lab::secret()).unwrap();
+    let (socket, _) = dial::host(&address, &lab::secret().into()).unwrap();
     let begin = Instant::now();
     let mut socket: Socket = socket;
     socket.set_patience(DEADLINE).unwrap();

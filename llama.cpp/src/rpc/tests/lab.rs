@@ -47,7 +47,7 @@ pub fn worker_with(device: Arc<Device>, folder: &Path) -> String {
     let params = WorkerParams {
         devices: vec![device],
         library: Library::new([folder], Memory::in_process()).unwrap(),
-        secret: secret(),
+        dialler: secret().into(),
     };
     let worker = Worker::new(listener, params);
     thread::spawn(move || worker.serve());
@@ -144,7 +144,7 @@ pub fn split_with(
 ) -> Result<Pipeline<()>, SplitError> {
     let file = WeightFile::open(path).unwrap();
     let identity = file.identify(&Memory::in_process()).unwrap();
-    let split = Split::dial(workers, &secret(), cpu(u64::MAX / 2), patience)?;
+    let split = Split::dial(workers, &secret().into(), cpu(u64::MAX / 2), patience)?;
     let members = split.members();
     let mut shares: Vec<u32> = layers.to_vec();
     shares.resize(members.len(), 1);

@@ -200,7 +200,7 @@ fn a_host_that_sends_faster_than_its_worker_works_waits() {
     let sample = Sample::new(Architecture::Llama);
     let device = lab::cpu(1 << 30);
     let address = lab::worker_with(device.clone(), sample.folder.path());
-    let (mut socket, _) = crate::rpc::dial::host(&address, &lab::secret()).unwrap();
+    let (mut socket, _) = crate::rpc::dial::host(&address, &lab::secret().into()).unwrap();
     let outlet: Outlet<ToWorker> = socket.outlet().unwrap();
     socket.set_patience(DEADLINE).unwrap();
     let open = Open {

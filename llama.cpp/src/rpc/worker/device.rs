@@ -1,12 +1,10 @@
 //! A device of this machine, and what of it hosts may take.
 
 use std::ffi::{CStr, c_void};
-use std::hint::black_box;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use llama_cpp_sys_2 as sys;
 
@@ -14,12 +12,10 @@ use super::Fault;
 use super::account;
 use super::turn::Turn;
 use crate::llama::{self, DeviceKind, Threads};
+use crate::rpc::bandwidth;
 use crate::rpc::link::lock;
 use crate::rpc::wire::DeviceOffer;
 use crate::server::free_host_memory;
-
-/// Bytes that are read to measure a memory's bandwidth: more than caches hold.
-const PROBE: usize = 192 << 20;
 
 /// A device that computes for hosts.
 #[derive(Debug)]
@@ -146,7 +142,7 @@ impl Device {
     /// Measures a CPU's bandwidth, which takes a tenth of a second: for those who plan by it.
     pub fn measure(&self) {
         if self.is_cpu() {
-            self.bandwidth.get_or_init(|| measure_bandwidth(self.threads));
+            self.bandwidth.get_or_init(|| bandwidth::measure(self.threads));
         }
     }
 
@@ -275,23 +271,6 @@ impl Device {
         });
         types
     }
-}
-
-/// Bytes a second that so many threads read from memory.
-fn measure_bandwidth(threads: u32) -> u64 {
-    let threads = threads.max(1) as usize;
-    let bytes = vec![1_u64; PROBE / 8];
-    let read = || {
-        let begin = Instant::now();
-        thread::scope(|scope| {
-            for part in bytes.chunks(bytes.len().div_ceil(threads)) {
-                scope.spawn(|| black_box(part.iter().fold(0_u64, |sum, word| sum.wrapping_add(*word))));
-            }
-        });
-        begin.elapsed()
-    };
-    let best = read().min(read()).max(Duration::from_micros(1));
-    (PROBE as f64 / best.as_secs_f64()) as u64
 }
 
 /// Bytes of a device that a session may take.

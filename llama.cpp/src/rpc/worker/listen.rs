@@ -14,7 +14,7 @@ use super::device::Device;
 use super::session::{ModelSource, Session};
 use super::watch::Watch;
 use crate::priority;
-use crate::rpc::dial::{self, Secret};
+use crate::rpc::dial::{self, Dialler};
 use crate::rpc::files::Library;
 use crate::rpc::link::{Outlet, Receive, SILENCE, Socket, lock};
 use crate::rpc::wire::frame::Limits;
@@ -39,7 +39,7 @@ pub struct WorkerParams {
     /// Where models are.
     pub library: Library,
     /// What hosts must know.
-    pub secret: Secret,
+    pub dialler: Dialler,
 }
 
 /// A worker that listens.
@@ -171,7 +171,7 @@ impl Shared {
 
     fn serve(&self, stream: TcpStream, from: SocketAddr, pending: Pending<'_>) -> io::Result<()> {
         let mut socket = Socket::tcp(stream)?;
-        let purpose = dial::answer(&mut socket, &self.params.secret)?;
+        let purpose = dial::answer(&mut socket, &self.params.dialler.secret)?;
         drop(pending);
         let _admitted = self.admit()?;
         priority::carry_answers();
@@ -239,8 +239,8 @@ impl Shared {
         });
         let has_model = file.is_some();
         let source = ModelSource::new(file);
-        let secret = Some(self.params.secret.clone());
-        let session = Session::start(open, &self.params.devices, &source, host.clone(), secret, clock)?;
+        let dialler = Some(self.params.dialler.clone());
+        let session = Session::start(open, &self.params.devices, &source, host.clone(), dialler, clock)?;
         lock(&self.sessions).insert(open.session, Arc::downgrade(&session));
         host.send(ToHost::Opened { has_model }, Bytes::new());
         Ok(session)

@@ -9,18 +9,18 @@ use thiserror::Error;
 
 use super::{Worker, WorkerParams, open_devices};
 use crate::llama::{self, DeviceKind};
-use crate::rpc::dial::Secret;
+use crate::rpc::dial::Dialler;
 use crate::rpc::files::{Library, Memory};
 use crate::rpc::sandbox::Sandbox;
-use crate::server::default_threads;
+use crate::server::{default_threads, parent};
 
 /// Everything that an rpc-server is told when it starts.
 #[derive(Debug, Clone)]
 pub struct ServeOptions {
     /// Where to listen; port 0 takes any free one.
     pub listen: SocketAddr,
-    /// What hosts must know.
-    pub secret: Secret,
+    /// What hosts must know, and how other workers are reached.
+    pub dialler: Dialler,
     /// Names of the devices to offer; none: every GPU, else the CPU.
     pub devices: Vec<String>,
     /// Most bytes that all sessions take together; none: what is free.
@@ -83,8 +83,12 @@ pub fn serve(options: &ServeOptions) -> Result<(), ServeError> {
     let params = WorkerParams {
         devices,
         library,
-        secret: options.secret.clone(),
+        dialler: options.dialler.clone(),
     };
+    if options.dialler.door.is_some() {
+        // Started by a daemon, which may be killed.
+        parent::die_with_it();
+    }
     let worker = Worker::new(listener, params);
     // Who reads it may be gone; hosts are not.
     let _ = writeln!(io::stdout(), "listening at {address}");

@@ -16,7 +16,7 @@ use super::ledger::{Ledger, Work};
 use super::queue::Queue;
 use super::watch;
 use crate::rpc::cancelled::Cancelled;
-use crate::rpc::dial::Secret;
+use crate::rpc::dial::Dialler;
 use crate::rpc::files::WeightFile;
 use crate::rpc::link::{Outlet, Receive, lock};
 use crate::rpc::wire::{
@@ -72,7 +72,7 @@ pub struct Session {
     id: SessionId,
     pub(super) node: NodeId,
     pub(super) host: Outlet<ToHost>,
-    pub(super) secret: Option<Secret>,
+    pub(super) dialler: Option<Dialler>,
     pub(super) state: Mutex<State>,
     /// Of what it takes beside its buffers.
     account: Arc<Account>,
@@ -99,7 +99,7 @@ impl Session {
         devices: &[Arc<Device>],
         source: &ModelSource,
         host: Outlet<ToHost>,
-        secret: Option<Secret>,
+        dialler: Option<Dialler>,
         clock: Instant,
     ) -> Result<Arc<Self>, Fault> {
         if open.queues.is_empty() || open.queues.len() > MOST_QUEUES {
@@ -122,7 +122,7 @@ impl Session {
             id: open.session,
             node: open.node,
             host,
-            secret,
+            dialler,
             account,
             state: Mutex::new(State {
                 queues: open.queues.iter().map(|_| VecDeque::new()).collect(),

@@ -12,6 +12,7 @@ use super::Fault;
 use super::session::Session;
 use crate::priority;
 use crate::rpc::dial::{self, PING_EVERY};
+use crate::rpc::door;
 use crate::rpc::link::{Outlet, lock};
 use crate::rpc::wire::{Doing, NodeId, Peer, SessionId, ToHost, ToWorker};
 
@@ -86,7 +87,7 @@ fn look(host: &Outlet<ToHost>, session: Option<&Session>) {
 
 /// Dials another worker on a thread of its own, and tells the host what came of it.
 pub(super) fn connect(session: &Session, node: NodeId, address: String, peer: SessionId) {
-    let (Some(own), Some(secret)) = (session.own.upgrade(), session.secret.clone()) else {
+    let (Some(own), Some(dialler)) = (session.own.upgrade(), session.dialler.clone()) else {
         return;
     };
     let mut state = lock(&session.state);
@@ -101,7 +102,7 @@ pub(super) fn connect(session: &Session, node: NodeId, address: String, peer: Se
         node: session.node,
     };
     let dial = move || {
-        let dialled = dial::peer(&address, &secret, peer);
+        let dialled = dial::peer(&address, &dialler, peer);
         let (fault, round_trip) = match dialled {
             Ok((outlet, round_trip)) => {
                 let mut state = lock(&own.state);
@@ -113,7 +114,10 @@ pub(super) fn connect(session: &Session, node: NodeId, address: String, peer: Se
                 }
                 (None, round_trip)
             }
-            Err(error) => (Some(format!("{address}: {error}")), Duration::ZERO),
+            Err(error) => (
+                Some(format!("{}: {error}", door::shown(&address))),
+                Duration::ZERO,
+            ),
         };
         tell(&own, node, fault, round_trip);
     };

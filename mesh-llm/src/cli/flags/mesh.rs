@@ -1,6 +1,8 @@
 //! The flags of the daemon that are about the mesh.
 
-use crate::daemon::settings::{Layer, RelayUrl, RelayUrls, Switch, TokenSource};
+use crate::daemon::settings::{
+    DEFAULT_MAX_RTT, Layer, Milliseconds, RelayUrl, RelayUrls, Switch, TokenSource,
+};
 use crate::manage::DEFAULT_CONSOLE_PORT;
 use clap::Args;
 
@@ -43,6 +45,14 @@ pub(super) struct MeshFlags {
     #[arg(long, value_name = "PORT")]
     bind_port: Option<u16>,
 
+    /// Split the model over the machines of the mesh also where it fits on one: for trying that out
+    #[arg(long, conflicts_with_all = ["client", "no_mesh", "rpc"])]
+    split: bool,
+
+    /// Milliseconds to another machine and back, beyond which no model is shared with it
+    #[arg(long, value_name = "MS", help = format!("Milliseconds to another machine and back, beyond which no model is split with it [default: {}]", DEFAULT_MAX_RTT.as_millis()))]
+    max_rtt: Option<Milliseconds>,
+
     /// Port of the console and the management API, which only this machine reaches; 0 takes any free one
     #[arg(long, value_name = "PORT", conflicts_with = "no_console", help = format!("Port of the console and the management API, which only this machine reaches; 0 takes any free one [default: {DEFAULT_CONSOLE_PORT}, or another one where that is taken]"))]
     console: Option<u16>,
@@ -63,6 +73,8 @@ impl MeshFlags {
             relay: (!self.relay.is_empty()).then_some(RelayUrls(self.relay)),
             no_relay: on(self.no_relay),
             bind_port: self.bind_port,
+            split: on(self.split),
+            max_rtt: self.max_rtt,
             console: self.console,
             no_console: on(self.no_console),
             ..Layer::default()

@@ -1,23 +1,33 @@
 //! The mesh as a part of the daemon: what this machine offers goes in, what others serve comes out, and what the
 //! user wants of it is done.
 
+mod lending;
 mod offer;
 mod orders;
+mod placing;
 mod remotes;
+pub(super) mod split;
 mod status;
 
+pub(super) use offer::Serves;
+pub(super) use placing::{Directive, newest_epoch};
+
 use super::report::Reporter;
+use super::serving::{AskedFor, InMesh, Shortage};
 use super::settings::{self, MeshSettings, Presence, Settings, TokenError, TokenSource};
 use super::state::{Home, StateError};
 use crate::api::{self, Remotes};
-use crate::engine::State;
+use crate::engine::{Program, State};
 use crate::exit::Exit;
 use crate::manage::{self, Command, Manage, Running, SOCKET};
 use crate::mesh::core::Part;
 use crate::mesh::id::Role;
 use crate::mesh::token::{Token, TokenError as TokenText};
+use crate::mesh::wire::Open;
 use crate::mesh::{Invitation, Joining, Mesh, MeshError, MeshOptions, Offer, PeerRequest, Relays, Serve};
-use std::path::Path;
+use lending::{Inbox, Lending};
+use split::LenderEvent;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -95,7 +105,8 @@ pub(super) struct Party {
     manage: Running,
     refused: Option<oneshot::Receiver<PartyError>>,
     /// What this machine serves, once that is known.
-    model: watch::Sender<Option<String>>,
+    model: watch::Sender<Option<Serves>>,
+    lending: Option<Lending>,
     tasks: JoinSet<()>,
     /// Locked for as long as this daemon is this machine's part in the mesh.
     _lock: Option<std::fs::File>,
@@ -107,6 +118,7 @@ impl Party {
         settings: &Settings,
         home: &Home,
         run_folder: &Path,
+        program: Option<&Program>,
         ends: Ends,
         reporter: &Reporter,
     ) -> Result<Party, PartyError> {
@@ -125,9 +137,40 @@ impl Party {
         let serves = settings.mesh.part == settings::Part::Serve;
         offer.send_replace(offer::of(&engine.borrow(), None, memory));
         let (model, models) = watch::channel(None);
-        let joined = join(settings, home, offered.clone(), engine.clone(), reporter).await?;
+        let inbox = Inbox::new();
+        let serve = serve(engine.clone(), inbox.sender());
+        let joined = join(settings, home, offered.clone(), serve, reporter).await?;
         let (mesh, lock) = joined.unzip();
-        tasks.spawn(offer::follow(engine.clone(), models, memory, offer));
+        let (split, splits) = watch::channel(None);
+        let (groups, grouped) = watch::channel(Vec::new());
+        let (shortage, shortages) = watch::channel(Shortage::default());
+        let sources = offer::Sources {
+            engine: engine.clone(),
+            model: models,
+            memory,
+            split: splits,
+            groups: grouped,
+            shortage: shortages,
+        };
+        tasks.spawn(offer::follow(sources, mesh.as_ref().map(Mesh::view), offer));
+        let lending_ends = lending::Ends {
+            split,
+            groups,
+            shortage,
+            offered: offered.clone(),
+        };
+        let lending = mesh.as_ref().filter(|_| serves).map(|mesh| {
+            let mesh = (mesh.clone(), inbox);
+            Lending::start(
+                settings,
+                mesh,
+                program,
+                memory,
+                lending_ends,
+                reporter,
+                &mut tasks,
+            )
+        });
         let (status, shown) = watch::channel(status::alone(&settings.home, &offered.borrow()));
         let (orders, ordered) = mpsc::channel::<Command>(ORDERS);
         let (invite, invited) = watch::channel(None);
@@ -156,14 +199,21 @@ impl Party {
             manage,
             refused,
             model,
+            lending,
             tasks,
             _lock: lock,
         })
     }
 
     /// This machine is about to serve this model.
-    pub(super) fn serves(&self, model: &str) {
-        self.model.send_replace(Some(model.to_owned()));
+    pub(super) fn serves(&self, model: Serves) {
+        self.model.send_replace(Some(model));
+    }
+
+    /// What it takes to serve a model with others; none: this machine is alone.
+    pub(super) fn in_mesh(&self, asked: Option<AskedFor>, fingerprints: PathBuf) -> Option<InMesh> {
+        let lending = self.lending.as_ref();
+        lending.map(|lending| lending.in_mesh(asked, fingerprints))
     }
 
     /// Waits until it is clear that this machine is not let in; for ever otherwise.
@@ -194,7 +244,7 @@ async fn join(
     settings: &Settings,
     home: &Home,
     offer: watch::Receiver<Offer>,
-    engine: watch::Receiver<State>,
+    serve: Arc<Serve>,
     reporter: &Reporter,
 ) -> Result<Option<(Mesh, std::fs::File)>, PartyError> {
     let MeshSettings {
@@ -203,6 +253,8 @@ async fn join(
         join,
         relays,
         bind_port,
+        spread: _,
+        most_round_trip: _,
         console: _,
     } = &settings.mesh;
     if *presence == Presence::Alone {
@@ -242,17 +294,21 @@ async fn join(
         },
         port: bind_port.filter(|port| *port != 0),
     };
-    let mesh = Mesh::start(options, offer, serve(engine)).await?;
+    let mesh = Mesh::start(options, offer, serve).await?;
     Ok(Some((mesh, lock)))
 }
 
-/// Has this machine's engine answer what members ask it.
-fn serve(engine: watch::Receiver<State>) -> Arc<Serve> {
+/// Has this machine's engine answer what members ask it, and its lender look at the rest.
+fn serve(engine: watch::Receiver<State>, lender: mpsc::Sender<LenderEvent>) -> Arc<Serve> {
     Arc::new(move |request: PeerRequest| {
-        let engine = engine.clone();
+        let (engine, lender) = (engine.clone(), lender.clone());
         Box::pin(async move {
-            tracing::debug!(peer = %request.node.fmt_short(), model = request.model, "a member asks");
-            api::serve_peer(request.stream, engine, request.model).await;
+            tracing::debug!(peer = %request.node.fmt_short(), task = ?request.task, "a member asks");
+            match request.task {
+                Open::Http { model } => api::serve_peer(request.stream, engine, model).await,
+                // Who does not lend lets the stream end.
+                _ => drop(lender.send(LenderEvent::Asked(request)).await),
+            }
         })
     })
 }

@@ -1,14 +1,19 @@
 //! What this machine offers to the mesh.
 
+use super::super::serving::Shortage;
 use crate::engine::State;
 use crate::mesh::Offer;
-use crate::mesh::state::{Device, Memory, ModelState, Stage};
+use crate::mesh::core::View;
+use crate::mesh::state::{Device, GroupState, Memory, ModelState, RoundTrip, SplitPart, Stage, WantState};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 
 /// How often is looked at how busy the engine is.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// A round trip that differs by less than this is no news, whatever it is.
+const LEAST_NEWS_MICROS: u32 = 1_000;
 
 /// This machine's memory, of which a model may take so much.
 pub(super) fn memory(most: Option<u64>) -> Memory {
@@ -20,6 +25,31 @@ pub(super) fn memory(most: Option<u64>) -> Memory {
         total_bytes,
         offered_bytes: most.unwrap_or(u64::MAX).min(total_bytes),
     }
+}
+
+/// What is offered, from where it is known.
+pub(super) struct Sources {
+    /// What this machine's engine does.
+    pub(super) engine: watch::Receiver<State>,
+    /// The model that it is to serve, once that is known.
+    pub(super) model: watch::Receiver<Option<Serves>>,
+    /// Its memory.
+    pub(super) memory: Memory,
+    /// Its part in splits.
+    pub(super) split: watch::Receiver<Option<SplitPart>>,
+    /// The group that serves the model.
+    pub(super) groups: watch::Receiver<Vec<GroupState>>,
+    /// Where the model turned out not to fit.
+    pub(super) shortage: watch::Receiver<Shortage>,
+}
+
+/// A model that this machine is to serve.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::daemon) struct Serves {
+    /// Its name in the API.
+    pub(in crate::daemon) name: String,
+    /// What others need to know for the plan; none: nobody asked for this model.
+    pub(in crate::daemon) want: Option<WantState>,
 }
 
 /// What is offered while the engine is in this state; without a model: nothing but the machine.
@@ -36,6 +66,45 @@ pub(super) fn of(engine: &State, model: Option<&str>, memory: Memory) -> Offer {
             .into_iter()
             .flatten()
             .collect(),
+        ..Offer::default()
+    }
+}
+
+impl Sources {
+    /// What is offered now; `trips` is how far others were, as was said last.
+    fn offer(&mut self, trips: Vec<RoundTrip>) -> Offer {
+        let engine = self.engine.borrow_and_update().clone();
+        let downloaded = match &engine {
+            State::Downloading { model, .. } => Some(model.clone()),
+            _ => None,
+        };
+        let serves = self.model.borrow_and_update().clone();
+        let name = downloaded.or_else(|| serves.as_ref().map(|serves| serves.name.clone()));
+        let shortage = *self.shortage.borrow_and_update();
+        let want = serves.and_then(|serves| serves.want).map(|want| WantState {
+            beside_bytes: want.beside_bytes.saturating_add(shortage.more),
+            is_split: want.is_split || shortage.not_alone,
+            ..want
+        });
+        Offer {
+            split: self.split.borrow_and_update().clone(),
+            wants: want.into_iter().collect(),
+            groups: self.groups.borrow_and_update().clone(),
+            round_trips: trips,
+            ..of(&engine, name.as_deref(), self.memory)
+        }
+    }
+
+    /// Waits until one of them has changed; whether that can still be.
+    async fn changed(&mut self) -> bool {
+        let changed = tokio::select! {
+            changed = self.engine.changed() => changed,
+            changed = self.model.changed() => changed,
+            changed = self.split.changed() => changed,
+            changed = self.groups.changed() => changed,
+            changed = self.shortage.changed() => changed,
+        };
+        changed.is_ok()
     }
 }
 
@@ -53,7 +122,7 @@ fn served(engine: &State, model: &str) -> Option<ModelState> {
         }
         State::Ready(_) => Stage::Ready,
         State::Failed(_) => Stage::Failed,
-        State::Stopping => return None,
+        State::Stopping | State::Elsewhere { .. } => return None,
     };
     let mut state = ModelState {
         name: model.to_owned(),
@@ -75,30 +144,111 @@ fn served(engine: &State, model: &str) -> Option<ModelState> {
 
 /// Says what changes.
 pub(super) async fn follow(
-    mut engine: watch::Receiver<State>,
-    mut model: watch::Receiver<Option<String>>,
-    memory: Memory,
+    mut sources: Sources,
+    mut view: Option<watch::Receiver<View>>,
     offer: watch::Sender<Offer>,
 ) {
     let mut look = interval(LOOK_EVERY);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        {
-            let state = engine.borrow_and_update();
-            let downloaded = match &*state {
-                State::Downloading { model, .. } => Some(model.clone()),
-                _ => None,
-            };
-            let model = downloaded.or_else(|| model.borrow_and_update().clone());
-            let now = of(&state, model.as_deref(), memory);
-            offer.send_if_modified(|old| std::mem::replace(old, now.clone()) != now);
+        let said = offer.borrow().round_trips.clone();
+        let trips = view
+            .as_mut()
+            .map(|view| round_trips(&view.borrow_and_update(), &said));
+        let now = sources.offer(trips.unwrap_or_default());
+        offer.send_if_modified(|old| std::mem::replace(old, now.clone()) != now);
+        let seen = async {
+            match &mut view {
+                Some(view) => view.changed().await.is_ok(),
+                None => std::future::pending().await,
+            }
+        };
+        let goes_on = tokio::select! {
+            goes_on = sources.changed() => goes_on,
+            goes_on = seen => goes_on,
+            _ = look.tick() => true,
+        };
+        if !goes_on {
+            return;
         }
-        tokio::select! {
-            changed = engine.changed() => if changed.is_err() {
-                return;
+    }
+}
+
+/// How far the others are, the nearest first. What was `said` is said again until it is clearly wrong: each news goes to
+/// everybody.
+fn round_trips(view: &View, said: &[RoundTrip]) -> Vec<RoundTrip> {
+    let measured = view.nodes.iter().filter_map(|seen| {
+        let node = seen.state.node;
+        let micros = u32::try_from(seen.path?.rtt.as_micros()).unwrap_or(u32::MAX);
+        let before = said.iter().find(|trip| trip.node == node).map(|trip| trip.micros);
+        let micros = match before {
+            Some(before) if before.abs_diff(micros) <= (before / 4).max(LEAST_NEWS_MICROS) => before,
+            _ => micros,
+        };
+        Some(RoundTrip { node, micros })
+    });
+    let mut trips: Vec<RoundTrip> = measured.collect();
+    trips.sort_by_key(|trip| (trip.micros, trip.node));
+    trips
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mesh::core::{Path, Seen};
+    use crate::mesh::id::{Boot, MeshId, NodeId, Role};
+    use crate::mesh::state::NodeState;
+
+    fn node(number: u8) -> NodeId {
+        iroh_base::SecretKey::from_bytes(&[number; 32]).public()
+    }
+
+    fn view(micros: &[(u8, u64)]) -> View {
+        let seen = |(number, micros): &(u8, u64)| Seen {
+            state: NodeState {
+                node: node(*number),
+                boot: Boot(1),
+                version: 1,
+                name: String::new(),
+                program: String::new(),
+                role: Role::Node,
+                addresses: Vec::new(),
+                memory: Memory::default(),
+                devices: Vec::new(),
+                models: Vec::new(),
+                split: None,
+                wants: Vec::new(),
+                groups: Vec::new(),
+                round_trips: Vec::new(),
             },
-            Ok(()) = model.changed() => {}
-            _ = look.tick() => {}
+            path: (*micros > 0).then(|| Path {
+                rtt: Duration::from_micros(*micros),
+                relayed: false,
+            }),
+        };
+        View {
+            mesh: MeshId(node(1)),
+            me: node(1),
+            role: Some(Role::Node),
+            nodes: micros.iter().map(seen).collect(),
+            clients: Vec::new(),
         }
+    }
+
+    #[test]
+    fn only_a_clear_change_of_a_round_trip_is_news() {
+        let trip = |number, micros| RoundTrip {
+            node: node(number),
+            micros,
+        };
+        let said = round_trips(&view(&[(2, 40_000), (3, 500), (4, 0)]), &[]);
+        assert_eq!(
+            said,
+            [trip(3, 500), trip(2, 40_000)],
+            "who was measured, the nearest first"
+        );
+        assert_eq!(round_trips(&view(&[(2, 49_000), (3, 1_400)]), &said), said);
+        let other = round_trips(&view(&[(2, 51_000), (3, 2_000)]), &said);
+        assert_eq!(other, [trip(3, 2_000), trip(2, 51_000)]);
     }
 }

@@ -6,6 +6,7 @@ use crate::mesh::Mesh;
 use crate::mesh::core::{Seen, View};
 use crate::mesh::id::NodeId;
 use crate::mesh::state::Stage;
+use crate::mesh::wire::Open as Task;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -23,9 +24,11 @@ struct Opener {
 
 impl Open for Opener {
     fn open(&self) -> Opening {
-        let (mesh, node, model) = (self.mesh.clone(), self.node, self.model.clone());
+        let (mesh, node) = (self.mesh.clone(), self.node);
+        let model = self.model.clone();
+        let task = Task::Http { model };
         Box::pin(async move {
-            let stream = mesh.open_http(node, &model).await?;
+            let stream = mesh.open(node, &task).await?;
             Ok(Box::new(stream) as Box<dyn Wire>)
         })
     }

@@ -1,12 +1,12 @@
 //! What is shown of this machine and its mesh.
 
-use crate::engine::State;
+use crate::engine::{State, waiting_for};
 use crate::manage::{
-    ClientStatus, DeviceStatus, MemoryStatus, MeshStatus, ModelStatus, NodeStatus, PathKind, ServedModel,
-    Stage as ShownStage, Status,
+    ClientStatus, DeviceStatus, GroupMachine, GroupStatus, MemoryStatus, MeshStatus, ModelStatus, NodeStatus,
+    PathKind, ServedModel, Stage as ShownStage, Status,
 };
 use crate::mesh::core::{ClientSeen, Path, Seen, View};
-use crate::mesh::id::Role;
+use crate::mesh::id::{NodeId, Role};
 use crate::mesh::state::{ModelState, NodeState, Stage};
 use crate::mesh::{Mesh, Offer};
 use std::collections::BTreeMap;
@@ -39,6 +39,8 @@ pub(super) fn alone(home: &std::path::Path, offer: &Offer) -> Status {
         nodes: Vec::new(),
         clients: Vec::new(),
         models: Vec::new(),
+        groups: Vec::new(),
+        notice: None,
     };
     status.models = models(&status);
     status
@@ -49,20 +51,19 @@ pub(super) async fn follow(
     mesh: Option<Mesh>,
     home: PathBuf,
     mut offer: watch::Receiver<Offer>,
-    engine: watch::Receiver<State>,
+    mut engine: watch::Receiver<State>,
     mut invite: watch::Receiver<Option<String>>,
     status: watch::Sender<Status>,
 ) {
     let mut view = mesh.as_ref().map(Mesh::view);
     loop {
         let mut now = alone(&home, &offer.borrow_and_update());
-        refine(&mut now.this, &engine.borrow());
+        refine(&mut now.this, &engine.borrow_and_update());
+        now.notice = notice(&engine.borrow());
         if let Some(view) = &mut view {
-            in_mesh(
-                &mut now,
-                &view.borrow_and_update(),
-                invite.borrow_and_update().clone(),
-            );
+            let view = view.borrow_and_update();
+            now.groups = groups(&view, &offer.borrow());
+            in_mesh(&mut now, &view, invite.borrow_and_update().clone());
         }
         now.models = models(&now);
         status.send_if_modified(|old| std::mem::replace(old, now.clone()) != now);
@@ -76,6 +77,7 @@ pub(super) async fn follow(
             changed = seen => if changed.is_err() { return },
             changed = offer.changed() => if changed.is_err() { return },
             Ok(()) = invite.changed() => {}
+            Ok(()) = engine.changed() => {}
         }
     }
 }
@@ -91,6 +93,50 @@ fn refine(this: &mut NodeStatus, engine: &State) {
     for model in &mut this.models {
         (model.stage, model.percent) = (stage, None);
     }
+}
+
+/// Why this machine does not serve its own model.
+fn notice(engine: &State) -> Option<String> {
+    match engine {
+        State::Waiting { message } => Some(waiting_for(message)),
+        State::Elsewhere { message } | State::Lost { message } => Some(message.clone()),
+        _ => None,
+    }
+}
+
+/// The models that machines serve together.
+fn groups(view: &View, own: &Offer) -> Vec<GroupStatus> {
+    let name = |node: NodeId| {
+        let seen = view.nodes.iter().find(|seen| seen.state.node == node);
+        match seen {
+            Some(seen) => seen.state.name.clone(),
+            None if node == view.me => own.name.clone(),
+            None => String::new(),
+        }
+    };
+    let machine = |node: NodeId, layers| GroupMachine {
+        node: node.to_string(),
+        name: name(node),
+        layers,
+    };
+    let others = view.nodes.iter().flat_map(|seen| {
+        let groups = seen.state.groups.iter();
+        groups.map(|group| (seen.state.node, group))
+    });
+    let own = own.groups.iter().map(|group| (view.me, group));
+    own.chain(others)
+        .map(|(host, group)| {
+            let workers = group.workers.iter();
+            let workers = workers.map(|worker| machine(worker.node, worker.layers));
+            GroupStatus {
+                model: group.model.clone(),
+                epoch: group.epoch,
+                machines: std::iter::once(machine(host, group.own_layers))
+                    .chain(workers)
+                    .collect(),
+            }
+        })
+        .collect()
 }
 
 fn in_mesh(status: &mut Status, view: &View, invite: Option<String>) {

@@ -1,8 +1,8 @@
 //! What one source says, and which of two counts.
 
 use super::{
-    ApiKey, Devices, Gigabytes, RelayUrls, SecretSource, Switch, TensorSplit, TokenSource, Workers, mesh,
-    speculation,
+    ApiKey, Devices, Gigabytes, Milliseconds, RelayUrls, SecretSource, Switch, TensorSplit, TokenSource,
+    Workers, mesh, speculation,
 };
 use llama_engine::server::options::{
     CacheType, Count, FlashAttention, LogFormat, Probability, SpeculationMode,
@@ -80,6 +80,10 @@ pub struct Layer {
     pub no_relay: Option<Switch>,
     /// The UDP port of the mesh.
     pub bind_port: Option<u16>,
+    /// Whether the model is to be split over the mesh also where it fits here.
+    pub split: Option<Switch>,
+    /// Milliseconds that other machines of a split may be away.
+    pub max_rtt: Option<Milliseconds>,
     /// The port of the console.
     pub console: Option<u16>,
     /// Whether there is to be none.
@@ -135,6 +139,8 @@ impl Layer {
             relay: self.relay.or(below.relay),
             no_relay,
             bind_port: self.bind_port.or(below.bind_port),
+            split: self.split.or(below.split),
+            max_rtt: self.max_rtt.or(below.max_rtt),
             console: self.console.or(below.console),
             no_console,
             bin_dir: self.bin_dir.or(below.bin_dir),

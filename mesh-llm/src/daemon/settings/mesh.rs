@@ -5,9 +5,10 @@ use crate::manage::Console;
 use serde::Deserialize;
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 /// Whether this machine takes part in a mesh, and how.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MeshSettings {
     /// Whether it does.
     pub presence: Presence,
@@ -19,8 +20,31 @@ pub struct MeshSettings {
     pub relays: Relays,
     /// The UDP port that others reach it at; none, or 0: any free one.
     pub bind_port: Option<u16>,
+    /// Whether its model is split over the mesh.
+    pub spread: Spread,
+    /// How far machines of a split may be from each other, there and back.
+    pub most_round_trip: Duration,
     /// Where the console is.
     pub console: Console,
+}
+
+/// How far machines of a split may be from each other, unless something else is said.
+pub const DEFAULT_MAX_RTT: Duration = Duration::from_millis(80);
+
+impl Default for MeshSettings {
+    fn default() -> Self {
+        Self::from_layer(&Layer::default())
+    }
+}
+
+/// Whether a model is split over the mesh.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Spread {
+    /// If it does not fit on one machine.
+    #[default]
+    IfNeeded,
+    /// Also if it does.
+    Always,
 }
 
 /// Whether a machine is in a mesh.
@@ -75,6 +99,11 @@ impl MeshSettings {
                 None => Relays::Default,
             },
             bind_port: layer.bind_port,
+            spread: match is_on(layer.split) {
+                true => Spread::Always,
+                false => Spread::IfNeeded,
+            },
+            most_round_trip: layer.max_rtt.map_or(DEFAULT_MAX_RTT, |most| most.0),
             console: match layer.console {
                 _ if is_on(layer.no_console) => Console::Off,
                 Some(port) => Console::Port(port),

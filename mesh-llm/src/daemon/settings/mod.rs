@@ -13,12 +13,12 @@ mod values;
 mod variables;
 
 pub use layer::Layer;
-pub use mesh::{MeshSettings, Part, Presence, RelayUrl, RelayUrls, Relays};
+pub use mesh::{DEFAULT_MAX_RTT, MeshSettings, Part, Presence, RelayUrl, RelayUrls, Relays, Spread};
 pub use speculation::{DraftWish, SpeculationSettings, Switch};
 pub use split::{SecretSource, SplitSettings, TensorSplit, Worker, Workers};
 pub use token::{TokenError, TokenSource};
 pub use user::UserFolders;
-pub use values::{ApiKey, Devices, Gigabytes, Hidden};
+pub use values::{ApiKey, Devices, Gigabytes, Hidden, Milliseconds};
 
 use crate::exit::Exit;
 use crate::models::places::Places;

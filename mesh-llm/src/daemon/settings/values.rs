@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 use std::str::FromStr;
+use std::time::Duration;
 
 /// Names of devices: in a file a list or, as everywhere, words with commas between them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -80,6 +81,39 @@ impl Gigabytes {
     }
 }
 
+/// A time, said in milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "u32")]
+pub struct Milliseconds(pub Duration);
+
+/// A number that is no such time.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("write a whole number of milliseconds above 0, such as 80")]
+pub struct BadMilliseconds;
+
+impl TryFrom<u32> for Milliseconds {
+    type Error = BadMilliseconds;
+
+    fn try_from(milliseconds: u32) -> Result<Self, BadMilliseconds> {
+        match milliseconds {
+            0 => Err(BadMilliseconds),
+            some => Ok(Self(Duration::from_millis(some.into()))),
+        }
+    }
+}
+
+impl FromStr for Milliseconds {
+    type Err = BadMilliseconds;
+
+    fn from_str(words: &str) -> Result<Self, BadMilliseconds> {
+        words
+            .trim()
+            .parse::<u32>()
+            .map_err(|_| BadMilliseconds)
+            .and_then(Self::try_from)
+    }
+}
+
 /// A key of the API.
 pub type ApiKey = Hidden;
 
@@ -119,6 +153,15 @@ mod tests {
         assert_eq!(read("0.000000001"), Ok(Gigabytes(1)));
         assert_eq!(read(" 7.5 "), Ok(Gigabytes(7_500_000_000)));
         for bad in ["", "0", "-1", "nan", "inf", "1e300", "7,5", "8GB"] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_time_is_a_whole_number_above_nothing() {
+        let read = |text: &str| text.parse::<Milliseconds>();
+        assert_eq!(read(" 80 "), Ok(Milliseconds(Duration::from_millis(80))));
+        for bad in ["", "0", "-1", "1.5", "80ms", "4294967296"] {
             assert!(read(bad).is_err(), "{bad}");
         }
     }

@@ -43,6 +43,8 @@ pub(super) fn layer(variable: &dyn Fn(&str) -> Option<OsString>) -> Result<Layer
         relay: parsed(variable, "MESH_LLM_RELAY")?,
         no_relay: parsed(variable, "MESH_LLM_NO_RELAY")?,
         bind_port: parsed(variable, "MESH_LLM_BIND_PORT")?,
+        split: parsed(variable, "MESH_LLM_SPLIT")?,
+        max_rtt: parsed(variable, "MESH_LLM_MAX_RTT")?,
         console: parsed(variable, "MESH_LLM_CONSOLE")?,
         no_console: parsed(variable, "MESH_LLM_NO_CONSOLE")?,
         bin_dir: path("MESH_LLM_BIN_DIR"),

@@ -7,6 +7,7 @@ use super::super::state::NodeState;
 use super::super::store::Store;
 use super::super::token::{Grant, Token};
 use super::super::wire::{Answer, Control, Hello, Refused, RefusedKind};
+use super::super::words::readable;
 use super::door::{self, Answered, Entered, Verdict};
 use super::endpoint::addresses;
 use super::link::{Link, Peer};
@@ -180,6 +181,10 @@ impl Hub {
             memory,
             devices,
             models,
+            split,
+            wants,
+            groups,
+            round_trips,
         } = self.offer.clone();
         let state = NodeState {
             node: self.endpoint.id(),
@@ -192,6 +197,10 @@ impl Hub {
             memory,
             devices,
             models,
+            split,
+            wants,
+            groups,
+            round_trips,
         };
         self.core.own_state(&state);
     }
@@ -441,26 +450,5 @@ impl Hub {
     fn leave(&mut self) {
         self.core.leave(self.now());
         self.obey();
-    }
-}
-
-/// Words of another machine, as far as they are for people: not for a terminal, and no more than a few lines.
-fn readable(words: &str) -> String {
-    const MOST: usize = 400;
-    words
-        .chars()
-        .filter(|letter| !letter.is_control())
-        .take(MOST)
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_another_machine_says_does_nothing_to_a_terminal() {
-        assert_eq!(readable("no\x1b[2J\nno"), "no[2Jno");
-        assert_eq!(readable(&"x".repeat(1 << 20)).len(), 400);
     }
 }

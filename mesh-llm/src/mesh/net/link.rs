@@ -232,39 +232,41 @@ async fn tasks(connection: &Connection, peer: &Peer, serve: &Arc<Serve>) -> Resu
             let mut stream = PeerStream { send, receive };
             let mut messages = Messages::<Open>::new();
             let said = timeout(SAY_WITHIN, messages.next(&mut stream.receive)).await;
-            let Ok(Ok(Open::Http { model })) = said else {
+            let Ok(Ok(task)) = said else {
                 // It is dropped, and so reset.
                 return;
             };
-            if may_use(&peer.admitted, &model) {
+            if may_ask(&peer.admitted, &task) {
                 serve(PeerRequest {
                     node: peer.node,
-                    model,
+                    task,
                     stream,
                 })
                 .await;
             } else {
-                tracing::debug!(peer = %peer.node.fmt_short(), model, "a member asks for what it may not use");
+                tracing::debug!(peer = %peer.node.fmt_short(), ?task, "a member asks for what it may not have");
             }
         });
     }
 }
 
-fn may_use(admitted: &Admitted, model: &str) -> bool {
-    let is_named = |models: &Vec<String>| models.iter().any(|name| name == model);
-    admitted.role.uses() && admitted.models.as_ref().is_none_or(is_named)
+fn may_ask(admitted: &Admitted, task: &Open) -> bool {
+    let may_use = |model: &String| {
+        let models = admitted.models.as_ref();
+        admitted.role.uses() && models.is_none_or(|models| models.contains(model))
+    };
+    match task {
+        Open::Http { model } => may_use(model),
+        Open::Lend(lend) => admitted.role.serves() && may_use(&lend.model),
+        // The group's host says who belongs to it.
+        Open::Channel { .. } => admitted.role.serves(),
+    }
 }
 
-/// Opens a stream for an exchange with a model.
-pub(super) async fn open_http(connection: &Connection, model: &str) -> Result<PeerStream, StreamError> {
+/// Opens a stream for a task.
+pub(super) async fn open(connection: &Connection, task: &Open) -> Result<PeerStream, StreamError> {
     let (mut sender, receive) = connection.open_bi().await.map_err(ended)?;
-    send(
-        &mut sender,
-        &Open::Http {
-            model: model.to_owned(),
-        },
-    )
-    .await?;
+    send(&mut sender, task).await?;
     Ok(PeerStream {
         send: sender,
         receive,

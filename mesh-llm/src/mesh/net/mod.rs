@@ -14,9 +14,10 @@ pub use stream::PeerStream;
 use super::core::{Core, MemberSeen, Part, View, Wrong};
 use super::error::MeshError;
 use super::id::{NodeId, Role, TokenId};
-use super::state::{Device, Memory, ModelState};
+use super::state::{Device, GroupState, Memory, ModelState, RoundTrip, SplitPart, WantState};
 use super::store::Store;
 use super::token::Token;
+use super::wire::Open;
 use endpoint::EndpointOptions;
 use hub::{Command, Event, Hub};
 use iroh::Endpoint;
@@ -42,9 +43,9 @@ const GOODBYE_WITHIN: Duration = Duration::from_millis(500);
 pub struct PeerRequest {
     /// Who.
     pub node: NodeId,
-    /// The model that it is for.
-    pub model: String,
-    /// One HTTP/1.1 exchange.
+    /// What it wants.
+    pub task: Open,
+    /// What it says of it, and is told.
     pub stream: PeerStream,
 }
 
@@ -62,6 +63,14 @@ pub struct Offer {
     pub devices: Vec<Device>,
     /// What it serves, or is about to.
     pub models: Vec<ModelState>,
+    /// Its part in models that are split over machines.
+    pub split: Option<SplitPart>,
+    /// The models that its user wants it to serve.
+    pub wants: Vec<WantState>,
+    /// The models that it serves with other machines.
+    pub groups: Vec<GroupState>,
+    /// How far others are, the nearest first.
+    pub round_trips: Vec<RoundTrip>,
 }
 
 /// A token that is to be made.
@@ -184,17 +193,17 @@ impl Mesh {
         let _ = timeout(limit, self.endpoint.online()).await;
     }
 
-    /// Opens a stream for one exchange with a model on a node. How long that may take is for the caller to say.
+    /// Opens a stream for a task of a node. How long that may take is for the caller to say.
     ///
     /// # Errors
     /// If the node cannot be reached.
-    pub async fn open_http(&self, node: NodeId, model: &str) -> io::Result<PeerStream> {
+    pub async fn open(&self, node: NodeId, task: &Open) -> io::Result<PeerStream> {
         let (reply, connection) = oneshot::channel();
         self.command(Command::Connection(node, reply)).await?;
         let connection = connection
             .await
             .map_err(|_| io::Error::new(io::ErrorKind::NotFound, "the node cannot be reached"))?;
-        let opened = link::open_http(&connection, model).await;
+        let opened = link::open(&connection, task).await;
         opened.map_err(|error| io::Error::new(io::ErrorKind::ConnectionReset, error.to_string()))
     }
 

@@ -71,6 +71,24 @@ pub struct PeerStream {
     pub(super) receive: RecvStream,
 }
 
+impl PeerStream {
+    /// Sends a message.
+    ///
+    /// # Errors
+    /// Where the stream has ended.
+    pub async fn tell<M: Serialize + Bounded>(&mut self, message: &M) -> Result<(), StreamError> {
+        send(&mut self.send, message).await
+    }
+
+    /// The next message; of what follows it nothing is taken.
+    ///
+    /// # Errors
+    /// Where the stream has ended, or what comes is none.
+    pub async fn hear<M: DeserializeOwned + Bounded>(&mut self) -> Result<M, StreamError> {
+        Messages::new().next(&mut self.receive).await
+    }
+}
+
 impl AsyncRead for PeerStream {
     fn poll_read(
         mut self: Pin<&mut Self>,

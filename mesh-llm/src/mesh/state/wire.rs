@@ -9,13 +9,18 @@
 //! | addresses               | records                                     |
 //! | memory: total, offered  | varint each; *may be missing from here on*  |
 //! | devices, models         | records each                                |
+//! | split                   | one record, or none                         |
+//! | wants, groups           | records each                                |
+//! | round trips             | records                                     |
 //!
 //! Records are their count and, for each, its length and its bytes. Releases that differ understand each other by
 //! three rules. A new field goes to the end: an older release leaves unread what comes after what it knows, and a
 //! newer one takes the default for what isn't there. A new field of a record goes to its end likewise. A record
 //! of a kind that an older release doesn't know (an address, a stage) is one that it does without.
 
-use super::{MAX_ADDRESSES, MAX_DEVICES, MAX_MODELS, MAX_STATE_BYTES};
+use super::{
+    MAX_ADDRESSES, MAX_DEVICES, MAX_GROUPS, MAX_MODELS, MAX_ROUND_TRIPS, MAX_STATE_BYTES, MAX_WANTS, groups,
+};
 use super::{NodeState, Rejected, Stage, Stamp, is_text};
 use crate::mesh::id::NodeId;
 use serde::de::{Deserialize, DeserializeOwned};
@@ -34,6 +39,10 @@ pub(super) fn encode(state: &NodeState) -> Vec<u8> {
         state.memory,
         records(&state.devices),
         records(&state.models),
+        records(state.split.as_slice()),
+        records(&state.wants),
+        records(&state.groups),
+        records(&state.round_trips),
     ))
 }
 
@@ -51,6 +60,10 @@ pub(super) fn decode(body: &[u8]) -> Result<NodeState, Rejected> {
         memory: reader.later()?,
         devices: reader.records("devices", MAX_DEVICES)?,
         models: reader.records("models", MAX_MODELS)?,
+        split: reader.records("parts in splits", 1)?.pop(),
+        wants: reader.records("wanted models", MAX_WANTS)?,
+        groups: reader.records("groups", MAX_GROUPS)?,
+        round_trips: reader.records("round trips", MAX_ROUND_TRIPS)?,
     };
     if !texts(&state).all(is_text) {
         return Err(Rejected::Text);
@@ -80,7 +93,11 @@ fn texts(state: &NodeState) -> impl Iterator<Item = &str> {
     let addresses = state.addresses.iter().filter_map(|address| address.text());
     let devices = state.devices.iter().map(|device| device.name.as_str());
     let models = state.models.iter().map(|model| model.name.as_str());
-    own.into_iter().chain(addresses).chain(devices).chain(models)
+    own.into_iter()
+        .chain(addresses)
+        .chain(devices)
+        .chain(models)
+        .chain(groups::texts(state))
 }
 
 fn is_percent(stage: Stage) -> bool {

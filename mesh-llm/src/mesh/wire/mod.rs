@@ -14,9 +14,10 @@ use super::core::Part;
 use super::gossip;
 use super::id::{Boot, Contact, MeshId, NodeId};
 use super::roster::{ActId, Digest, SignedAct};
-use super::state::{SignedState, bounded};
+use super::state::{MAX_WORKERS, SignedState, bounded};
 use super::token::Sealed;
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
 /// The protocol's name, which TLS negotiates: another one is another protocol.
 pub const ALPN: &[u8] = b"mesh-llm/mesh/1";
@@ -151,6 +152,73 @@ pub enum Open {
         /// Its name.
         model: String,
     },
+    /// The receiver's memory and devices, for as long as the stream is open. It is answered by [`Lending`]s.
+    Lend(Box<Lend>),
+    /// Bytes of a split, to the receiver's part in this group.
+    Channel {
+        /// Which.
+        group: GroupId,
+    },
+}
+
+/// A group of machines that serve a model together: chosen at random by its host.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct GroupId(pub [u8; 16]);
+
+impl fmt::Debug for GroupId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "GroupId({:032x})", u128::from_be_bytes(self.0))
+    }
+}
+
+/// What a host wants to be lent.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lend {
+    /// For which group.
+    pub group: GroupId,
+    /// The model's name in the API.
+    pub model: String,
+    /// Which group of this model it is: a worker obeys the greatest that it has heard of.
+    pub epoch: u64,
+    /// The most bytes that it takes; 0: whatever is left.
+    pub bytes: u64,
+    /// What all processes of the group show each other.
+    pub secret: [u8; 32],
+    /// Who may open channels to the worker's part, beside the host: the group's workers.
+    #[serde(deserialize_with = "bounded::list::<_, _, MAX_WORKERS>")]
+    pub workers: Vec<NodeId>,
+}
+
+/// Without the secret: it must not get into logs.
+impl fmt::Debug for Lend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lend")
+            .field("group", &self.group)
+            .field("model", &self.model)
+            .field("epoch", &self.epoch)
+            .field("bytes", &self.bytes)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What becomes of a [`Lend`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Lending {
+    /// It is lent from now on.
+    Granted {
+        /// So many bytes.
+        bytes: u64,
+    },
+    /// Another host has a group of this model that is newer.
+    Stale {
+        /// Its epoch.
+        newest: u64,
+    },
+    /// It is not lent, or not any more.
+    Ended {
+        /// Why, in words.
+        message: String,
+    },
 }
 
 /// The most bytes of a message of each kind.
@@ -173,5 +241,9 @@ impl Bounded for Control {
 }
 
 impl Bounded for Open {
+    const MOST_BYTES: usize = 1 << 10;
+}
+
+impl Bounded for Lending {
     const MOST_BYTES: usize = 1 << 10;
 }

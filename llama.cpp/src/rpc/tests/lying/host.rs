@@ -139,7 +139,7 @@ impl Host {
         let ground = &self.ground;
         let split = Split::dial(
             &self.addresses,
-            &lab::secret(),
+            &lab::secret().into(),
             ground.own.clone(),
             Patience::default(),
         )

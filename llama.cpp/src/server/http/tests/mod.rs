@@ -7,7 +7,6 @@ mod others;
 
 use std::sync::{Mutex, OnceLock};
 use std::thread;
-use std::time::Duration;
 
 use axum::{
     Router,
@@ -20,7 +19,7 @@ use tower::ServiceExt;
 use super::super::{
     engine::Engine,
     load::load,
-    options::{CacheType, FlashAttention, Listen, LogFormat, Options, Speculation},
+    options::{Listen, Options},
 };
 
 /// The context of the tests' engine.
@@ -36,31 +35,14 @@ fn start(slots: u32, queue: u32) -> Engine {
     // A llama-server loads one model in its life, and llama.cpp's loading is not made for two at once.
     static LOADING: Mutex<()> = Mutex::new(());
     let _loading = LOADING.lock().unwrap();
+    let listen = Listen::Tcp(([127, 0, 0, 1], 0).into());
+    let model = concat!(env!("CARGO_MANIFEST_DIR"), "/../mesh-llm/assets/mesh-tiny.gguf");
     let options = Options {
-        listen: Listen::Tcp(([127, 0, 0, 1], 0).into()),
-        secret: None,
-        model: concat!(env!("CARGO_MANIFEST_DIR"), "/../mesh-llm/assets/mesh-tiny.gguf").into(),
-        model_name: "tiny".into(),
         context: Some(CONTEXT),
         slots: Some(slots),
-        devices: Vec::new(),
         threads: Some(1),
-        gpu_layers: None,
-        max_memory: None,
-        fingerprints: None,
-        cache_type_k: CacheType::F16,
-        cache_type_v: CacheType::F16,
-        flash_attention: FlashAttention::Auto,
-        batch_size: None,
         queue: Some(queue),
-        slot_save: None,
-        rpc: Vec::new(),
-        rpc_secret: None,
-        tensor_split: Vec::new(),
-        speculation: Speculation::default(),
-        log: LogFormat::Text,
-        verbose: 0,
-        step_delay: Duration::ZERO,
+        ..Options::new(listen, model.into(), "tiny".into())
     };
     // It blocks, and this thread may belong to a runtime.
     let loaded = thread::scope(|scope| scope.spawn(|| load(&options)).join().unwrap());

@@ -117,6 +117,20 @@ fn text(status: &Status) -> String {
         }),
     );
     text += &section(
+        &["GROUP", "EPOCH", "MACHINES AND THEIR LAYERS"],
+        status.groups.iter().map(|group| {
+            let machines = group.machines.iter().map(|machine| match machine.layers {
+                0 => plain(&machine.name),
+                layers => format!("{}: {layers}", plain(&machine.name)),
+            });
+            vec![
+                plain(&group.model),
+                group.epoch.to_string(),
+                machines.collect::<Vec<_>>().join(", "),
+            ]
+        }),
+    );
+    text += &section(
         &["CLIENT", "ID", "RTT", "PATH", "VERSION"],
         status.clients.iter().map(|client| {
             vec![
@@ -143,7 +157,11 @@ fn head(status: &Status) -> String {
             format!("in mesh {}, as {role}", short(id))
         }
     };
-    format!("mesh-llm {version} {mesh}{place}\n")
+    let notice = match &status.notice {
+        Some(notice) => format!("{}\n", plain(notice)),
+        None => String::new(),
+    };
+    format!("mesh-llm {version} {mesh}{place}\n{notice}")
 }
 
 /// A table, if there is anything to show in it.

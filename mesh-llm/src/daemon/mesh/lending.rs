@@ -1,0 +1,164 @@
+//! Joins the parts by which this machine's model is split over the mesh, and by which it lends to others.
+
+use super::super::report::Reporter;
+use super::super::serving::{AskedFor, InMesh, Shortage};
+use super::super::settings::Settings;
+use super::placing::{self, Directive};
+use super::split::{Lender, LenderEvent, Lent};
+use crate::engine::{Program, WorkerLaunch};
+use crate::mesh::state::{GroupState, Memory, SplitPart};
+use crate::mesh::{Mesh, Offer};
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+/// Requests of other machines that may wait to be looked at.
+const ASKED: usize = 64;
+
+/// What goes between this machine's model and the mesh.
+pub(super) struct Lending {
+    mesh: Mesh,
+    directives: watch::Receiver<Option<Directive>>,
+    lent: watch::Receiver<Vec<Lent>>,
+    in_the_way: watch::Sender<bool>,
+    own_bytes: watch::Sender<u64>,
+    groups: watch::Sender<Vec<GroupState>>,
+    shortage: watch::Sender<Shortage>,
+}
+
+/// Where others' requests go that are no exchanges with a model.
+pub(super) struct Inbox {
+    events: mpsc::Sender<LenderEvent>,
+    inbox: mpsc::Receiver<LenderEvent>,
+}
+
+impl Inbox {
+    /// An empty one.
+    pub(super) fn new() -> Self {
+        let (events, inbox) = mpsc::channel(ASKED);
+        Self { events, inbox }
+    }
+
+    /// Puts something in.
+    pub(super) fn sender(&self) -> mpsc::Sender<LenderEvent> {
+        self.events.clone()
+    }
+}
+
+/// What the parts are told, and tell.
+pub(super) struct Ends {
+    /// Told what this machine does in splits, once that is known.
+    pub(super) split: watch::Sender<Option<SplitPart>>,
+    /// Told of the group that serves the model.
+    pub(super) groups: watch::Sender<Vec<GroupState>>,
+    /// Told where the model does not fit.
+    pub(super) shortage: watch::Sender<Shortage>,
+    /// What this machine offers.
+    pub(super) offered: watch::Receiver<Offer>,
+}
+
+impl Lending {
+    /// Begins to lend, if this machine has a program for that, and to follow the plan.
+    pub(super) fn start(
+        settings: &Settings,
+        (mesh, inbox): (Mesh, Inbox),
+        program: Option<&Program>,
+        memory: Memory,
+        ends: Ends,
+        reporter: &Reporter,
+        tasks: &mut JoinSet<()>,
+    ) -> Self {
+        let (directive, directives) = watch::channel(None);
+        tasks.spawn(placing::follow(mesh.clone(), ends.offered, directive));
+        let (lent, lents) = watch::channel(Vec::new());
+        let (in_the_way, ways) = watch::channel(false);
+        let (own_bytes, own) = watch::channel(0);
+        if let Some(program) = program {
+            let engine = settings.engine.clone();
+            let (program, log, verbose) = (program.clone(), settings.log, settings.verbose);
+            let launch = Arc::new(move |secret, door, max_memory| WorkerLaunch {
+                program: program.clone(),
+                secret,
+                door,
+                max_memory,
+                devices: engine.devices.clone(),
+                threads: engine.threads.map(Into::into),
+                log,
+                verbose,
+            });
+            let reporter = reporter.clone();
+            let lender = Lender {
+                mesh: mesh.clone(),
+                launch,
+                log: Arc::new(move |line| reporter.engine_log(line)),
+                memory: memory.offered_bytes,
+                own,
+                in_the_way: ways,
+                lent,
+            };
+            tasks.spawn(lender.run(inbox.events, inbox.inbox));
+            tasks.spawn(take_part(
+                settings.mesh.most_round_trip,
+                settings.engine.threads,
+                ends.split,
+            ));
+        }
+        Self {
+            mesh,
+            directives,
+            lent: lents,
+            in_the_way,
+            own_bytes,
+            groups: ends.groups,
+            shortage: ends.shortage,
+        }
+    }
+
+    /// What it takes to serve a model in the mesh; none `asked`: a model that nobody asked for.
+    pub(super) fn in_mesh(&self, asked: Option<AskedFor>, fingerprints: PathBuf) -> InMesh {
+        InMesh {
+            mesh: self.mesh.clone(),
+            directives: self.directives.clone(),
+            lent: self.lent.clone(),
+            in_the_way: self.in_the_way.clone(),
+            own_bytes: self.own_bytes.clone(),
+            groups: self.groups.clone(),
+            shortage: self.shortage.clone(),
+            asked,
+            fingerprints,
+        }
+    }
+}
+
+/// Says what this machine does in splits, once it has measured itself.
+#[cfg(feature = "engine")]
+async fn take_part(
+    most_round_trip: std::time::Duration,
+    threads: Option<std::num::NonZeroU32>,
+    split: watch::Sender<Option<SplitPart>>,
+) {
+    use llama_engine::rpc::{bandwidth, wire::PROTOCOL};
+    let threads = threads.map_or_else(
+        || std::thread::available_parallelism().map_or(1, |count| u32::try_from(count.get()).unwrap_or(1)),
+        Into::into,
+    );
+    let measured = tokio::task::spawn_blocking(move || bandwidth::measure(threads)).await;
+    split.send_replace(Some(SplitPart {
+        speaks: format!("{PROTOCOL}/{}", llama_engine::llama::VERSION),
+        bandwidth: measured.unwrap_or(0),
+        most_round_trip_micros: u64::try_from(most_round_trip.as_micros()).unwrap_or(u64::MAX),
+    }));
+    // What was said holds for as long as there are tasks: the sender must not be dropped.
+    std::future::pending().await
+}
+
+/// Which version the program elsewhere has, nobody knows.
+#[cfg(not(feature = "engine"))]
+async fn take_part(
+    _most_round_trip: std::time::Duration,
+    _threads: Option<std::num::NonZeroU32>,
+    _split: watch::Sender<Option<SplitPart>>,
+) {
+    std::future::pending().await
+}

@@ -1,0 +1,364 @@
+//! What the plan makes of this machine. Nothing is decided here but when a change of plan counts.
+
+use super::split::Wanted;
+use crate::mesh::core::View;
+use crate::mesh::id::NodeId;
+use crate::mesh::state::{GroupState, ModelState, RoundTrip, SplitPart, Stage, WantState};
+use crate::mesh::{Mesh, Offer};
+use crate::plan::place::{self, Group, Machine, MachineId, Placement, Running, Want, Wish, plan};
+use llama_engine::rpc::plan::Work;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+
+/// A change of plan counts once it has stayed for so long: news of one event come one after the other.
+const SETTLE: Duration = Duration::from_millis(300);
+
+/// More layers than this no model has.
+const MOST_LAYERS: u32 = 512;
+
+/// What this machine is to do with the model that it was told to serve.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::daemon) enum Directive {
+    /// Serve it alone.
+    Alone,
+    /// Serve it with these, in the order of the layers.
+    Host(Vec<Wanted>),
+    /// Leave it to others.
+    Elsewhere {
+        /// What they are called.
+        by: String,
+    },
+    /// Wait for others.
+    Wait {
+        /// Bytes that it needs.
+        need: u64,
+        /// Bytes that there are.
+        have: u64,
+    },
+}
+
+/// What a node says of itself, as far as the plan is concerned.
+struct Said<'a> {
+    node: NodeId,
+    memory: u64,
+    models: &'a [ModelState],
+    split: Option<&'a SplitPart>,
+    wants: &'a [WantState],
+    groups: &'a [GroupState],
+    round_trips: &'a [RoundTrip],
+}
+
+/// Says what changes.
+pub(super) async fn follow(
+    mesh: Mesh,
+    mut offer: watch::Receiver<Offer>,
+    directive: watch::Sender<Option<Directive>>,
+) {
+    let mut view = mesh.view();
+    let mut last: Option<(place::View, Option<Directive>)> = None;
+    let mut coming: Option<(Option<Directive>, Instant)> = None;
+    loop {
+        let now = {
+            let (view, own) = (view.borrow_and_update(), offer.borrow_and_update());
+            let known = known(&view, &own);
+            // Most news are of how busy others are, which is nothing to the plan.
+            match last.take() {
+                Some((before, now)) if before == known => {
+                    last = Some((before, now.clone()));
+                    now
+                }
+                _ => {
+                    let now = decide(&view, &own, &known);
+                    last = Some((known, now.clone()));
+                    now
+                }
+            }
+        };
+        let is_first = directive.borrow().is_none();
+        if *directive.borrow() == now {
+            coming = None;
+        } else if is_first && now == Some(Directive::Alone) {
+            // Nobody else has to be heard before a machine does alone what it can.
+            directive.send_replace(now);
+            coming = None;
+        } else if coming.as_ref().is_none_or(|(before, _)| *before != now) {
+            coming = Some((now, Instant::now() + SETTLE));
+        }
+        let due = coming.as_ref().map(|(_, due)| *due);
+        tokio::select! {
+            changed = view.changed() => if changed.is_err() { return },
+            changed = offer.changed() => if changed.is_err() { return },
+            () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
+                if let Some((now, _)) = coming.take() {
+                    tracing::debug!(plan = ?now, "the plan for this machine has changed");
+                    directive.send_replace(now);
+                }
+            }
+        }
+    }
+}
+
+/// What this machine is to do; none: it was told to serve nothing.
+fn decide(view: &View, own: &Offer, known: &place::View) -> Option<Directive> {
+    let want = own.wants.first()?;
+    let me = id(view.me);
+    let label = |machine: &MachineId| {
+        let seen = view.nodes.iter().find(|seen| id(seen.state.node) == *machine);
+        seen.map(|seen| (seen.state.node, seen.state.name.clone()))
+    };
+    match plan(known).remove(&want.model)? {
+        Placement::Alone(machines) if machines.contains(&me) => Some(Directive::Alone),
+        Placement::Alone(machines) => Some(Directive::Elsewhere {
+            by: machines
+                .iter()
+                .find_map(label)
+                .map(|(_, name)| name)
+                .unwrap_or_default(),
+        }),
+        Placement::Split(Group { host, workers }) if host == me => {
+            let wanted = |machine| {
+                let (node, label) = label(machine)?;
+                Some(Wanted { node, label })
+            };
+            Some(Directive::Host(workers.iter().filter_map(wanted).collect()))
+        }
+        Placement::Split(Group { host, .. }) => Some(Directive::Elsewhere {
+            by: label(&host).map(|(_, name)| name).unwrap_or_default(),
+        }),
+        Placement::Waiting { need, have } => Some(Directive::Wait { need, have }),
+    }
+}
+
+/// The greatest epoch that another machine says a group of this model has.
+pub(in crate::daemon) fn newest_epoch(view: &View, model: &str) -> u64 {
+    let groups = view.nodes.iter().flat_map(|seen| &seen.state.groups);
+    let epochs = groups
+        .filter(|group| group.model == model)
+        .map(|group| group.epoch);
+    epochs.max().unwrap_or(0)
+}
+
+fn id(node: NodeId) -> MachineId {
+    MachineId(*node.as_bytes())
+}
+
+/// What is known, for the plan. Only what nodes say of themselves: so all who heard the same plan the same.
+fn known(view: &View, own: &Offer) -> place::View {
+    let own = Said {
+        node: view.me,
+        memory: own.memory.offered_bytes,
+        models: &own.models,
+        split: own.split.as_ref(),
+        wants: &own.wants,
+        groups: &own.groups,
+        round_trips: &own.round_trips,
+    };
+    let others = view.nodes.iter().map(|seen| Said {
+        node: seen.state.node,
+        memory: seen.state.memory.offered_bytes,
+        models: &seen.state.models,
+        split: seen.state.split.as_ref(),
+        wants: &seen.state.wants,
+        groups: &seen.state.groups,
+        round_trips: &seen.state.round_trips,
+    });
+    let mut known = place::View {
+        most_round_trip: Duration::MAX,
+        ..place::View::default()
+    };
+    for said in std::iter::once(own).chain(others) {
+        add(&mut known, &said);
+    }
+    known
+}
+
+fn add(known: &mut place::View, said: &Said<'_>) {
+    let machine = id(said.node);
+    known.machines.push(Machine {
+        id: machine,
+        memory: said.memory,
+        bandwidth: said.split.map_or(0, |split| split.bandwidth),
+        split: said.split.map(|split| split.speaks.clone()),
+    });
+    if let Some(split) = said.split {
+        let most = Duration::from_micros(split.most_round_trip_micros);
+        known.most_round_trip = known.most_round_trip.min(most);
+    }
+    known.wants.extend(said.wants.iter().map(|want| Want {
+        model: want.model.clone(),
+        by: machine,
+        work: work(want),
+        beside: want.beside_bytes,
+        wish: match want.is_split {
+            true => Wish::Split,
+            false => Wish::Whole,
+        },
+    }));
+    let is_group = |model: &str| said.groups.iter().any(|group| group.model == model);
+    let alone = said.models.iter().filter(|model| {
+        let runs = matches!(model.stage, Stage::Ready | Stage::Loading { .. });
+        runs && !is_group(&model.name)
+    });
+    known.running.extend(alone.map(|model| Running {
+        model: model.name.clone(),
+        placement: Placement::Alone(vec![machine]),
+    }));
+    known.running.extend(said.groups.iter().map(|group| Running {
+        model: group.model.clone(),
+        placement: Placement::Split(Group {
+            host: machine,
+            workers: group.workers.iter().map(|worker| id(worker.node)).collect(),
+        }),
+    }));
+    for trip in said.round_trips {
+        let other = id(trip.node);
+        let time = Duration::from_micros(trip.micros.into());
+        let longest = known
+            .round_trips
+            .entry((machine.min(other), machine.max(other)))
+            .or_default();
+        *longest = (*longest).max(time);
+    }
+}
+
+fn work(want: &WantState) -> Work {
+    let layers = want.layers.min(MOST_LAYERS);
+    let each = want.layer_bytes.checked_div(layers.into()).unwrap_or(0);
+    Work {
+        layers: vec![each; layers as usize],
+        head: want.head_bytes,
+        logits: want.logits_bytes,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mesh::core::Seen;
+    use crate::mesh::id::{Boot, MeshId, Role};
+    use crate::mesh::state::{Memory, NodeState};
+
+    const GB: u64 = 1_000_000_000;
+
+    fn node(number: u8) -> NodeId {
+        iroh_base::SecretKey::from_bytes(&[number; 32]).public()
+    }
+
+    fn part() -> SplitPart {
+        SplitPart {
+            speaks: "3".to_owned(),
+            bandwidth: 10 * GB,
+            most_round_trip_micros: 80_000,
+        }
+    }
+
+    /// A machine that lends so much and is so far away, in microseconds.
+    fn machine(number: u8, gigabytes: u64, micros: u32) -> (Seen, RoundTrip) {
+        let offered_bytes = gigabytes * GB;
+        let state = NodeState {
+            node: node(number),
+            boot: Boot(1),
+            version: 1,
+            name: format!("machine {number}"),
+            program: "0.1.0".to_owned(),
+            role: Role::Node,
+            addresses: Vec::new(),
+            memory: Memory {
+                total_bytes: offered_bytes,
+                offered_bytes,
+            },
+            devices: Vec::new(),
+            models: Vec::new(),
+            split: Some(part()),
+            wants: Vec::new(),
+            groups: Vec::new(),
+            round_trips: Vec::new(),
+        };
+        let trip = RoundTrip {
+            node: node(number),
+            micros,
+        };
+        (Seen { state, path: None }, trip)
+    }
+
+    /// What machine 1 with 8 GB does, which was told to serve a model of 12 GB in such a mesh.
+    fn directive(others: Vec<(Seen, RoundTrip)>) -> Directive {
+        let (nodes, round_trips) = others.into_iter().unzip();
+        let view = View {
+            mesh: MeshId(node(1)),
+            me: node(1),
+            role: Some(Role::Node),
+            nodes,
+            clients: Vec::new(),
+        };
+        let own = Offer {
+            memory: Memory {
+                total_bytes: 8 * GB,
+                offered_bytes: 8 * GB,
+            },
+            split: Some(part()),
+            wants: vec![WantState {
+                model: "big".to_owned(),
+                layers: 24,
+                layer_bytes: 11 * GB,
+                head_bytes: GB / 2,
+                logits_bytes: 600_000,
+                beside_bytes: GB / 2,
+                is_split: false,
+            }],
+            round_trips,
+            ..Offer::default()
+        };
+        decide(&view, &own, &known(&view, &own)).unwrap()
+    }
+
+    #[test]
+    fn what_does_not_fit_here_waits_for_others_with_the_numbers() {
+        let Directive::Wait { need, have } = directive(Vec::new()) else {
+            panic!("it fits nowhere");
+        };
+        assert_eq!((need, have), (12 * GB, 8 * GB));
+    }
+
+    #[test]
+    fn it_is_served_with_who_is_near_and_not_with_who_is_far() {
+        let near = machine(2, 8, 5_000);
+        let wanted = Wanted {
+            node: node(2),
+            label: "machine 2".to_owned(),
+        };
+        let far = machine(3, 64, 81_000);
+        assert_eq!(directive(vec![near, far.clone()]), Directive::Host(vec![wanted]));
+        assert!(matches!(directive(vec![far]), Directive::Wait { .. }));
+    }
+
+    #[test]
+    fn where_another_serves_it_alone_this_machine_leaves_it_to_that_one() {
+        let mut other = machine(2, 64, 5_000);
+        other.0.state.wants = vec![WantState {
+            model: "big".to_owned(),
+            layers: 24,
+            layer_bytes: 11 * GB,
+            head_bytes: GB / 2,
+            logits_bytes: 600_000,
+            beside_bytes: GB / 2,
+            is_split: false,
+        }];
+        let by = "machine 2".to_owned();
+        assert_eq!(directive(vec![other]), Directive::Elsewhere { by });
+    }
+
+    #[test]
+    fn who_was_told_nothing_is_told_nothing() {
+        let view = View {
+            mesh: MeshId(node(1)),
+            me: node(1),
+            role: None,
+            nodes: Vec::new(),
+            clients: Vec::new(),
+        };
+        let own = Offer::default();
+        assert_eq!(decide(&view, &own, &known(&view, &own)), None);
+    }
+}
