@@ -17,12 +17,11 @@ use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::watch;
 
 /// Answers one request of a peer, which opened the stream for the model `wanted`. Of the engine's paths only
 /// those are open to it that ask a model for something; who the peer is, and whether it may ask, was
 /// decided before.
-pub async fn serve_peer<S>(stream: S, engine: watch::Receiver<State>, wanted: String)
+pub async fn serve_peer<S>(stream: S, engine: State, wanted: String)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
@@ -67,7 +66,7 @@ impl Refusal {
 }
 
 async fn answer(
-    engine: &watch::Receiver<State>,
+    engine: &State,
     wanted: &str,
     request: Request<Incoming>,
 ) -> Result<Response<AnswerBody>, Refusal> {
@@ -91,8 +90,8 @@ async fn answer(
 }
 
 /// The engine, if it answers for this model.
-fn ready(engine: &watch::Receiver<State>, wanted: &str) -> Result<Serving, Problem> {
-    match serving(&engine.borrow()) {
+fn ready(engine: &State, wanted: &str) -> Result<Serving, Problem> {
+    match serving(engine) {
         Ok(serving) if serving.model == wanted => Ok(serving.clone()),
         Ok(_) => Err(error::not_served_here(wanted)),
         Err(not_ready) => Err(not_ready.problem()),

@@ -3,8 +3,8 @@
 mod mesh;
 
 use crate::daemon::settings::{
-    ApiKey, DEFAULT_HOST, DEFAULT_PORT, Devices, Gigabytes, Layer, SecretSource, Switch, TensorSplit, Worker,
-    Workers,
+    ApiKey, DEFAULT_HOST, DEFAULT_PORT, Devices, Gigabytes, Layer, ModelNames, SecretSource, Switch,
+    TensorSplit, Worker, Workers,
 };
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, Args};
@@ -21,10 +21,10 @@ use std::path::PathBuf;
 pub(super) struct Flags {
     /// Model to serve: a name such as Qwen3-8B (`mesh-llm download` lists them), org/repo or
     /// org/repo:Q4_K_M of Hugging Face, a URL, the path of a GGUF file (of a split model its first
-    /// part), or `tiny` for the embedded one; what is not on disk is downloaded [default: the last
-    /// one served, else the largest on disk that fits, else tiny]
+    /// part), or `tiny` for the embedded one; what is not on disk is downloaded; repeat it for several
+    /// [default: the last one served, else the largest on disk that fits, else tiny]
     #[arg(long, value_name = "MODEL")]
-    model: Option<String>,
+    model: Vec<String>,
 
     /// Port of the API; 0 takes any free one
     #[arg(long, help = format!("Port of the API; 0 takes any free one [default: {DEFAULT_PORT}]"))]
@@ -186,7 +186,7 @@ impl Flags {
     /// The configuration file that was named, and what else was said.
     pub(super) fn into_layer(self) -> (Option<PathBuf>, Layer) {
         let layer = Layer {
-            model: self.model,
+            model: (!self.model.is_empty()).then_some(ModelNames(self.model)),
             host: self.host,
             port: self.port,
             api_key: self.api_key,

@@ -86,6 +86,40 @@ impl Kick {
     }
 }
 
+/// `mesh-llm load`.
+#[derive(Debug, Args)]
+pub(super) struct Load {
+    /// The model, in the words that --model takes; what is not on disk is downloaded
+    #[arg(value_name = "MODEL", value_parser = NonEmptyStringValueParser::new())]
+    model: String,
+
+    #[command(flatten)]
+    form: Form,
+}
+
+impl Load {
+    pub(super) fn run(self) -> ExitCode {
+        mesh::run(Command::Load { model: self.model }, self.form.telling()).into()
+    }
+}
+
+/// `mesh-llm drop`.
+#[derive(Debug, Args)]
+pub(super) struct Drop {
+    /// The model's name, as `mesh-llm status` shows it
+    #[arg(value_name = "MODEL", value_parser = NonEmptyStringValueParser::new())]
+    model: String,
+
+    #[command(flatten)]
+    form: Form,
+}
+
+impl Drop {
+    pub(super) fn run(self) -> ExitCode {
+        mesh::run(Command::Drop { model: self.model }, self.form.telling()).into()
+    }
+}
+
 /// `mesh-llm stop`.
 #[derive(Debug, Args)]
 pub(super) struct Stop {

@@ -49,6 +49,10 @@ enum Command {
     Kick(mesh::Kick),
     /// Makes, shows and revokes the tokens by which machines join
     Token(mesh::Token),
+    /// Serves one more model, while mesh-llm runs
+    Load(mesh::Load),
+    /// Serves a model no more, once its running requests are answered
+    Drop(mesh::Drop),
     /// Ends the mesh-llm that runs here, once running requests are answered
     Stop(mesh::Stop),
 }
@@ -104,6 +108,8 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
         Some(Command::Members(members)) => members.run(),
         Some(Command::Kick(kick)) => kick.run(),
         Some(Command::Token(token)) => token.run(),
+        Some(Command::Load(load)) => load.run(),
+        Some(Command::Drop(drop)) => drop.run(),
         Some(Command::Stop(stop)) => stop.run(),
         None => {
             let (config, layer) = cli.flags.into_layer();

@@ -41,6 +41,14 @@ impl Wanted {
         })
     }
 
+    /// The name of the model.
+    pub(super) fn name(&self) -> String {
+        match &self.model {
+            Resolved::Here(model) => model.id.clone(),
+            Resolved::Missing(missing) => missing.name(),
+        }
+    }
+
     /// Both on this machine, downloaded if they were named and are not there.
     ///
     /// # Errors

@@ -2,6 +2,7 @@
 //! in order.
 
 mod api;
+mod beside;
 pub mod commands;
 mod console;
 mod download;
@@ -32,7 +33,8 @@ use api::Api;
 use draft::Wanted;
 use mesh::{Ends, Party, PartyError};
 use report::Reporter;
-use run::{Orders, Run, TELL_WITHIN};
+use run::{ModelOrders, Orders, Run, TELL_WITHIN};
+use serving::ByModel;
 use settings::{Layer, Settings};
 use signals::Signals;
 use split::{Split, SplitError};
@@ -40,6 +42,7 @@ use start::Ending;
 use state::Home;
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 
@@ -135,6 +138,7 @@ fn serve(settings: &Settings, reporter: &Reporter) -> Result<(), Error> {
         let folder = home.run_folder()?;
         let (state, states) = watch::channel(State::Starting);
         let (remotes, others) = watch::channel(Remotes::default());
+        let (beside, besides) = watch::channel(ByModel::new());
         let serves = match &own {
             Some(_) => Own::Engine(states.clone()),
             None => Own::None,
@@ -142,8 +146,11 @@ fn serve(settings: &Settings, reporter: &Reporter) -> Result<(), Error> {
         // Before the mesh: this machine's API does not wait for others.
         let api = Api::start(server, serves, others, keys, max_connections);
         let (stop, stopped) = mpsc::channel(1);
+        let (models, model_orders) = mpsc::channel(1);
         let ends = Ends {
             engine: states,
+            others: besides,
+            models,
             remotes,
             stop,
         };
@@ -155,7 +162,7 @@ fn serve(settings: &Settings, reporter: &Reporter) -> Result<(), Error> {
                 return Err(error.into());
             }
         };
-        let orders = Orders { signals, stopped };
+        let orders = (Orders { signals, stopped }, ModelOrders(model_orders));
         let run = Run {
             settings,
             reporter,
@@ -163,6 +170,7 @@ fn serve(settings: &Settings, reporter: &Reporter) -> Result<(), Error> {
             folder: &folder,
             home: &home,
             state,
+            beside,
         };
         match own {
             Some(own) => run.serving(own, api, party, orders).await,
@@ -174,9 +182,11 @@ fn serve(settings: &Settings, reporter: &Reporter) -> Result<(), Error> {
 /// What this machine is to serve.
 struct OwnModel {
     program: Program,
-    library: Library,
+    library: Arc<Library>,
     wanted: Wanted,
     split: Split,
+    /// Words for the models beside the first.
+    others: Vec<String>,
 }
 
 impl OwnModel {
@@ -184,12 +194,21 @@ impl OwnModel {
         let program = Program::find(settings.bin_dir.as_deref())?;
         let library = Library::open(settings.places.clone(), settings.home.clone(), home.models())?;
         let memory = available_memory().min(settings.engine.max_memory.unwrap_or(u64::MAX));
-        let wanted = Wanted::find(&library, settings.model.as_deref(), &settings.speculation, memory)?;
+        let (first, others) = match settings.models.split_first() {
+            Some((first, others)) => (Some(first.as_str()), others.to_vec()),
+            None => (None, Vec::new()),
+        };
+        let wanted = Wanted::find(&library, first, &settings.speculation, memory)?;
+        // What nobody knows is told before anything is loaded.
+        for words in &others {
+            library.resolve(Some(words), memory)?;
+        }
         Ok(OwnModel {
             program,
-            library,
+            library: Arc::new(library),
             wanted,
             split: Split::prepare(&settings.split, home)?,
+            others,
         })
     }
 }

@@ -3,13 +3,30 @@
 use super::secret;
 use super::settings::{EngineSettings, Settings, SpeculationSettings};
 use super::split::Split;
-use super::state::RunFolder;
 use crate::models::Model;
 use llama_engine::server::options::{Count, Draft, Listen, MOST_WINDOW, Options, SlotSave, Speculation};
 use std::io;
+use std::path::{Path, PathBuf};
 
 /// The folder in the state directory for slots' caches.
 const SLOTS: &str = "slots";
+
+/// The socket of an engine.
+pub(super) struct Socket<'a> {
+    /// The daemon's folder.
+    pub(super) folder: &'a Path,
+    /// Which of its engines it is; 0 is the first.
+    pub(super) number: u32,
+}
+
+impl Socket<'_> {
+    fn path(&self) -> PathBuf {
+        match self.number {
+            0 => self.folder.join("llama-server.sock"),
+            number => self.folder.join(format!("llama-server-{number}.sock")),
+        }
+    }
+}
 
 /// Everything that the engine is told, so that it serves `model`.
 pub(super) fn options(
@@ -17,10 +34,10 @@ pub(super) fn options(
     model: Model,
     draft: Option<Draft>,
     split: Split,
-    folder: &RunFolder,
+    socket: Socket<'_>,
 ) -> io::Result<Options> {
     let (listen, secret) = if cfg!(unix) {
-        (Listen::Unix(folder.path().join("llama-server.sock")), None)
+        (Listen::Unix(socket.path()), None)
     } else {
         // A port is open to every user of the machine, so the daemon must show who it is.
         (Listen::Tcp(([127, 0, 0, 1], 0).into()), Some(secret::random()?))

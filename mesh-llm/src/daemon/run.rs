@@ -1,21 +1,19 @@
 //! The daemon from when its port is open to its end.
 
 use super::api::Api;
-use super::mesh::{Party, Serves};
-use super::options::options;
+use super::beside::{Beside, Ground, asked_for};
+use super::mesh::{ModelOrder, Party};
+use super::options::{Socket, options};
 use super::report::{self, EngineReport, Offer, Reporter};
-use super::serving::{AskedFor, Served, Service};
+use super::serving::{ByModel, Served, Service};
 use super::settings::Settings;
-use super::settings::Spread;
 use super::signals::Signals;
 use super::start::Ending;
 use super::state::{Home, RunFolder};
 use super::{Error, OwnModel, unexpected};
 use crate::engine::{Failure, Launch, State};
-use crate::mesh::state::WantState;
-use crate::models::Model;
-use crate::models::need::Need;
-use std::io;
+use crate::manage::{DroppedModel, Refusal};
+use hyper::StatusCode;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,6 +29,9 @@ pub(super) const TELL_WITHIN: Duration = Duration::from_secs(1);
 /// An engine that ends within this time is not worth a word.
 const END_QUIETLY: Duration = Duration::from_millis(500);
 
+/// How long a model that nobody asked for may take to make room for one that somebody did.
+const MAKE_ROOM_WITHIN: Duration = Duration::from_secs(5);
+
 /// What ends the daemon from outside.
 pub(super) struct Orders {
     pub(super) signals: Signals,
@@ -38,12 +39,25 @@ pub(super) struct Orders {
     pub(super) stopped: mpsc::Receiver<()>,
 }
 
+/// What somebody wants of this machine's models, by `mesh-llm load` and `mesh-llm drop`.
+pub(super) struct ModelOrders(pub(super) mpsc::Receiver<ModelOrder>);
+
 impl Orders {
     /// The next one.
     async fn next(&mut self) {
         tokio::select! {
             () = self.signals.next() => {}
             Some(()) = self.stopped.recv() => {}
+        }
+    }
+}
+
+impl ModelOrders {
+    /// The next one.
+    async fn next(&mut self) -> ModelOrder {
+        match self.0.recv().await {
+            Some(order) => order,
+            None => std::future::pending().await,
         }
     }
 }
@@ -56,6 +70,8 @@ pub(super) struct Run<'a> {
     pub(super) folder: &'a RunFolder,
     pub(super) home: &'a Home,
     pub(super) state: watch::Sender<State>,
+    /// Told what becomes of the models beside the first.
+    pub(super) beside: watch::Sender<ByModel<State>>,
 }
 
 impl Run<'_> {
@@ -65,7 +81,7 @@ impl Run<'_> {
         own: OwnModel,
         api: Api,
         mut party: Party,
-        mut orders: Orders,
+        (mut orders, mut model_orders): (Orders, ModelOrders),
     ) -> Result<(), Error> {
         let Run {
             settings,
@@ -74,22 +90,51 @@ impl Run<'_> {
             folder,
             home,
             state,
+            beside: beside_states,
         } = self;
         let OwnModel {
             program,
             library,
             wanted,
             split,
+            others,
         } = own;
-        let had = tokio::select! {
-            had = wanted.have(&library, &state, reporter) => had.map_err(Error::from),
-            error = party.refused() => Err(error.into()),
-            () = orders.next() => {
-                state.send_replace(State::Stopping);
-                api.finish(sleep(TELL_WITHIN), || {}).await;
-                party.finish().await;
-                return Ok(());
+        let fingerprints = home.fingerprints()?;
+        let mut beside = Beside::new(Ground {
+            settings: settings.clone(),
+            library: library.clone(),
+            program: program.clone(),
+            folder: folder.path().to_owned(),
+            fingerprints: fingerprints.clone(),
+            address,
+            reporter: reporter.clone(),
+            joiner: party.joiner(),
+            states: beside_states,
+        });
+        for words in others {
+            if let Err(refusal) = beside.load(&words, Some(&wanted.name())) {
+                reporter.note(&refusal.message);
             }
+        }
+        let name = wanted.name();
+        let had = {
+            let having = wanted.have(&library, &state, reporter);
+            tokio::pin!(having);
+            loop {
+                tokio::select! {
+                    had = &mut having => break Some(had.map_err(Error::from)),
+                    error = party.refused() => break Some(Err(error.into())),
+                    () = orders.next() => break None,
+                    order = model_orders.next() => beside.obey(order, Some(&name)),
+                }
+            }
+        };
+        let Some(had) = had else {
+            state.send_replace(State::Stopping);
+            api.finish(sleep(TELL_WITHIN), || {}).await;
+            beside.finish(std::future::ready(())).await;
+            party.finish().await;
+            return Ok(());
         };
         let (model, draft) = match had {
             Ok(had) => had,
@@ -100,6 +145,7 @@ impl Run<'_> {
                     exit: error.exit(),
                 }));
                 api.finish(sleep(TELL_WITHIN), || {}).await;
+                beside.finish(std::future::ready(())).await;
                 party.finish().await;
                 return Err(error);
             }
@@ -109,36 +155,43 @@ impl Run<'_> {
             address,
         };
         let path = model.path.clone();
+        let first = First {
+            name: model.id.clone(),
+            was_asked_for: !settings.models.is_empty(),
+        };
+        let joiner = party.joiner();
+        joiner.first(&first.name);
         // Where its user says with whom it is split, there is nothing to plan.
-        let is_planned = split.workers.is_empty();
-        let asked = settings
-            .model
-            .is_some()
-            .then(|| asked_for(settings, &model))
-            .flatten();
-        let in_mesh = match is_planned && (asked.is_some() || settings.model.is_none()) {
-            true => party.in_mesh(
-                asked.as_ref().map(|(asked, _)| asked.clone()),
-                home.fingerprints()?,
-            ),
+        let asked = match first.was_asked_for && split.workers.is_empty() {
+            true => asked_for(settings, &model),
             false => None,
         };
-        party.serves(Serves {
-            name: model.id.clone(),
-            want: asked.filter(|_| is_planned).map(|(_, want)| want),
-        });
+        let in_mesh = match asked.is_some() || !first.was_asked_for {
+            true => joiner.in_mesh(asked.as_ref().map(|(asked, _)| asked.clone()), fingerprints),
+            false => None,
+        };
+        if let Some((_, want)) = asked {
+            joiner.wants(want);
+        }
+        let socket = Socket {
+            folder: folder.path(),
+            number: 0,
+        };
         let options =
-            options(settings, model, draft, split, folder).map_err(unexpected("choosing a secret"))?;
+            options(settings, model, draft, split, socket).map_err(unexpected("choosing a secret"))?;
         let log = reporter.clone();
         let engine = Served::start(Service {
             launch: Launch { program, options },
             in_mesh,
-            state,
+            state: state.clone(),
             log: Arc::new(move |line| log.engine_log(line)),
         });
         let parts = Parts {
             orders,
-            engine,
+            model_orders,
+            state,
+            first: Some((first, engine)),
+            beside,
             api,
             party,
             saves_slots: settings.engine.slot_save.is_some(),
@@ -149,14 +202,26 @@ impl Run<'_> {
     }
 
     /// Only uses what others serve.
-    pub(super) async fn using(self, api: Api, mut party: Party, mut orders: Orders) -> Result<(), Error> {
+    pub(super) async fn using(
+        self,
+        api: Api,
+        mut party: Party,
+        (mut orders, mut model_orders): (Orders, ModelOrders),
+    ) -> Result<(), Error> {
         self.reporter.note(&format!(
             "the models of the mesh answer at {}",
             report::url(self.address)
         ));
-        let end = tokio::select! {
-            error = party.refused() => Err(error.into()),
-            () = orders.next() => Ok(()),
+        let end = loop {
+            tokio::select! {
+                error = party.refused() => break Err(error.into()),
+                () = orders.next() => break Ok(()),
+                order = model_orders.next() => order.refuse(Refusal::new(
+                    StatusCode::CONFLICT,
+                    "client",
+                    "this machine only uses what others serve: start it without --client",
+                )),
+            }
         };
         match &end {
             Err(_) => api.finish(sleep(TELL_WITHIN), || {}).await,
@@ -167,27 +232,6 @@ impl Run<'_> {
         party.finish().await;
         end
     }
-}
-
-/// What a model that this machine was told to serve needs, for itself and for others. None where its header cannot be
-/// read: the engine says why.
-fn asked_for(settings: &Settings, model: &Model) -> Option<(AskedFor, WantState)> {
-    let need = Need::read(&model.path, settings.engine.context.map(Into::into)).ok()?;
-    let is_spread = settings.mesh.spread == Spread::Always;
-    let want = WantState {
-        model: model.id.clone(),
-        layers: u32::try_from(need.work.layers.len()).unwrap_or(u32::MAX),
-        layer_bytes: need.work.layers.iter().sum(),
-        head_bytes: need.work.head,
-        logits_bytes: need.work.logits,
-        beside_bytes: need.beside,
-        is_split: is_spread,
-    };
-    let asked = AskedFor {
-        bytes: need.bytes(),
-        is_spread,
-    };
-    Some((asked, want))
 }
 
 /// Lets the exchanges that run come to their end; whether somebody was in a hurry meanwhile.
@@ -207,18 +251,29 @@ async fn drain(api: Api, orders: &mut Orders, reporter: &Reporter) -> bool {
     hurry
 }
 
+/// The model that the daemon was started with.
+struct First {
+    name: String,
+    /// Whether somebody named it.
+    was_asked_for: bool,
+}
+
 /// Everything that runs.
 struct Parts {
     orders: Orders,
-    engine: Served,
+    model_orders: ModelOrders,
+    state: watch::Sender<State>,
+    /// None: it was dropped.
+    first: Option<(First, Served)>,
+    beside: Beside,
     api: Api,
     party: Party,
-    /// Whether the engine writes its slots' caches to disk when it ends.
+    /// Whether engines write their slots' caches to disk when they end.
     saves_slots: bool,
 }
 
 impl Parts {
-    /// Runs until a signal, or until the engine has failed; then stops everything.
+    /// Runs until a signal, or until the first model's engine has failed; then stops everything.
     /// `ready` is called each time that the engine becomes ready.
     async fn run(
         mut self,
@@ -226,22 +281,24 @@ impl Parts {
         mut report: EngineReport,
         ready: impl Fn(),
     ) -> Result<(), Error> {
-        let mut state = self.engine.state();
+        let mut state = self.state.subscribe();
         let end = loop {
-            let now = state.borrow_and_update().clone();
-            report.state(&now);
-            if let State::Ready(_) = now {
-                ready();
-            }
-            if let State::Failed(failure) = now {
-                break Err(Error::Engine(failure));
+            if self.first.is_some() {
+                let now = state.borrow_and_update().clone();
+                report.state(&now);
+                if let State::Ready(_) = now {
+                    ready();
+                }
+                if let State::Failed(failure) = now {
+                    break Err(Error::Engine(failure));
+                }
             }
             tokio::select! {
-                changed = state.changed() => if changed.is_err() {
-                    break Err(unexpected("supervising the engine")(io::Error::other("its task is gone")));
-                },
+                // This holds the sender.
+                _ = state.changed() => {}
                 error = self.party.refused() => break Err(error.into()),
                 () = self.orders.next() => break Ok(()),
+                order = self.model_orders.next() => self.obey(order).await,
             }
         };
         let mut hurry = false;
@@ -249,6 +306,7 @@ impl Parts {
             Err(_) => self.api.finish(sleep(TELL_WITHIN), || {}).await,
             Ok(()) => hurry = drain(self.api, &mut self.orders, reporter).await,
         }
+        let (late, lates) = watch::channel(false);
         let impatience = async {
             if !hurry && timeout(END_QUIETLY, self.orders.next()).await.is_err() {
                 if self.saves_slots {
@@ -256,14 +314,80 @@ impl Parts {
                 }
                 self.orders.next().await;
             }
+            late.send_replace(true);
+            // It is over when the engines are.
+            std::future::pending::<()>().await;
         };
-        if self.engine.stop(impatience).await && self.saves_slots {
+        let is_late = || {
+            let mut lates = lates.clone();
+            async move {
+                // The sender lives as long as this is waited for.
+                let _ = lates.wait_for(|late| *late).await;
+            }
+        };
+        let first = async {
+            match self.first {
+                Some((_, engine)) => engine.stop(is_late()).await,
+                None => false,
+            }
+        };
+        let ending = async { tokio::join!(first, self.beside.finish(is_late())) };
+        let cut = tokio::select! {
+            (cut, ()) = ending => cut,
+            () = impatience => false,
+        };
+        if cut && self.saves_slots {
             reporter.note(
                 "ended at once: caches of slots that were not saved yet are lost, the prompts of their chats will be computed again",
             );
         }
-        // After the engine: what it computes with others, and what it answers them, goes through the mesh.
+        // After the engines: what they compute with others, and what they answer them, goes through the mesh.
         self.party.finish().await;
         end
+    }
+
+    /// Does what somebody wants of this machine's models.
+    async fn obey(&mut self, order: ModelOrder) {
+        let name = self.first.as_ref().map(|(first, _)| first.name.clone());
+        match &order {
+            ModelOrder::Load { .. } => {
+                // A model that nobody asked for makes room.
+                if let Some((first, engine)) = self.first.take_if(|(first, _)| !first.was_asked_for) {
+                    engine.stop(sleep(MAKE_ROOM_WITHIN)).await;
+                    self.state.send_replace(dropped(&first));
+                    return self.beside.obey(order, None);
+                }
+            }
+            ModelOrder::Drop { model, .. } if name.as_ref() == Some(model) => {
+                self.drop_first();
+                if let ModelOrder::Drop { model, reply } = order {
+                    // Who asked may be gone.
+                    let _ = reply.send(Ok(DroppedModel { name: model }));
+                }
+                return;
+            }
+            ModelOrder::Drop { .. } => {}
+        }
+        self.beside.obey(order, name.as_deref());
+    }
+
+    /// Serves the first model no more, once it has answered what it was asked.
+    fn drop_first(&mut self) {
+        if let Some((first, engine)) = self.first.take() {
+            let (joiner, state) = (self.party.joiner(), self.state.clone());
+            tokio::spawn(async move {
+                engine.stop(std::future::pending()).await;
+                joiner.wants_no_more(&first.name);
+                state.send_replace(dropped(&first));
+            });
+        }
+    }
+}
+
+/// What becomes of a model that was dropped.
+fn dropped(first: &First) -> State {
+    let name = &first.name;
+    State::Elsewhere {
+        message: format!("{name} was dropped here: `mesh-llm load {name}` serves it again"),
     }
 }

@@ -4,12 +4,13 @@
 //! says something else, or a machine that lends is gone.
 
 use super::mesh::split::{FormError, Group, Lent, Wanted};
-use super::mesh::{Directive, newest_epoch};
+use super::mesh::{Directive, Directives, newest_epoch};
 use crate::engine::restarts::Restarts;
 use crate::engine::{Engine, Failure, Launch, MORE_PEERS, State};
 use crate::mesh::Mesh;
 use crate::mesh::state::{GroupState, GroupWorker};
 use llama_engine::status::Refusal;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,6 +33,9 @@ pub(super) struct Shortage {
     pub(super) more: u64,
 }
 
+/// Something of each model, by its name.
+pub(super) type ByModel<T> = BTreeMap<String, T>;
+
 /// Takes lines of the engine's log.
 pub(super) type LogTo = Arc<dyn Fn(&[u8]) + Send + Sync>;
 
@@ -39,18 +43,18 @@ pub(super) type LogTo = Arc<dyn Fn(&[u8]) + Send + Sync>;
 pub(super) struct InMesh {
     /// The mesh.
     pub(super) mesh: Mesh,
-    /// What the plan says of the model.
-    pub(super) directives: watch::Receiver<Option<Directive>>,
+    /// What the plan says of each model.
+    pub(super) directives: watch::Receiver<Directives>,
     /// Whom this machine lends to.
     pub(super) lent: watch::Receiver<Vec<Lent>>,
     /// Told whether a model that nobody asked for is in the way of what is lent.
     pub(super) in_the_way: watch::Sender<bool>,
-    /// Told how many bytes the model takes here that this machine was told to serve.
-    pub(super) own_bytes: watch::Sender<u64>,
+    /// Told how many bytes each model takes here that this machine was told to serve.
+    pub(super) own_bytes: watch::Sender<ByModel<u64>>,
     /// Told of the group that serves the model.
     pub(super) groups: watch::Sender<Vec<GroupState>>,
     /// Told where it does not fit.
-    pub(super) shortage: watch::Sender<Shortage>,
+    pub(super) shortages: watch::Sender<ByModel<Shortage>>,
     /// The model as its user asked for it; none: nobody did.
     pub(super) asked: Option<AskedFor>,
     /// Where fingerprints of models are remembered.
@@ -224,7 +228,8 @@ impl Task {
             },
             (None, None) => Now::Plan(Directive::Alone),
             (Some(_), _) => {
-                let directive = in_mesh.directives.borrow_and_update().clone();
+                let model = &self.service.launch.options.model_name;
+                let directive = in_mesh.directives.borrow_and_update().get(model).cloned();
                 directive.map_or(Now::Unknown, Now::Plan)
             }
         }
@@ -258,11 +263,26 @@ impl Task {
         }
     }
 
+    /// Says where the model turned out not to fit.
+    fn note_shortage(&self, note: impl FnOnce(&mut Shortage)) {
+        if let Some(in_mesh) = &self.service.in_mesh {
+            let model = self.model().to_owned();
+            in_mesh
+                .shortages
+                .send_modify(|all| note(all.entry(model).or_default()));
+        }
+    }
+
     /// Says what of this machine's memory its own model takes.
     fn takes(&self, bytes: u64, is_in_the_way: bool) {
         if let Some(in_mesh) = &self.service.in_mesh {
-            in_mesh.own_bytes.send_replace(bytes);
-            in_mesh.in_the_way.send_replace(is_in_the_way);
+            let model = self.model().to_owned();
+            in_mesh.own_bytes.send_modify(|own| {
+                own.insert(model, bytes);
+            });
+            if in_mesh.asked.is_none() {
+                in_mesh.in_the_way.send_replace(is_in_the_way);
+            }
         }
     }
 
@@ -284,10 +304,8 @@ impl Task {
         let (over, cut) = self.serve(&now, launch, None).await;
         match over {
             Over::Short { message } => {
-                if let Some(in_mesh) = &self.service.in_mesh {
-                    tracing::debug!(message, "it does not fit on this machine alone");
-                    in_mesh.shortage.send_modify(|short| short.not_alone = true);
-                }
+                tracing::debug!(message, "it does not fit on this machine alone");
+                self.note_shortage(|short| short.not_alone = true);
                 self.idle(now, State::Waiting { message }).await
             }
             over => self.after(over, cut),
@@ -360,11 +378,8 @@ impl Task {
         match over {
             Over::Broken { message } => self.pause(now, State::Lost { message }).await,
             Over::Short { message } => {
-                if let Some(in_mesh) = &self.service.in_mesh {
-                    in_mesh
-                        .shortage
-                        .send_modify(|short| short.more += asked.bytes / 10 + 1);
-                }
+                let more = asked.bytes / 10 + 1;
+                self.note_shortage(|short| short.more += more);
                 self.pause(now, State::Waiting { message }).await
             }
             over => self.after(over, cut),
@@ -396,7 +411,10 @@ impl Task {
                 workers: workers.collect(),
             }
         });
-        in_mesh.groups.send_replace(told.into_iter().collect());
+        in_mesh.groups.send_modify(|groups| {
+            groups.retain(|group| group.model != self.model());
+            groups.extend(told);
+        });
     }
 
     /// Runs an engine until the phase is over, and ends it; whether that end was cut short.

@@ -1,6 +1,9 @@
 //! What commands ask a daemon of this user, over its socket. Everything waits, and nothing for ever.
 
-use super::command::{CreatedToken, Members, Refusal, RevokedToken, Stopping, TokenRequest};
+use super::command::{
+    CreatedToken, DroppedModel, LoadedModel, Members, ModelRequest, Refusal, RevokedToken, Stopping,
+    TokenRequest,
+};
 use super::events::KEEP_ALIVE;
 use super::status::{Member, Status};
 use crate::dialects::{Problem, sse};
@@ -143,6 +146,21 @@ impl Client {
     /// Has it put a member out, by its id, the beginning of it, or its name.
     pub fn kick(&self, node: &str) -> Result<Member, ClientError> {
         self.ask(Method::DELETE, &named("/api/members", node), Vec::new())
+    }
+
+    /// Has it serve a model, too.
+    pub fn load(&self, model: &str) -> Result<LoadedModel, ClientError> {
+        let wanted = ModelRequest {
+            model: model.to_owned(),
+        };
+        // What is written has string keys: it can be.
+        let body = serde_json::to_vec(&wanted).unwrap_or_default();
+        self.ask(Method::POST, "/api/models", body)
+    }
+
+    /// Has it serve a model no more.
+    pub fn drop_model(&self, name: &str) -> Result<DroppedModel, ClientError> {
+        self.ask(Method::DELETE, &named("/api/models", name), Vec::new())
     }
 
     /// Has it end.

@@ -39,6 +39,20 @@ pub enum Command {
         /// They.
         reply: Reply<Members>,
     },
+    /// Serve a model, too.
+    Load {
+        /// Words for it.
+        model: String,
+        /// Its name.
+        reply: Reply<LoadedModel>,
+    },
+    /// Serve a model no more.
+    Drop {
+        /// Its name.
+        model: String,
+        /// Its name.
+        reply: Reply<DroppedModel>,
+    },
     /// End the daemon, as a signal does.
     Stop {
         /// That it will.
@@ -99,6 +113,28 @@ pub struct RevokedToken {
 pub struct Members {
     /// Each of them.
     pub members: Vec<Member>,
+}
+
+/// What is to be served.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelRequest {
+    /// Words for it, as for `--model`.
+    pub model: String,
+}
+
+/// A model that is being downloaded, loaded, and served from then on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoadedModel {
+    /// Its id at the API.
+    pub name: String,
+}
+
+/// A model that finishes what it answers, and is served no more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DroppedModel {
+    /// Its id at the API.
+    pub name: String,
 }
 
 /// The daemon is about to end, once what it has begun with is answered.

@@ -1,6 +1,6 @@
 //! One exchange: a request and its answer.
 
-use super::command::{Command, Refusal, Reply, TokenRequest};
+use super::command::{Command, ModelRequest, Refusal, Reply, TokenRequest};
 use super::events::{Events, KEEP_ALIVE};
 use super::routes::{Call, Route};
 use super::status::{Status, Viewer};
@@ -10,6 +10,7 @@ use hyper::body::Incoming;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use hyper::{Request, Response, StatusCode};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
@@ -74,12 +75,17 @@ impl Context {
             Call::Status => Ok(object(&self.status.borrow().shown_to(self.viewer))),
             Call::Events => self.events(),
             Call::CreateToken => {
-                let wanted = token_request(request.into_body()).await?;
+                let wanted: TokenRequest = read_request(request.into_body(), TOKEN).await?;
                 self.order(|reply| Command::CreateToken { wanted, reply }).await
             }
             Call::RevokeToken(token) => self.order(|reply| Command::RevokeToken { token, reply }).await,
             Call::Members => self.order(|reply| Command::Members { reply }).await,
             Call::Kick(node) => self.order(|reply| Command::Kick { node, reply }).await,
+            Call::Load => {
+                let ModelRequest { model } = read_request(request.into_body(), MODEL).await?;
+                self.order(|reply| Command::Load { model, reply }).await
+            }
+            Call::Drop(model) => self.order(|reply| Command::Drop { model, reply }).await,
             Call::Stop => self.order(|reply| Command::Stop { reply }).await,
         }
     }
@@ -152,16 +158,21 @@ impl Context {
     }
 }
 
-async fn token_request(body: Upload) -> Result<TokenRequest, Problem> {
+/// What a body describes, and what it is like.
+type Example = (&'static str, &'static str);
+
+const TOKEN: Example = ("token", r#"{"role":"node","expires_seconds":604800}"#);
+
+const MODEL: Example = ("model", r#"{"model":"Qwen3-8B"}"#);
+
+async fn read_request<T: DeserializeOwned>(body: Upload, (what, example): Example) -> Result<T, Problem> {
     let body = timeout(BODY_WITHIN, http::read(body, BODY_BYTES))
         .await
         .unwrap_or_else(|_| Err(Problem::invalid(None, "the body has not come: send it at once")))?;
     serde_json::from_slice(&body).map_err(|error| {
         Problem::invalid(
             None,
-            format!(
-                "the body describes no token: {error}; send such as {{\"role\":\"node\",\"expires_seconds\":604800}}"
-            ),
+            format!("the body describes no {what}: {error}; send such as {example}"),
         )
     })
 }

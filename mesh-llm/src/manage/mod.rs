@@ -21,7 +21,10 @@ mod status;
 mod tests;
 
 pub use client::{Client, ClientError};
-pub use command::{Command, CreatedToken, Members, Refusal, Reply, RevokedToken, Stopping, TokenRequest};
+pub use command::{
+    Command, CreatedToken, DroppedModel, LoadedModel, Members, ModelRequest, Refusal, Reply, RevokedToken,
+    Stopping, TokenRequest,
+};
 pub use server::{BindError, Console, DEFAULT_CONSOLE_PORT, Manage, Running};
 pub use status::{
     ClientStatus, DeviceStatus, GroupMachine, GroupStatus, Member, MemoryStatus, MeshStatus, ModelStatus,

@@ -25,6 +25,10 @@ pub(super) enum Call {
     Members,
     /// To put this one out.
     Kick(String),
+    /// To serve a model.
+    Load,
+    /// To serve this one no more.
+    Drop(String),
     /// To end the daemon.
     Stop,
 }
@@ -42,7 +46,7 @@ pub(super) struct Route {
 }
 
 /// All of them.
-pub(super) const ROUTES: [Route; 9] = [
+pub(super) const ROUTES: [Route; 11] = [
     open("/", |_| Call::Index),
     open("/api/openapi.json", |_| Call::OpenApi),
     open("/api/status", |_| Call::Status),
@@ -51,6 +55,8 @@ pub(super) const ROUTES: [Route; 9] = [
     owners("DELETE", "/api/tokens/{id}", Call::RevokeToken),
     owners("GET", "/api/members", |_| Call::Members),
     owners("DELETE", "/api/members/{id}", Call::Kick),
+    owners("POST", "/api/models", |_| Call::Load),
+    owners("DELETE", "/api/models/{id}", Call::Drop),
     owners("POST", "/api/stop", |_| Call::Stop),
 ];
 

@@ -123,6 +123,8 @@ pub enum Stage {
     Ready,
     /// It will not be tried again.
     Failed,
+    /// It needs machines that are not there.
+    Waiting,
 }
 
 /// Which of a node's states it is. The later run is newer, and in a run the greater version.

@@ -24,7 +24,7 @@ impl Served {
     /// A peer that has opened a stream for a model and sent this.
     async fn peer(&self, wanted: &str, request: &str) -> DuplexStream {
         let (mut here, there) = duplex(1 << 16);
-        tokio::spawn(serve_peer(there, self.state.subscribe(), wanted.to_owned()));
+        tokio::spawn(serve_peer(there, self.state.borrow().clone(), wanted.to_owned()));
         here.write_all(request.as_bytes()).await.unwrap();
         here
     }

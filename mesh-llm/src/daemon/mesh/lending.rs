@@ -1,9 +1,9 @@
 //! Joins the parts by which this machine's model is split over the mesh, and by which it lends to others.
 
 use super::super::report::Reporter;
-use super::super::serving::{AskedFor, InMesh, Shortage};
+use super::super::serving::{AskedFor, ByModel, InMesh, Shortage};
 use super::super::settings::Settings;
-use super::placing::{self, Directive};
+use super::placing::{self, Directives};
 use super::split::{Lender, LenderEvent, Lent};
 use crate::engine::{Program, WorkerLaunch};
 use crate::mesh::state::{GroupState, Memory, SplitPart};
@@ -16,15 +16,16 @@ use tokio::task::JoinSet;
 /// Requests of other machines that may wait to be looked at.
 const ASKED: usize = 64;
 
-/// What goes between this machine's model and the mesh.
+/// What goes between this machine's models and the mesh; clones are the same.
+#[derive(Clone)]
 pub(super) struct Lending {
     mesh: Mesh,
-    directives: watch::Receiver<Option<Directive>>,
+    directives: watch::Receiver<Directives>,
     lent: watch::Receiver<Vec<Lent>>,
     in_the_way: watch::Sender<bool>,
-    own_bytes: watch::Sender<u64>,
+    own_bytes: watch::Sender<ByModel<u64>>,
     groups: watch::Sender<Vec<GroupState>>,
-    shortage: watch::Sender<Shortage>,
+    shortages: watch::Sender<ByModel<Shortage>>,
 }
 
 /// Where others' requests go that are no exchanges with a model.
@@ -50,10 +51,10 @@ impl Inbox {
 pub(super) struct Ends {
     /// Told what this machine does in splits, once that is known.
     pub(super) split: watch::Sender<Option<SplitPart>>,
-    /// Told of the group that serves the model.
+    /// Told of the groups that serve models.
     pub(super) groups: watch::Sender<Vec<GroupState>>,
-    /// Told where the model does not fit.
-    pub(super) shortage: watch::Sender<Shortage>,
+    /// Told where a model does not fit.
+    pub(super) shortages: watch::Sender<ByModel<Shortage>>,
     /// What this machine offers.
     pub(super) offered: watch::Receiver<Offer>,
 }
@@ -69,11 +70,11 @@ impl Lending {
         reporter: &Reporter,
         tasks: &mut JoinSet<()>,
     ) -> Self {
-        let (directive, directives) = watch::channel(None);
+        let (directive, directives) = watch::channel(Directives::new());
         tasks.spawn(placing::follow(mesh.clone(), ends.offered, directive));
         let (lent, lents) = watch::channel(Vec::new());
         let (in_the_way, ways) = watch::channel(false);
-        let (own_bytes, own) = watch::channel(0);
+        let (own_bytes, own) = watch::channel(ByModel::new());
         if let Some(program) = program {
             let engine = settings.engine.clone();
             let (program, log, verbose) = (program.clone(), settings.log, settings.verbose);
@@ -111,7 +112,7 @@ impl Lending {
             in_the_way,
             own_bytes,
             groups: ends.groups,
-            shortage: ends.shortage,
+            shortages: ends.shortages,
         }
     }
 
@@ -124,7 +125,7 @@ impl Lending {
             in_the_way: self.in_the_way.clone(),
             own_bytes: self.own_bytes.clone(),
             groups: self.groups.clone(),
-            shortage: self.shortage.clone(),
+            shortages: self.shortages.clone(),
             asked,
             fingerprints,
         }

@@ -9,11 +9,11 @@ mod remotes;
 pub(super) mod split;
 mod status;
 
-pub(super) use offer::Serves;
-pub(super) use placing::{Directive, newest_epoch};
+pub(super) use orders::ModelOrder;
+pub(super) use placing::{Directive, Directives, newest_epoch};
 
 use super::report::Reporter;
-use super::serving::{AskedFor, InMesh, Shortage};
+use super::serving::{AskedFor, ByModel, InMesh};
 use super::settings::{self, MeshSettings, Presence, Settings, TokenError, TokenSource};
 use super::state::{Home, StateError};
 use crate::api::{self, Remotes};
@@ -22,6 +22,7 @@ use crate::exit::Exit;
 use crate::manage::{self, Command, Manage, Running, SOCKET};
 use crate::mesh::core::Part;
 use crate::mesh::id::Role;
+use crate::mesh::state::WantState;
 use crate::mesh::token::{Token, TokenError as TokenText};
 use crate::mesh::wire::Open;
 use crate::mesh::{Invitation, Joining, Mesh, MeshError, MeshOptions, Offer, PeerRequest, Relays, Serve};
@@ -91,8 +92,12 @@ impl PartyError {
 
 /// What goes in and out.
 pub(super) struct Ends {
-    /// What this machine's engine does.
+    /// What the engine of this machine's first model does.
     pub(super) engine: watch::Receiver<State>,
+    /// What those of its other models do.
+    pub(super) others: watch::Receiver<ByModel<State>>,
+    /// Orders about models.
+    pub(super) models: mpsc::Sender<ModelOrder>,
     /// What others serve.
     pub(super) remotes: watch::Sender<Remotes>,
     /// That somebody wants the daemon to end.
@@ -104,9 +109,7 @@ pub(super) struct Party {
     mesh: Option<Mesh>,
     manage: Running,
     refused: Option<oneshot::Receiver<PartyError>>,
-    /// What this machine serves, once that is known.
-    model: watch::Sender<Option<Serves>>,
-    lending: Option<Lending>,
+    joiner: Joiner,
     tasks: JoinSet<()>,
     /// Locked for as long as this daemon is this machine's part in the mesh.
     _lock: Option<std::fs::File>,
@@ -124,6 +127,8 @@ impl Party {
     ) -> Result<Party, PartyError> {
         let Ends {
             engine,
+            others,
+            models: model_orders,
             remotes,
             stop,
         } = ends;
@@ -136,27 +141,28 @@ impl Party {
         let memory = offer::memory(settings.engine.max_memory);
         let serves = settings.mesh.part == settings::Part::Serve;
         offer.send_replace(offer::of(&engine.borrow(), None, memory));
-        let (model, models) = watch::channel(None);
+        let (model, models) = watch::channel(offer::Models::default());
         let inbox = Inbox::new();
-        let serve = serve(engine.clone(), inbox.sender());
+        let serve = serve(engine.clone(), others.clone(), inbox.sender());
         let joined = join(settings, home, offered.clone(), serve, reporter).await?;
         let (mesh, lock) = joined.unzip();
         let (split, splits) = watch::channel(None);
         let (groups, grouped) = watch::channel(Vec::new());
-        let (shortage, shortages) = watch::channel(Shortage::default());
+        let (shortage, shortages) = watch::channel(ByModel::new());
         let sources = offer::Sources {
             engine: engine.clone(),
-            model: models,
+            others: others.clone(),
+            models,
             memory,
             split: splits,
             groups: grouped,
-            shortage: shortages,
+            shortages,
         };
         tasks.spawn(offer::follow(sources, mesh.as_ref().map(Mesh::view), offer));
         let lending_ends = lending::Ends {
             split,
             groups,
-            shortage,
+            shortages: shortage,
             offered: offered.clone(),
         };
         let lending = mesh.as_ref().filter(|_| serves).map(|mesh| {
@@ -175,8 +181,8 @@ impl Party {
         let (orders, ordered) = mpsc::channel::<Command>(ORDERS);
         let (invite, invited) = watch::channel(None);
         let mut refused = None;
+        tasks.spawn(remotes::follow(mesh.clone(), others.clone(), remotes));
         if let Some(mesh) = &mesh {
-            tasks.spawn(remotes::follow(mesh.clone(), remotes));
             let (tell, told) = oneshot::channel();
             refused = Some(told);
             tasks.spawn(follow_joining(mesh.clone(), serves, reporter.clone(), tell));
@@ -188,32 +194,28 @@ impl Party {
             mesh.clone(),
             settings.home.clone(),
             offered,
-            engine,
+            (engine, others),
             invited,
             status,
         ));
-        tasks.spawn(orders::obey(mesh.clone(), ordered, stop));
+        tasks.spawn(orders::obey(mesh.clone(), ordered, model_orders, stop));
         let manage = console.start(shown, orders);
         Ok(Party {
             mesh,
             manage,
             refused,
-            model,
-            lending,
+            joiner: Joiner {
+                models: model,
+                lending,
+            },
             tasks,
             _lock: lock,
         })
     }
 
-    /// This machine is about to serve this model.
-    pub(super) fn serves(&self, model: Serves) {
-        self.model.send_replace(Some(model));
-    }
-
-    /// What it takes to serve a model with others; none: this machine is alone.
-    pub(super) fn in_mesh(&self, asked: Option<AskedFor>, fingerprints: PathBuf) -> Option<InMesh> {
-        let lending = self.lending.as_ref();
-        lending.map(|lending| lending.in_mesh(asked, fingerprints))
+    /// What ties models to the mesh.
+    pub(super) fn joiner(&self) -> Joiner {
+        self.joiner.clone()
     }
 
     /// Waits until it is clear that this machine is not let in; for ever otherwise.
@@ -236,6 +238,41 @@ impl Party {
         if let Some(mesh) = self.mesh {
             mesh.leave().await;
         }
+    }
+}
+
+/// Ties this machine's models to the mesh; clones do the same.
+#[derive(Clone)]
+pub(super) struct Joiner {
+    models: watch::Sender<offer::Models>,
+    lending: Option<Lending>,
+}
+
+impl Joiner {
+    /// This machine's first model has this name.
+    pub(super) fn first(&self, name: &str) {
+        self.models
+            .send_modify(|models| models.first = Some(name.to_owned()));
+    }
+
+    /// This machine was told to serve this model.
+    pub(super) fn wants(&self, want: WantState) {
+        self.models.send_modify(|models| {
+            models.wants.retain(|other| other.model != want.model);
+            models.wants.push(want);
+        });
+    }
+
+    /// It was told to serve it no more.
+    pub(super) fn wants_no_more(&self, model: &str) {
+        self.models
+            .send_modify(|models| models.wants.retain(|want| want.model != model));
+    }
+
+    /// What it takes to serve a model with others; none: this machine is alone.
+    pub(super) fn in_mesh(&self, asked: Option<AskedFor>, fingerprints: PathBuf) -> Option<InMesh> {
+        let lending = self.lending.as_ref();
+        lending.map(|lending| lending.in_mesh(asked, fingerprints))
     }
 }
 
@@ -299,13 +336,21 @@ async fn join(
 }
 
 /// Has this machine's engine answer what members ask it, and its lender look at the rest.
-fn serve(engine: watch::Receiver<State>, lender: mpsc::Sender<LenderEvent>) -> Arc<Serve> {
+fn serve(
+    engine: watch::Receiver<State>,
+    others: watch::Receiver<ByModel<State>>,
+    lender: mpsc::Sender<LenderEvent>,
+) -> Arc<Serve> {
     Arc::new(move |request: PeerRequest| {
-        let (engine, lender) = (engine.clone(), lender.clone());
+        let (engine, others, lender) = (engine.clone(), others.clone(), lender.clone());
         Box::pin(async move {
             tracing::debug!(peer = %request.node.fmt_short(), task = ?request.task, "a member asks");
             match request.task {
-                Open::Http { model } => api::serve_peer(request.stream, engine, model).await,
+                Open::Http { model } => {
+                    let other = others.borrow().get(&model).cloned();
+                    let state = other.unwrap_or_else(|| engine.borrow().clone());
+                    api::serve_peer(request.stream, state, model).await;
+                }
                 // Who does not lend lets the stream end.
                 _ => drop(lender.send(LenderEvent::Asked(request)).await),
             }

@@ -1,6 +1,6 @@
 //! What this machine offers to the mesh.
 
-use super::super::serving::Shortage;
+use super::super::serving::{ByModel, Shortage};
 use crate::engine::State;
 use crate::mesh::Offer;
 use crate::mesh::core::View;
@@ -29,27 +29,29 @@ pub(super) fn memory(most: Option<u64>) -> Memory {
 
 /// What is offered, from where it is known.
 pub(super) struct Sources {
-    /// What this machine's engine does.
+    /// What the engine of this machine's first model does.
     pub(super) engine: watch::Receiver<State>,
-    /// The model that it is to serve, once that is known.
-    pub(super) model: watch::Receiver<Option<Serves>>,
+    /// What those of its other models do.
+    pub(super) others: watch::Receiver<ByModel<State>>,
+    /// The models that it is to serve, as far as they are known: the first one, and others.
+    pub(super) models: watch::Receiver<Models>,
     /// Its memory.
     pub(super) memory: Memory,
     /// Its part in splits.
     pub(super) split: watch::Receiver<Option<SplitPart>>,
-    /// The group that serves the model.
+    /// The groups that serve models.
     pub(super) groups: watch::Receiver<Vec<GroupState>>,
-    /// Where the model turned out not to fit.
-    pub(super) shortage: watch::Receiver<Shortage>,
+    /// Where models turned out not to fit.
+    pub(super) shortages: watch::Receiver<ByModel<Shortage>>,
 }
 
-/// A model that this machine is to serve.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::daemon) struct Serves {
-    /// Its name in the API.
-    pub(in crate::daemon) name: String,
-    /// What others need to know for the plan; none: nobody asked for this model.
-    pub(in crate::daemon) want: Option<WantState>,
+/// The models that this machine is to serve.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(in crate::daemon) struct Models {
+    /// The name of the first one.
+    pub(in crate::daemon) first: Option<String>,
+    /// What others need to know for the plan of those that somebody asked for.
+    pub(in crate::daemon) wants: Vec<WantState>,
 }
 
 /// What is offered while the engine is in this state; without a model: nothing but the machine.
@@ -78,20 +80,26 @@ impl Sources {
             State::Downloading { model, .. } => Some(model.clone()),
             _ => None,
         };
-        let serves = self.model.borrow_and_update().clone();
-        let name = downloaded.or_else(|| serves.as_ref().map(|serves| serves.name.clone()));
-        let shortage = *self.shortage.borrow_and_update();
-        let want = serves.and_then(|serves| serves.want).map(|want| WantState {
-            beside_bytes: want.beside_bytes.saturating_add(shortage.more),
-            is_split: want.is_split || shortage.not_alone,
-            ..want
+        let Models { first, wants } = self.models.borrow_and_update().clone();
+        let mut offer = of(&engine, downloaded.or(first).as_deref(), self.memory);
+        let others = self.others.borrow_and_update().clone();
+        let others = others.iter().filter_map(|(name, engine)| served(engine, name));
+        offer.models.extend(others);
+        let shortages = self.shortages.borrow_and_update().clone();
+        let wants = wants.into_iter().map(|want| {
+            let shortage = shortages.get(&want.model).copied().unwrap_or_default();
+            WantState {
+                beside_bytes: want.beside_bytes.saturating_add(shortage.more),
+                is_split: want.is_split || shortage.not_alone,
+                ..want
+            }
         });
         Offer {
             split: self.split.borrow_and_update().clone(),
-            wants: want.into_iter().collect(),
+            wants: wants.collect(),
             groups: self.groups.borrow_and_update().clone(),
             round_trips: trips,
-            ..of(&engine, name.as_deref(), self.memory)
+            ..offer
         }
     }
 
@@ -99,10 +107,11 @@ impl Sources {
     async fn changed(&mut self) -> bool {
         let changed = tokio::select! {
             changed = self.engine.changed() => changed,
-            changed = self.model.changed() => changed,
+            changed = self.others.changed() => changed,
+            changed = self.models.changed() => changed,
             changed = self.split.changed() => changed,
             changed = self.groups.changed() => changed,
-            changed = self.shortage.changed() => changed,
+            changed = self.shortages.changed() => changed,
         };
         changed.is_ok()
     }
@@ -117,9 +126,8 @@ fn served(engine: &State, model: &str) -> Option<ModelState> {
     let stage = match engine {
         State::Downloading { percent, .. } => Stage::Downloading { percent: *percent },
         State::Loading { percent } => Stage::Loading { percent: *percent },
-        State::Starting | State::Restarting { .. } | State::Lost { .. } | State::Waiting { .. } => {
-            Stage::Loading { percent: 0 }
-        }
+        State::Starting | State::Restarting { .. } | State::Lost { .. } => Stage::Loading { percent: 0 },
+        State::Waiting { .. } => Stage::Waiting,
         State::Ready(_) => Stage::Ready,
         State::Failed(_) => Stage::Failed,
         State::Stopping | State::Elsewhere { .. } => return None,

@@ -1,6 +1,9 @@
 //! What the user of this daemon wants of the mesh.
 
-use crate::manage::{Command, CreatedToken, Member, Members, Refusal, RevokedToken, Stopping, TokenRequest};
+use crate::manage::{
+    Command, CreatedToken, DroppedModel, LoadedModel, Member, Members, Refusal, Reply, RevokedToken,
+    Stopping, TokenRequest,
+};
 use crate::mesh::core::{MemberSeen, Wrong};
 use crate::mesh::id::{Role, TokenId};
 use crate::mesh::token::Token;
@@ -10,8 +13,43 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
+/// What the user wants of this machine's models; who owns them answers.
+#[derive(Debug)]
+pub(in crate::daemon) enum ModelOrder {
+    /// Serve this one, too.
+    Load {
+        /// Words for it.
+        model: String,
+        /// Its name.
+        reply: Reply<LoadedModel>,
+    },
+    /// Serve this one no more.
+    Drop {
+        /// Its name.
+        model: String,
+        /// Its name.
+        reply: Reply<DroppedModel>,
+    },
+}
+
+impl ModelOrder {
+    /// Says no.
+    pub(in crate::daemon) fn refuse(self, refusal: Refusal) {
+        // Who asked may be gone.
+        let _ = match self {
+            Self::Load { reply, .. } => reply.send(Err(refusal)).is_ok(),
+            Self::Drop { reply, .. } => reply.send(Err(refusal)).is_ok(),
+        };
+    }
+}
+
 /// Does what comes, one after the other.
-pub(super) async fn obey(mesh: Option<Mesh>, mut orders: mpsc::Receiver<Command>, stop: mpsc::Sender<()>) {
+pub(super) async fn obey(
+    mesh: Option<Mesh>,
+    mut orders: mpsc::Receiver<Command>,
+    models: mpsc::Sender<ModelOrder>,
+    stop: mpsc::Sender<()>,
+) {
     while let Some(order) = orders.recv().await {
         // Whoever asked may be gone: then nobody wants the answer.
         match order {
@@ -26,6 +64,13 @@ pub(super) async fn obey(mesh: Option<Mesh>, mut orders: mpsc::Receiver<Command>
             }
             Command::Members { reply } => {
                 let _ = reply.send(members(mesh.as_ref()).await);
+            }
+            Command::Load { model, reply } => {
+                // The daemon ends: nobody is answered.
+                let _ = models.send(ModelOrder::Load { model, reply }).await;
+            }
+            Command::Drop { model, reply } => {
+                let _ = models.send(ModelOrder::Drop { model, reply }).await;
             }
             Command::Stop { reply } => {
                 let _ = reply.send(Ok(Stopping {}));

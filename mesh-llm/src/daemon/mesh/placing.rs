@@ -7,6 +7,7 @@ use crate::mesh::state::{GroupState, ModelState, RoundTrip, SplitPart, Stage, Wa
 use crate::mesh::{Mesh, Offer};
 use crate::plan::place::{self, Group, Machine, MachineId, Placement, Running, Want, Wish, plan};
 use llama_engine::rpc::plan::Work;
+use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
@@ -49,38 +50,32 @@ struct Said<'a> {
     round_trips: &'a [RoundTrip],
 }
 
+/// What this machine is to do with each model that it was told to serve, by name.
+pub(in crate::daemon) type Directives = BTreeMap<String, Directive>;
+
 /// Says what changes.
 pub(super) async fn follow(
     mesh: Mesh,
     mut offer: watch::Receiver<Offer>,
-    directive: watch::Sender<Option<Directive>>,
+    directives: watch::Sender<Directives>,
 ) {
     let mut view = mesh.view();
-    let mut last: Option<(place::View, Option<Directive>)> = None;
-    let mut coming: Option<(Option<Directive>, Instant)> = None;
+    let mut last: Option<(place::View, Directives)> = None;
+    let mut coming: Option<(Directives, Instant)> = None;
     loop {
         let now = {
             let (view, own) = (view.borrow_and_update(), offer.borrow_and_update());
             let known = known(&view, &own);
             // Most news are of how busy others are, which is nothing to the plan.
-            match last.take() {
-                Some((before, now)) if before == known => {
-                    last = Some((before, now.clone()));
-                    now
-                }
-                _ => {
-                    let now = decide(&view, &own, &known);
-                    last = Some((known, now.clone()));
-                    now
-                }
-            }
+            let now = match last.take() {
+                Some((before, now)) if before == known => now,
+                _ => decide(&view, &own, &known),
+            };
+            last = Some((known, now.clone()));
+            now
         };
-        let is_first = directive.borrow().is_none();
-        if *directive.borrow() == now {
-            coming = None;
-        } else if is_first && now == Some(Directive::Alone) {
-            // Nobody else has to be heard before a machine does alone what it can.
-            directive.send_replace(now);
+        directives.send_if_modified(|told| tell_at_once(told, &now));
+        if *directives.borrow() == now {
             coming = None;
         } else if coming.as_ref().is_none_or(|(before, _)| *before != now) {
             coming = Some((now, Instant::now() + SETTLE));
@@ -92,41 +87,60 @@ pub(super) async fn follow(
             () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
                 if let Some((now, _)) = coming.take() {
                     tracing::debug!(plan = ?now, "the plan for this machine has changed");
-                    directive.send_replace(now);
+                    directives.send_replace(now);
                 }
             }
         }
     }
 }
 
-/// What this machine is to do; none: it was told to serve nothing.
-fn decide(view: &View, own: &Offer, known: &place::View) -> Option<Directive> {
-    let want = own.wants.first()?;
+/// Tells what need not settle: nobody else has to be heard before a machine does alone what it can, and what it was
+/// not told to serve any more it does not. Whether there was anything.
+fn tell_at_once(told: &mut Directives, now: &Directives) -> bool {
+    let before = told.len();
+    told.retain(|model, _| now.contains_key(model));
+    let mut is_news = told.len() != before;
+    for (model, directive) in now {
+        if *directive == Directive::Alone && !told.contains_key(model) {
+            told.insert(model.clone(), Directive::Alone);
+            is_news = true;
+        }
+    }
+    is_news
+}
+
+/// What this machine is to do.
+fn decide(view: &View, own: &Offer, known: &place::View) -> Directives {
+    let mut plan = plan(known);
+    let models = own.wants.iter().map(|want| &want.model);
+    let decided = models.filter_map(|model| {
+        let placement = plan.remove(model)?;
+        Some((model.clone(), directive(view, placement)))
+    });
+    decided.collect()
+}
+
+fn directive(view: &View, placement: Placement) -> Directive {
     let me = id(view.me);
     let label = |machine: &MachineId| {
         let seen = view.nodes.iter().find(|seen| id(seen.state.node) == *machine);
         seen.map(|seen| (seen.state.node, seen.state.name.clone()))
     };
-    match plan(known).remove(&want.model)? {
-        Placement::Alone(machines) if machines.contains(&me) => Some(Directive::Alone),
-        Placement::Alone(machines) => Some(Directive::Elsewhere {
-            by: machines
-                .iter()
-                .find_map(label)
-                .map(|(_, name)| name)
-                .unwrap_or_default(),
-        }),
+    let name = |machine: &MachineId| label(machine).map(|(_, name)| name).unwrap_or_default();
+    match placement {
+        Placement::Alone(machines) if machines.contains(&me) => Directive::Alone,
+        Placement::Alone(machines) => Directive::Elsewhere {
+            by: machines.first().map(name).unwrap_or_default(),
+        },
         Placement::Split(Group { host, workers }) if host == me => {
             let wanted = |machine| {
                 let (node, label) = label(machine)?;
                 Some(Wanted { node, label })
             };
-            Some(Directive::Host(workers.iter().filter_map(wanted).collect()))
+            Directive::Host(workers.iter().filter_map(wanted).collect())
         }
-        Placement::Split(Group { host, .. }) => Some(Directive::Elsewhere {
-            by: label(&host).map(|(_, name)| name).unwrap_or_default(),
-        }),
-        Placement::Waiting { need, have } => Some(Directive::Wait { need, have }),
+        Placement::Split(Group { host, .. }) => Directive::Elsewhere { by: name(&host) },
+        Placement::Waiting { need, have } => Directive::Wait { need, have },
     }
 }
 
@@ -310,7 +324,12 @@ mod tests {
             round_trips,
             ..Offer::default()
         };
-        decide(&view, &own, &known(&view, &own)).unwrap()
+        let decided = decide(&view, &own, &known(&view, &own));
+        decided
+            .into_iter()
+            .map(|(_, directive)| directive)
+            .next()
+            .unwrap()
     }
 
     #[test]
@@ -350,15 +369,18 @@ mod tests {
     }
 
     #[test]
-    fn who_was_told_nothing_is_told_nothing() {
-        let view = View {
-            mesh: MeshId(node(1)),
-            me: node(1),
-            role: None,
-            nodes: Vec::new(),
-            clients: Vec::new(),
+    fn what_a_machine_can_do_alone_and_what_it_need_not_do_any_more_is_told_at_once() {
+        let of = |models: &[(&str, Directive)]| -> Directives {
+            let models = models.iter().cloned();
+            models
+                .map(|(model, directive)| (model.to_owned(), directive))
+                .collect()
         };
-        let own = Offer::default();
-        assert_eq!(decide(&view, &own, &known(&view, &own)), None);
+        let wait = Directive::Wait { need: 2, have: 1 };
+        let mut told = of(&[("dropped", Directive::Alone), ("b", Directive::Alone)]);
+        let now = of(&[("a", Directive::Alone), ("b", wait.clone()), ("c", wait)]);
+        assert!(tell_at_once(&mut told, &now));
+        assert_eq!(told, of(&[("a", Directive::Alone), ("b", Directive::Alone)]));
+        assert!(!tell_at_once(&mut told, &now));
     }
 }

@@ -1,7 +1,8 @@
 //! What other nodes serve, as the API wants to know it.
 
+use super::super::serving::ByModel;
 use crate::api::{Remote, RemoteModel, Remotes};
-use crate::engine::{Open, Opening, Upstream, Wire};
+use crate::engine::{Open, Opening, State, Upstream, Wire};
 use crate::mesh::Mesh;
 use crate::mesh::core::{Seen, View};
 use crate::mesh::id::NodeId;
@@ -9,6 +10,7 @@ use crate::mesh::state::Stage;
 use crate::mesh::wire::Open as Task;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::watch;
 
 /// The ways to models of nodes: each is kept for as long as the node serves the model, as it counts what it carries.
@@ -35,22 +37,64 @@ impl Open for Opener {
 }
 
 /// Says what changes.
-pub(super) async fn follow(mesh: Mesh, remotes: watch::Sender<Remotes>) {
-    let mut view = mesh.view();
+pub(super) async fn follow(
+    mesh: Option<Mesh>,
+    mut others: watch::Receiver<ByModel<State>>,
+    remotes: watch::Sender<Remotes>,
+) {
+    let mut view = mesh.as_ref().map(Mesh::view);
     let mut upstreams = Upstreams::new();
     loop {
-        let now = view.borrow_and_update().clone();
-        let (served, kept) = served(&mesh, &now, upstreams);
-        upstreams = kept;
-        remotes.send_replace(served);
-        if view.changed().await.is_err() {
+        let here = beside(&others.borrow_and_update());
+        let there = match (&mesh, &mut view) {
+            (Some(mesh), Some(view)) => {
+                let (there, kept) = served(mesh, &view.borrow_and_update(), upstreams);
+                upstreams = kept;
+                there
+            }
+            _ => Vec::new(),
+        };
+        remotes.send_replace(Remotes::new(here.into_iter().chain(there)));
+        let seen = async {
+            match &mut view {
+                Some(view) => view.changed().await,
+                None => std::future::pending().await,
+            }
+        };
+        let changed = tokio::select! {
+            changed = seen => changed,
+            changed = others.changed() => changed,
+        };
+        if changed.is_err() {
             return;
         }
     }
 }
 
+/// The models that this machine serves beside its first: to the API they are as those of a node that is very near.
+fn beside(others: &ByModel<State>) -> Option<Remote> {
+    let ready = others.values().filter_map(|state| match state {
+        State::Ready(serving) => Some(RemoteModel {
+            name: serving.model.clone(),
+            slots: serving.ready.slots,
+            busy: 0,
+            waiting: 0,
+            context: serving.ready.context,
+            upstream: serving.upstream.clone(),
+        }),
+        _ => None,
+    });
+    let models: Vec<_> = ready.collect();
+    (!models.is_empty()).then(|| Remote {
+        node: "this machine".to_owned(),
+        name: String::new(),
+        rtt: Some(Duration::ZERO),
+        models,
+    })
+}
+
 /// What is served by whom, and the ways there.
-fn served(mesh: &Mesh, view: &View, mut known: Upstreams) -> (Remotes, Upstreams) {
+fn served(mesh: &Mesh, view: &View, mut known: Upstreams) -> (Vec<Remote>, Upstreams) {
     let mut kept = Upstreams::new();
     let mut remote = |seen: &Seen| {
         let state = &seen.state;
@@ -81,6 +125,6 @@ fn served(mesh: &Mesh, view: &View, mut known: Upstreams) -> (Remotes, Upstreams
             models: models.collect(),
         }
     };
-    let remotes = Remotes::new(view.nodes.iter().map(&mut remote).collect::<Vec<_>>());
-    (remotes, kept)
+    let there = view.nodes.iter().map(&mut remote).collect();
+    (there, kept)
 }

@@ -1,5 +1,6 @@
 //! What is shown of this machine and its mesh.
 
+use super::super::serving::ByModel;
 use crate::engine::{State, waiting_for};
 use crate::manage::{
     ClientStatus, DeviceStatus, GroupMachine, GroupStatus, MemoryStatus, MeshStatus, ModelStatus, NodeStatus,
@@ -51,15 +52,21 @@ pub(super) async fn follow(
     mesh: Option<Mesh>,
     home: PathBuf,
     mut offer: watch::Receiver<Offer>,
-    mut engine: watch::Receiver<State>,
+    (mut engine, mut others): (watch::Receiver<State>, watch::Receiver<ByModel<State>>),
     mut invite: watch::Receiver<Option<String>>,
     status: watch::Sender<Status>,
 ) {
     let mut view = mesh.as_ref().map(Mesh::view);
     loop {
         let mut now = alone(&home, &offer.borrow_and_update());
-        refine(&mut now.this, &engine.borrow_and_update());
-        now.notice = notice(&engine.borrow());
+        {
+            let (engine, others) = (engine.borrow_and_update(), others.borrow_and_update());
+            refine(&mut now.this, &engine, &others);
+            let notices = std::iter::once(&*engine)
+                .chain(others.values())
+                .filter_map(notice);
+            now.notice = notices.reduce(|all, notice| format!("{all}; {notice}"));
+        }
         if let Some(view) = &mut view {
             let view = view.borrow_and_update();
             now.groups = groups(&view, &offer.borrow());
@@ -78,19 +85,20 @@ pub(super) async fn follow(
             changed = offer.changed() => if changed.is_err() { return },
             Ok(()) = invite.changed() => {}
             Ok(()) = engine.changed() => {}
+            Ok(()) = others.changed() => {}
         }
     }
 }
 
-/// Of its own engine this machine knows more than it tells others.
-fn refine(this: &mut NodeStatus, engine: &State) {
-    let stage = match engine {
-        State::Starting => ShownStage::Starting,
-        State::Restarting { .. } | State::Lost { .. } => ShownStage::Restarting,
-        State::Waiting { .. } => ShownStage::Waiting,
-        _ => return,
-    };
+/// Of its own engines this machine knows more than it tells others.
+fn refine(this: &mut NodeStatus, engine: &State, others: &ByModel<State>) {
     for model in &mut this.models {
+        let stage = match others.get(&model.name).unwrap_or(engine) {
+            State::Starting => ShownStage::Starting,
+            State::Restarting { .. } | State::Lost { .. } => ShownStage::Restarting,
+            State::Waiting { .. } => ShownStage::Waiting,
+            _ => continue,
+        };
         (model.stage, model.percent) = (stage, None);
     }
 }
@@ -207,6 +215,7 @@ fn model(state: &ModelState) -> ServedModel {
         Stage::Loading { percent } => (ShownStage::Loading, Some(percent)),
         Stage::Ready => (ShownStage::Ready, None),
         Stage::Failed => (ShownStage::Failed, None),
+        Stage::Waiting => (ShownStage::Waiting, None),
     };
     ServedModel {
         name: state.name.clone(),

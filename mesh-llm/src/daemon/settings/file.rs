@@ -1,6 +1,6 @@
 //! The layer of the configuration file.
 
-use super::{Error, Layer, SecretSource, TokenSource};
+use super::{Error, Layer, ModelNames, SecretSource, TokenSource};
 use crate::models::reference::Reference;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -28,7 +28,9 @@ pub(super) fn layer(path: &Path, user_home: Option<&Path>) -> Result<Layer, Erro
         Reference::Path(path) => anchored(path, folder, user_home).to_string_lossy().into_owned(),
         _ => model,
     };
-    layer.model = layer.model.map(named);
+    layer.model = layer
+        .model
+        .map(|models| ModelNames(models.0.into_iter().map(named).collect()));
     layer.draft = layer.draft.map(named);
     Ok(layer)
 }

@@ -1,8 +1,8 @@
 //! What one source says, and which of two counts.
 
 use super::{
-    ApiKey, Devices, Gigabytes, Milliseconds, RelayUrls, SecretSource, Switch, TensorSplit, TokenSource,
-    Workers, mesh, speculation,
+    ApiKey, Devices, Gigabytes, Milliseconds, ModelNames, RelayUrls, SecretSource, Switch, TensorSplit,
+    TokenSource, Workers, mesh, speculation,
 };
 use llama_engine::server::options::{
     CacheType, Count, FlashAttention, LogFormat, Probability, SpeculationMode,
@@ -17,8 +17,8 @@ use std::path::PathBuf;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Layer {
-    /// The model to serve: a path or other words for one.
-    pub model: Option<String>,
+    /// The models to serve: paths or other words for them.
+    pub model: Option<ModelNames>,
     /// The address of the API.
     pub host: Option<String>,
     /// The port of the API.

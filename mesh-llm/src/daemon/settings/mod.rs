@@ -18,7 +18,7 @@ pub use speculation::{DraftWish, SpeculationSettings, Switch};
 pub use split::{SecretSource, SplitSettings, TensorSplit, Worker, Workers};
 pub use token::{TokenError, TokenSource};
 pub use user::UserFolders;
-pub use values::{ApiKey, Devices, Gigabytes, Hidden, Milliseconds};
+pub use values::{ApiKey, Devices, Gigabytes, Hidden, Milliseconds, ModelNames};
 
 use crate::exit::Exit;
 use crate::models::places::Places;
@@ -41,8 +41,8 @@ pub struct Settings {
     pub home: PathBuf,
     /// Where models are.
     pub places: Places,
-    /// The model to serve: a path or other words for one; none: one found on disk, else the embedded one.
-    pub model: Option<String>,
+    /// The models to serve: paths or other words for them; none: one found on disk, else the embedded one.
+    pub models: Vec<String>,
     /// The address of the API.
     pub host: String,
     /// The port of the API; 0 lets the system choose one.
@@ -128,7 +128,7 @@ impl Settings {
             places,
             speculation: SpeculationSettings::from_layer(&layer),
             mesh: MeshSettings::from_layer(&layer),
-            model: layer.model,
+            models: layer.model.unwrap_or_default().0,
             host: layer.host.unwrap_or_else(|| DEFAULT_HOST.to_owned()),
             port: layer.port.unwrap_or(DEFAULT_PORT),
             api_key: layer.api_key,

@@ -36,6 +36,36 @@ impl Devices {
     }
 }
 
+/// Words for models: in a file a list, or one.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(from = "ModelNamesInFile")]
+pub struct ModelNames(pub Vec<String>);
+
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "a model, or a list of models")]
+enum ModelNamesInFile {
+    One(String),
+    List(Vec<String>),
+}
+
+impl From<ModelNamesInFile> for ModelNames {
+    fn from(names: ModelNamesInFile) -> Self {
+        match names {
+            ModelNamesInFile::One(name) => Self(vec![name]),
+            ModelNamesInFile::List(names) => Self(names),
+        }
+    }
+}
+
+impl FromStr for ModelNames {
+    type Err = std::convert::Infallible;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        // As a path may have commas, this is one.
+        Ok(Self(vec![name.to_owned()]))
+    }
+}
+
 /// Bytes, said in gigabytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "GigabytesInFile")]

@@ -3,7 +3,10 @@
 use crate::manage::example::status;
 use crate::manage::exchange::OPENAPI;
 use crate::manage::routes::ROUTES;
-use crate::manage::{CreatedToken, Member, Members, RevokedToken, Role, TokenRequest, Viewer};
+use crate::manage::{
+    CreatedToken, DroppedModel, LoadedModel, Member, Members, ModelRequest, RevokedToken, Role, TokenRequest,
+    Viewer,
+};
 use serde_json::Value;
 
 #[test]
@@ -97,12 +100,19 @@ fn every_field_is_described() {
         expires_at: None,
     };
     let revoked = RevokedToken { id: "ab".into() };
+    let name = String::from("tiny");
+    let model = ModelRequest { model: name.clone() };
+    let loaded = LoadedModel { name: name.clone() };
+    let dropped = DroppedModel { name };
     for (name, value) in [
         ("Status", serde_json::to_value(status).unwrap()),
         ("Members", serde_json::to_value(members).unwrap()),
         ("TokenRequest", serde_json::to_value(wanted).unwrap()),
         ("CreatedToken", serde_json::to_value(created).unwrap()),
         ("RevokedToken", serde_json::to_value(revoked).unwrap()),
+        ("ModelRequest", serde_json::to_value(model).unwrap()),
+        ("LoadedModel", serde_json::to_value(loaded).unwrap()),
+        ("DroppedModel", serde_json::to_value(dropped).unwrap()),
     ] {
         compare(
             &described,

@@ -106,7 +106,7 @@ fn is_percent(stage: Stage) -> bool {
             percent: Some(percent),
         }
         | Stage::Loading { percent } => percent <= 100,
-        Stage::Downloading { percent: None } | Stage::Ready | Stage::Failed => true,
+        Stage::Downloading { percent: None } | Stage::Ready | Stage::Failed | Stage::Waiting => true,
     }
 }
 

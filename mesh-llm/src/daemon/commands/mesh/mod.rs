@@ -60,6 +60,16 @@ pub enum Command {
         /// Where it, or its id, is.
         token: TokenSource,
     },
+    /// Serves one more model.
+    Load {
+        /// Words for it.
+        model: String,
+    },
+    /// Serves a model no more.
+    Drop {
+        /// Its name.
+        model: String,
+    },
     /// Ends the daemon.
     Stop,
 }
@@ -106,6 +116,17 @@ fn perform(command: Command, settings: &Settings, reporter: &Reporter) -> Result
             let token = token.read()?;
             let revoked = daemon()?.client.revoke_token(&token.0)?;
             reporter.note(&format!("token {} lets nobody in any more", revoked.id));
+        }
+        Command::Load { model } => {
+            let loaded = daemon()?.client.load(&model)?;
+            reporter.note(&format!(
+                "{} is being loaded: `mesh-llm status` shows how far it is",
+                loaded.name
+            ));
+        }
+        Command::Drop { model } => {
+            let dropped = daemon()?.client.drop_model(&model)?;
+            reporter.note(&format!("{} is served here no more", dropped.name));
         }
         Command::Stop => stop::stop(&daemon()?, reporter)?,
     }

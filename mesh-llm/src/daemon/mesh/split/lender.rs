@@ -2,6 +2,7 @@
 //!
 //! [`plan::lease`]: crate::plan::lease
 
+use super::super::super::serving::ByModel;
 use super::tunnel::{Doorway, deliver};
 use crate::engine::{Worker, WorkerLaunch};
 use crate::mesh::id::NodeId;
@@ -56,8 +57,8 @@ pub(in crate::daemon) struct Lender {
     pub(in crate::daemon) log: LogTo,
     /// Bytes that may be lent, all together.
     pub(in crate::daemon) memory: u64,
-    /// Bytes that a model takes which this machine was told to serve.
-    pub(in crate::daemon) own: watch::Receiver<u64>,
+    /// Bytes that each model takes which this machine was told to serve.
+    pub(in crate::daemon) own: watch::Receiver<ByModel<u64>>,
     /// Whether a model that nobody asked for is in the way: it goes once something is lent.
     pub(in crate::daemon) in_the_way: watch::Receiver<bool>,
     /// Told to whom this machine lends.
@@ -170,7 +171,8 @@ impl Lender {
             .filter(|lease| lease.lent.model == lend.model)
             .map(|lease| lease.lent.bytes)
             .sum();
-        let left = (ledger.left() + back).saturating_sub(*self.own.borrow());
+        let own: u64 = self.own.borrow().values().sum();
+        let left = (ledger.left() + back).saturating_sub(own);
         let wanted = if lend.bytes == 0 {
             left
         } else {

@@ -1,0 +1,356 @@
+//! The models that this machine serves beside its first one: those that were named with it, and those that somebody
+//! loads while it runs.
+
+use super::draft::Wanted;
+use super::mesh::{Joiner, ModelOrder};
+use super::options::{self, Socket};
+use super::report::{self, Reporter};
+use super::serving::{AskedFor, ByModel, Served, Service};
+use super::settings::{DraftWish, Settings, SpeculationSettings, Spread};
+use super::split::Split;
+use crate::engine::{Failure, Launch, Program, State};
+use crate::exit::Exit;
+use crate::manage::{DroppedModel, LoadedModel, Refusal};
+use crate::mesh::state::WantState;
+use crate::models::need::Need;
+use crate::models::{Library, Model};
+use hyper::StatusCode;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+/// The most models of a machine: each is a process.
+const MOST: usize = 32;
+
+/// What all of them are started with.
+pub(super) struct Ground {
+    /// What the user said.
+    pub(super) settings: Settings,
+    /// Where models are.
+    pub(super) library: Arc<Library>,
+    /// The engine's program.
+    pub(super) program: Program,
+    /// The daemon's folder.
+    pub(super) folder: PathBuf,
+    /// Where fingerprints of models are remembered.
+    pub(super) fingerprints: PathBuf,
+    /// Where the API is.
+    pub(super) address: SocketAddr,
+    /// Tells the user.
+    pub(super) reporter: Reporter,
+    /// Ties models to the mesh.
+    pub(super) joiner: Joiner,
+    /// Told what becomes of each.
+    pub(super) states: watch::Sender<ByModel<State>>,
+}
+
+/// All of them.
+pub(super) struct Beside {
+    ground: Arc<Ground>,
+    running: BTreeMap<String, One>,
+    /// Counts those that there ever were.
+    count: u32,
+}
+
+/// What is wished of a model; each goes further than the one before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Wish {
+    Serve,
+    Finish,
+    Die,
+}
+
+#[derive(Debug)]
+struct One {
+    wish: watch::Sender<Wish>,
+    task: JoinHandle<()>,
+}
+
+impl One {
+    async fn end(self, impatience: impl Future<Output = ()>) {
+        let Self { wish, mut task } = self;
+        wish.send_replace(Wish::Finish);
+        let ended = tokio::select! {
+            ended = &mut task => ended,
+            () = impatience => {
+                wish.send_replace(Wish::Die);
+                task.await
+            }
+        };
+        if let Err(error) = ended {
+            tracing::error!(%error, "a model's task failed");
+        }
+    }
+}
+
+impl Beside {
+    /// None yet.
+    pub(super) fn new(ground: Ground) -> Self {
+        Self {
+            ground: Arc::new(ground),
+            running: BTreeMap::new(),
+            count: 0,
+        }
+    }
+
+    /// Begins to serve the model that `words` mean, downloading it if it is not there; its name. `first` is the name of
+    /// the one that is served already.
+    ///
+    /// # Errors
+    /// Where it is not clear which is meant, or it is served already.
+    pub(super) fn load(&mut self, words: &str, first: Option<&str>) -> Result<String, Refusal> {
+        let ground = &self.ground;
+        let speculation = SpeculationSettings {
+            // One that was named is for the first model.
+            draft: match &ground.settings.speculation.draft {
+                DraftWish::Named(_) => DraftWish::Whichever,
+                wish => wish.clone(),
+            },
+            ..ground.settings.speculation.clone()
+        };
+        let wanted = Wanted::find(&ground.library, Some(words), &speculation, u64::MAX);
+        let wanted = wanted
+            .map_err(|error| Refusal::new(StatusCode::NOT_FOUND, "model_not_found", error.to_string()))?;
+        let name = wanted.name();
+        self.running.retain(|_, one| !one.task.is_finished());
+        if first == Some(name.as_str()) || self.running.contains_key(&name) {
+            let message = format!("{name} is served here already: `mesh-llm status` shows how far it is");
+            return Err(Refusal::new(StatusCode::CONFLICT, "already_served", message));
+        }
+        if self.running.len() >= MOST {
+            let message = format!("{MOST} models beside the first are enough: `mesh-llm drop` ends one");
+            return Err(Refusal::new(StatusCode::CONFLICT, "too_many_models", message));
+        }
+        self.count += 1;
+        let (wish, wishes) = watch::channel(Wish::Serve);
+        let model = Loading {
+            ground: self.ground.clone(),
+            name: name.clone(),
+            number: self.count,
+        };
+        let task = tokio::spawn(model.run(wanted, wishes));
+        self.running.insert(name.clone(), One { wish, task });
+        Ok(name)
+    }
+
+    /// Does what somebody wants of these models; `first` is the name of the one that is no matter of theirs.
+    pub(super) fn obey(&mut self, order: ModelOrder, first: Option<&str>) {
+        // Who asked may be gone.
+        match order {
+            ModelOrder::Load { model, reply } => {
+                let loaded = self.load(&model, first).map(|name| LoadedModel { name });
+                let _ = reply.send(loaded);
+            }
+            ModelOrder::Drop { model, reply } => {
+                let dropped = match self.drop_model(&model) {
+                    true => Ok(DroppedModel { name: model }),
+                    false => Err(self.not_here(&model, first)),
+                };
+                let _ = reply.send(dropped);
+            }
+        }
+    }
+
+    fn not_here(&self, model: &str, first: Option<&str>) -> Refusal {
+        let here = first.into_iter().chain(self.running.keys().map(String::as_str));
+        let here: Vec<&str> = here.collect();
+        let here = match here.is_empty() {
+            true => "no model is".to_owned(),
+            false => format!("these are: {}", here.join(", ")),
+        };
+        let message = format!("{model} is not served by this machine; {here}");
+        Refusal::new(StatusCode::NOT_FOUND, "model_not_found", message)
+    }
+
+    /// Lets the model of this name finish what it answers, and ends it; whether it is there.
+    pub(super) fn drop_model(&mut self, name: &str) -> bool {
+        let Some(one) = self.running.remove(name) else {
+            return false;
+        };
+        tokio::spawn(one.end(std::future::pending()));
+        true
+    }
+
+    /// Ends all of them.
+    pub(super) async fn finish(self, impatience: impl Future<Output = ()>) {
+        let (hurry, hurries) = watch::channel(false);
+        let all = self.running.into_values().map(|one| {
+            let mut hurries = hurries.clone();
+            one.end(async move {
+                // Where nobody can be in a hurry any more, nobody waits.
+                let _ = hurries.wait_for(|hurry| *hurry).await;
+            })
+        });
+        let ended = futures_util::future::join_all(all);
+        tokio::pin!(ended);
+        tokio::select! {
+            _ = &mut ended => {}
+            () = impatience => {
+                hurry.send_replace(true);
+                ended.await;
+            }
+        }
+    }
+}
+
+/// A model from when it was asked for.
+struct Loading {
+    ground: Arc<Ground>,
+    name: String,
+    number: u32,
+}
+
+impl Loading {
+    async fn run(self, wanted: Wanted, mut wishes: watch::Receiver<Wish>) {
+        let (state, states) = watch::channel(State::Starting);
+        let telling = tokio::spawn(tell(self.name.clone(), states, self.ground.states.clone()));
+        let ended = wishes.clone();
+        let had = tokio::select! {
+            had = wanted.have(&self.ground.library, &state, &self.ground.reporter) => had,
+            () = wished(ended) => return self.forget(&telling),
+        };
+        let served = match had {
+            Ok((model, draft)) => self.serve(model, draft, state.clone()),
+            Err(error) => Err(error.to_string()),
+        };
+        match served {
+            Ok((served, report)) => {
+                self.follow(served, report, &mut wishes).await;
+            }
+            Err(message) => {
+                self.ground
+                    .reporter
+                    .note(&format!("{} is not served: {message}", self.name));
+                state.send_replace(State::Failed(Failure {
+                    message,
+                    last_lines: Vec::new(),
+                    exit: Exit::FILE,
+                }));
+                // What became of it can be seen until it is dropped.
+                wished(wishes).await;
+            }
+        }
+        self.forget(&telling);
+    }
+
+    fn serve(
+        &self,
+        model: Model,
+        draft: Option<llama_engine::server::options::Draft>,
+        state: watch::Sender<State>,
+    ) -> Result<(Served, report::EngineReport), String> {
+        let ground = &self.ground;
+        let asked = asked_for(&ground.settings, &model);
+        let in_mesh = asked.as_ref().and_then(|(asked, _)| {
+            let asked = Some(asked.clone());
+            ground.joiner.in_mesh(asked, ground.fingerprints.clone())
+        });
+        if let Some((_, want)) = asked {
+            ground.joiner.wants(WantState {
+                model: self.name.clone(),
+                ..want
+            });
+        }
+        let report = ground.reporter.engine(report::Offer {
+            model: self.name.clone(),
+            address: ground.address,
+        });
+        let socket = Socket {
+            folder: &ground.folder,
+            number: self.number,
+        };
+        let options = options::options(&ground.settings, model, draft, Split::default(), socket);
+        let options = options.map_err(|error| format!("choosing a secret failed: {error}"))?;
+        let log = ground.reporter.clone();
+        let served = Served::start(Service {
+            launch: Launch {
+                program: ground.program.clone(),
+                options,
+            },
+            in_mesh,
+            state,
+            log: Arc::new(move |line| log.engine_log(line)),
+        });
+        Ok((served, report))
+    }
+
+    /// Tells the user how it goes, until it is to end.
+    async fn follow(
+        &self,
+        served: Served,
+        mut report: report::EngineReport,
+        wishes: &mut watch::Receiver<Wish>,
+    ) {
+        let mut states = served.state();
+        loop {
+            let state = states.borrow_and_update().clone();
+            report.state(&state);
+            if let State::Failed(failure) = &state {
+                self.ground
+                    .reporter
+                    .note(&format!("{} is not served: {}", self.name, failure.message));
+            }
+            tokio::select! {
+                changed = states.changed() => if changed.is_err() { break },
+                () = wished(wishes.clone()) => break,
+            }
+        }
+        let mut wishes = wishes.clone();
+        let died = async move {
+            // Where nobody can wish any more, nobody is impatient.
+            if wishes.wait_for(|wish| *wish == Wish::Die).await.is_err() {
+                std::future::pending().await
+            }
+        };
+        served.stop(died).await;
+    }
+
+    fn forget(&self, telling: &JoinHandle<()>) {
+        telling.abort();
+        self.ground.joiner.wants_no_more(&self.name);
+        self.ground
+            .states
+            .send_modify(|states| drop(states.remove(&self.name)));
+    }
+}
+
+/// Waits until a model is to end.
+async fn wished(mut wishes: watch::Receiver<Wish>) {
+    // Where nobody can wish any more, it ends as well.
+    let _ = wishes.wait_for(|wish| *wish > Wish::Serve).await;
+}
+
+/// Passes on what becomes of a model.
+async fn tell(name: String, mut states: watch::Receiver<State>, all: watch::Sender<ByModel<State>>) {
+    loop {
+        let state = states.borrow_and_update().clone();
+        all.send_modify(|all| drop(all.insert(name.clone(), state)));
+        if states.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// What a model that this machine was told to serve needs, for itself and for others. None where its header cannot be
+/// read: the engine says why.
+pub(super) fn asked_for(settings: &Settings, model: &Model) -> Option<(AskedFor, WantState)> {
+    let need = Need::read(&model.path, settings.engine.context.map(Into::into)).ok()?;
+    let is_spread = settings.mesh.spread == Spread::Always;
+    let want = WantState {
+        model: model.id.clone(),
+        layers: u32::try_from(need.work.layers.len()).unwrap_or(u32::MAX),
+        layer_bytes: need.work.layers.iter().sum(),
+        head_bytes: need.work.head,
+        logits_bytes: need.work.logits,
+        beside_bytes: need.beside,
+        is_split: is_spread,
+    };
+    let asked = AskedFor {
+        bytes: need.bytes(),
+        is_spread,
+    };
+    Some((asked, want))
+}
