@@ -40,7 +40,7 @@ static ROSTER: LazyLock<Roster> = LazyLock::new(|| {
         at: UnixSeconds(1),
         generation: 0,
     };
-    let act = SignedAct::sign(&KEYS[0], roster.mesh(), act);
+    let act = SignedAct::sign(&KEYS[0], roster.mesh(), 0, act);
     roster.add(act).expect("a founder admits");
     roster
 });

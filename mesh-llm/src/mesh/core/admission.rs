@@ -129,16 +129,26 @@ impl Core {
     }
 
     fn unknown(&self, remote: NodeId) -> Refused {
-        match self.roster.is_removed(remote) {
-            true => refused(
+        if self.roster.is_removed(remote) {
+            return refused(
                 RefusedKind::Removed,
                 "this machine was removed from the mesh: only a new invite token lets it in again",
-            ),
-            false => refused(
-                RefusedKind::Credential,
-                "this machine is no member of the mesh: join it with an invite token (--join)",
-            ),
+            );
         }
+        if let Some(by) = self.roster.lost_with(remote) {
+            return refused(
+                RefusedKind::Removed,
+                format!(
+                    "this machine is out of the mesh with {}, which let it in and was removed before the others had \
+                     heard of that: ask for a new invite token",
+                    by.fmt_short()
+                ),
+            );
+        }
+        refused(
+            RefusedKind::Credential,
+            "this machine is no member of the mesh: join it with an invite token (--join)",
+        )
     }
 
     /// What somebody is by the act that admitted it, which this node may not know yet.

@@ -6,6 +6,7 @@ use super::super::token::{Grant, Token, TooLong};
 use super::Core;
 use iroh_base::SecretKey;
 use std::collections::BTreeSet;
+use std::str::FromStr;
 use std::time::Duration;
 
 /// A member, as `mesh-llm members` shows it.
@@ -122,7 +123,8 @@ impl Core {
     }
 
     /// Removes a member: by its id, the unique beginning of one, or its machine's name. The token that it came by lets
-    /// nobody in any more, or it would be back with another key.
+    /// nobody in any more, or it would be back with another key. Somebody who is out already is removed once more if it
+    /// is called by its whole id, which decides between two that removed each other.
     ///
     /// # Errors
     /// If this node may not, or nobody, or more than one, is meant.
@@ -167,6 +169,12 @@ impl Core {
         // Nobody escapes because another one calls itself by this id.
         if let Some(node) = all.iter().find(|node| node.to_string() == id) {
             return Ok(*node);
+        }
+        if let Some(removed) = NodeId::from_str(&id)
+            .ok()
+            .filter(|it| self.roster.is_removed(*it))
+        {
+            return Ok(removed);
         }
         let is_meant = |node: &NodeId| {
             let named = self.name_of(*node).is_some_and(|name| name == who);

@@ -4,6 +4,7 @@ use super::super::id::{Boot, NodeId};
 use super::super::roster::{Act, Added, Rejected, SignedAct};
 use super::super::wire::{Control, Table};
 use super::{Core, Goodbye, LinkId, Output, Part, serves};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// What was thought of acts that somebody told.
@@ -85,6 +86,7 @@ impl Core {
         from: Option<NodeId>,
     ) -> Taken {
         let (mut news, mut taken) = (Vec::new(), Taken::Genuine);
+        let before: Vec<NodeId> = self.roster.members().map(|(node, _)| node).collect();
         for act in acts {
             match self.roster.add(act.clone()) {
                 Ok(Added::New) => news.push(act),
@@ -100,28 +102,31 @@ impl Core {
             }
         }
         if !news.is_empty() {
-            self.heed(now, &news, from);
+            self.heed(now, &news, from, before);
         }
         taken
     }
 
-    /// Does what follows from acts that are in the roster since now.
-    fn heed(&mut self, now: Duration, news: &[SignedAct], from: Option<NodeId>) {
+    /// Does what follows from acts that are in the roster since now; `before`: the members without them.
+    fn heed(&mut self, now: Duration, news: &[SignedAct], from: Option<NodeId>, before: Vec<NodeId>) {
         let others = self.links.servers().filter(|(node, _)| Some(*node) != from);
         let told = others.map(|(_, link)| Output::Send(link, Control::Acts(news.to_vec())));
         self.outputs.extend(told);
         self.outputs.push_back(Output::Save);
         self.outputs.push_back(Output::View);
-        for act in news {
-            match act.act() {
-                Act::Remove { subject, .. } if self.roster.is_removed(*subject) => {
-                    self.membership.removed(now, *subject);
-                    self.contacts.forget(*subject);
-                }
-                Act::Admit { subject, .. } if serves(&self.roster, *subject) => {
-                    self.membership.readmitted(*subject)
-                }
-                Act::Remove { .. } | Act::Admit { .. } | Act::Revoke { .. } => {}
+        let named = news.iter().filter_map(|act| match act.act() {
+            Act::Admit { subject, .. } | Act::Remove { subject, .. } => Some(*subject),
+            Act::Revoke { .. } => None,
+        });
+        // A removal also puts out whom the removed let in unheard, and in again whom it had removed so.
+        let after = self.roster.members().map(|(node, _)| node);
+        let concerned: BTreeSet<NodeId> = named.chain(before).chain(after).collect();
+        for node in concerned {
+            if self.roster.standing(node).is_none() {
+                self.membership.removed(now, node);
+                self.contacts.forget(node);
+            } else if serves(&self.roster, node) {
+                self.membership.readmitted(node);
             }
         }
         self.out_with_the_removed();

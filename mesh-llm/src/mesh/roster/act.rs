@@ -1,5 +1,6 @@
 //! Acts: what nodes decide about who belongs to the mesh, and their signatures.
 
+use super::room::MOST_ACTS_BY_ONE;
 use crate::mesh::id::{MeshId, NodeId, Role, TokenId, UnixSeconds};
 
 pub use crate::mesh::id::TokenUse;
@@ -22,8 +23,14 @@ pub const MOST_MODELS: usize = 8;
 /// The most bytes of a model's name.
 pub const MOST_MODEL_BYTES: usize = 64;
 
-/// The most bytes of a signed act on the wire; follows from the other limits.
+/// The most acts that a removal names: as many as one signer may have in a roster.
+pub const MOST_NAMES: usize = MOST_ACTS_BY_ONE;
+
+/// The most bytes on the wire of a signed act that takes the room of one; follows from the other limits.
 pub const MOST_ACT_BYTES: usize = 1024;
+
+/// So many names take the room of one more act.
+const NAMES_IN_ONE: usize = 48;
 
 /// What a node decides.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,12 +52,16 @@ pub enum Act {
         /// Greater than that of every removal that it outlives.
         generation: u32,
     },
-    /// Somebody belongs to the mesh no more: ends all its admissions of this generation and earlier ones.
+    /// Somebody belongs to the mesh no more: ends all its admissions of this generation and earlier ones, and voids
+    /// what it signed in them, unless it is named.
     Remove {
         /// Who.
         subject: NodeId,
         /// The last generation that ends.
         generation: u32,
+        /// Of what the subject signed, that which stands: all that the signer knew and took for valid.
+        #[serde(deserialize_with = "names")]
+        stand: Vec<ActId>,
         /// When, by the signer's clock.
         at: UnixSeconds,
     },
@@ -66,8 +77,12 @@ pub enum Act {
 impl Act {
     /// Whether every part of it is within its limit.
     pub(super) fn check(&self) -> Result<(), TooLarge> {
-        let Act::Admit { tokens, models, .. } = self else {
-            return Ok(());
+        let (tokens, models) = match self {
+            Act::Admit { tokens, models, .. } => (tokens, models),
+            Act::Remove { stand, .. } if stand.len() > MOST_NAMES => {
+                return Err(TooLarge::Names(stand.len()));
+            }
+            Act::Remove { .. } | Act::Revoke { .. } => return Ok(()),
         };
         if tokens.len() > MOST_TOKENS {
             return Err(TooLarge::Tokens(tokens.len()));
@@ -97,6 +112,9 @@ pub enum TooLarge {
         "an admission for {0} models, where {MOST_MODELS} are the most: name fewer, or none, which allows all"
     )]
     Models(usize),
+    /// It lets too many acts stand.
+    #[error("a removal that lets {0} acts stand, where {MOST_NAMES} are as many as one node can have signed")]
+    Names(usize),
     /// It names a model by a name that is too long.
     #[error("a model's name of {0} bytes, where {MOST_MODEL_BYTES} are the most: name it by an alias")]
     ModelName(usize),
@@ -123,17 +141,20 @@ impl fmt::Debug for ActId {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SignedAct {
     by: NodeId,
+    in_generation: u32,
     act: Act,
     signature: Signature,
 }
 
 impl SignedAct {
-    /// Signs an act for one mesh; in another it is worth nothing. Whether the signer may do so is judged by whoever
-    /// receives it: [`Roster::admit`](super::Roster::admit) and its like ask first.
-    pub fn sign(key: &SecretKey, mesh: MeshId, act: Act) -> Self {
-        let signature = key.sign(&signed_bytes(mesh, &act));
+    /// Signs an act for one mesh; in another it is worth nothing. `in_generation` is that of the admission by which
+    /// the signer decides: what it signed before a removal is told from what it signs when it is back. Whether it may
+    /// do so is judged by whoever receives it: [`Roster::admit`](super::Roster::admit) and its like ask first.
+    pub fn sign(key: &SecretKey, mesh: MeshId, in_generation: u32, act: Act) -> Self {
+        let signature = key.sign(&signed_bytes(mesh, in_generation, &act));
         Self {
             by: key.public(),
+            in_generation,
             act,
             signature,
         }
@@ -142,6 +163,11 @@ impl SignedAct {
     /// Who says that it signed it.
     pub fn by(&self) -> NodeId {
         self.by
+    }
+
+    /// By which of its admissions the signer decided.
+    pub fn in_generation(&self) -> u32 {
+        self.in_generation
     }
 
     /// What was decided.
@@ -158,8 +184,19 @@ impl SignedAct {
     /// Whether `by` signed it, for this mesh.
     pub(in crate::mesh) fn is_genuine(&self, mesh: MeshId) -> bool {
         self.by
-            .verify(&signed_bytes(mesh, &self.act), &self.signature)
+            .verify(
+                &signed_bytes(mesh, self.in_generation, &self.act),
+                &self.signature,
+            )
             .is_ok()
+    }
+
+    /// The room of how many acts it takes: what has so many times [`MOST_ACT_BYTES`] at most.
+    pub(super) fn weight(&self) -> usize {
+        match &self.act {
+            Act::Remove { stand, .. } => 1 + stand.len() / NAMES_IN_ONE,
+            Act::Admit { .. } | Act::Revoke { .. } => 1,
+        }
     }
 
     /// What it says, if it is an admission.
@@ -198,8 +235,8 @@ pub(super) struct Admission<'a> {
     pub(super) generation: u32,
 }
 
-fn signed_bytes(mesh: MeshId, act: &Act) -> Vec<u8> {
-    [DOMAIN, mesh.0.as_bytes(), &encode(act)].concat()
+fn signed_bytes(mesh: MeshId, in_generation: u32, act: &Act) -> Vec<u8> {
+    [DOMAIN, mesh.0.as_bytes(), &encode(&(in_generation, act))].concat()
 }
 
 fn encode(value: &impl Serialize) -> Vec<u8> {
@@ -244,4 +281,8 @@ fn tokens<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<TokenUse>, D
 fn models<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<String>>, D::Error> {
     let list = Option::<AtMost<_, MOST_MODELS>>::deserialize(deserializer)?;
     Ok(list.map(|list| list.0))
+}
+
+fn names<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<ActId>, D::Error> {
+    AtMost::<_, MOST_NAMES>::deserialize(deserializer).map(|list| list.0)
 }

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | 15 | `mesh-llm roster` |
 //! | 1 | the version: 1 |
-//! | … | the mesh, the acts that count, those that wait: postcard |
+//! | … | the mesh, the set of acts, those that wait: postcard |
 //! | 32 | SHA-256 of all that |
 //!
 //! The sum finds damage, not malice, and signatures are not verified again: whoever can write this file can read the

@@ -1,6 +1,6 @@
 //! Acts of our own, and what a certificate is worth: what a node decides before it signs or lets in.
 
-use super::act::{Act, Admission, SignedAct, TokenUse};
+use super::act::{Act, ActId, Admission, SignedAct, TokenUse};
 use super::view::Void;
 use super::{Refused, Roster, Standing};
 use crate::mesh::id::{NodeId, Role, TokenId, UnixSeconds};
@@ -22,7 +22,7 @@ impl Roster {
         models: Option<Vec<String>>,
         now: UnixSeconds,
     ) -> Result<SignedAct, Refused> {
-        let by = self.governing(key)?;
+        let (by, in_generation) = self.governing(key)?;
         let view = self.view();
         let next = view.next_generation(subject);
         let mut wanted = Admission {
@@ -54,6 +54,7 @@ impl Roster {
         let (at, generation) = (wanted.at, wanted.generation);
         self.sign(
             key,
+            in_generation,
             Act::Admit {
                 subject,
                 role,
@@ -65,8 +66,9 @@ impl Roster {
         )
     }
 
-    /// Removes somebody, also a client that is in no act: the act, which is not added yet. It ends whatever admission
-    /// an honest node can have signed so far.
+    /// Removes somebody, also a client that is in no act, or one that was removed before: the act, which is not added
+    /// yet. It ends whatever admission an honest node can have signed so far, and lets stand of the acts of the
+    /// removed which count here. Disputed ones it does not: that decides the dispute.
     ///
     /// A token that others have as well, or that has uses left, still lets in whoever comes with another key: revoke
     /// it, too.
@@ -74,15 +76,23 @@ impl Roster {
     /// # Errors
     /// If we are no node of the mesh; if it was removed for ever; if there is no room.
     pub fn remove(&self, key: &SecretKey, subject: NodeId, now: UnixSeconds) -> Result<SignedAct, Refused> {
-        self.governing(key)?;
+        let (_, in_generation) = self.governing(key)?;
         let next = self.view().next_generation(subject);
         let next = next.ok_or(Refused::RemovedForEver { subject })?;
         let current = self.standing(subject).map_or(0, |standing| standing.generation);
+        let acts = self.acts.iter().enumerate();
+        let standing =
+            acts.filter(|(place, filed)| filed.act.by() == subject && self.view().verdict().sure[*place]);
+        let mut stand: Vec<ActId> = standing.map(|(_, filed)| filed.id).collect();
+        // Two that know the same say the same.
+        stand.sort_unstable();
         self.sign(
             key,
+            in_generation,
             Act::Remove {
                 subject,
                 generation: next.max(current),
+                stand,
                 at: now,
             },
         )
@@ -94,15 +104,16 @@ impl Roster {
     /// # Errors
     /// If we are no node of the mesh; if there is no room.
     pub fn revoke(&self, key: &SecretKey, token: TokenId, now: UnixSeconds) -> Result<SignedAct, Refused> {
-        self.governing(key)?;
+        let (_, in_generation) = self.governing(key)?;
         match self.view().revocation(token) {
-            Some(place) => Ok(self.acts[place].act.clone()),
-            None => self.sign(key, Act::Revoke { token, at: now }),
+            Some(place) if self.view().verdict().sure[place] => Ok(self.acts[place].act.clone()),
+            // One that is disputed may come to nothing.
+            Some(_) | None => self.sign(key, in_generation, Act::Revoke { token, at: now }),
         }
     }
 
     /// What somebody is who shows the act that admitted it. The act need not be in the roster, but then its signer has
-    /// to be a node now, or else somebody removed could let in whom it likes.
+    /// to be a node now, by the admission by which it signed, or else somebody removed could let in whom it likes.
     ///
     /// # Errors
     /// If the act does not make it a member, and the roster does not either.
@@ -136,7 +147,8 @@ impl Roster {
         let admission = admission.ok_or(Refused::NotYours { subject })?;
         certificate.act().check()?;
         let by = certificate.by();
-        if !self.view().role(by).is_some_and(Role::governs) {
+        let is_node = self.view().role(by).is_some_and(Role::governs);
+        if !is_node || !self.view().verdict().would_count(certificate) {
             return Err(Refused::SignerGone { by });
         }
         self.check_effect(admission)?;
@@ -154,12 +166,15 @@ impl Roster {
         })
     }
 
-    /// Whose key it is, if it may decide.
-    fn governing(&self, key: &SecretKey) -> Result<NodeId, Refused> {
+    /// Whose key it is and by which of its admissions, if it may decide.
+    fn governing(&self, key: &SecretKey) -> Result<(NodeId, u32), Refused> {
         let node = key.public();
-        match self.view().role(node) {
-            Some(role) if role.governs() => Ok(node),
-            role => Err(Refused::NotGoverning { node, role }),
+        match self.standing(node) {
+            Some(standing) if standing.role.governs() => Ok((node, standing.generation)),
+            other => Err(Refused::NotGoverning {
+                node,
+                role: other.map(|standing| standing.role),
+            }),
         }
     }
 
@@ -180,9 +195,9 @@ impl Roster {
     }
 
     /// Signs what [`Roster::add`] will take.
-    fn sign(&self, key: &SecretKey, act: Act) -> Result<SignedAct, Refused> {
+    fn sign(&self, key: &SecretKey, in_generation: u32, act: Act) -> Result<SignedAct, Refused> {
         act.check()?;
-        let signed = SignedAct::sign(key, self.mesh, act);
+        let signed = SignedAct::sign(key, self.mesh, in_generation, act);
         self.check_room(&signed)?;
         Ok(signed)
     }

@@ -3,21 +3,32 @@
 //! Pure: no clock, no files, no network. Acts only come in; nothing is ever taken out, so that sets of two members
 //! can be united in any order, and equal sets mean the same everywhere. What an act means follows from the set:
 //!
-//! - *Governors* are the founder, and everyone whom a governor ever admitted as a node. An act counts if a governor
-//!   signed it, also one who was removed since: others hear of an act by someone removed only through a member, who
-//!   could have signed the same itself. Where somebody shows an act about itself that is not in the set, no member
-//!   vouches for it, and its signer must be a node *now*.
+//! - *Governors* are the founder, and everyone whom a governor ever admitted as a node. Their acts are the set: they
+//!   are kept, told, and passed on, whether they count or not, so that the set never shrinks.
 //! - *Acts of others* wait: their signer's admission may be on its way. They are not passed on.
-//! - *Admissions* are looked at in the order of (time, name). One by a token with a limited number of uses counts while
-//!   fewer others than that have been let in by it. Among those of one subject that no removal ended, the newest by
-//!   (generation, time, name) says what it is for.
 //! - *Removals* end every admission of their generation and of earlier ones, whenever those arrive. Who is invited
-//!   again gets the next generation. Two that remove each other are both out.
+//!   again gets the next generation. Of what the removed signed in the generations that end, the removal names what
+//!   its signer knew and let stand; all else is void, whoever passes it on. Where several remove one, that stands
+//!   which each names whose removal counts.
+//! - *An act counts* if it is not void and one that counts made its signer a node, in the generation in which it signs
+//!   ([`SignedAct::in_generation`]). Thus whoever a void act admitted is out, with what it signed in turn, until somebody
+//!   else admits it.
+//! - *Disputed* is what would count if and only if it did not: above all the removals by two that remove each other,
+//!   neither of which knew of the other's. Nobody can tell which was first, so both are out: of what is disputed,
+//!   removals and revocations count, and admissions do not. Whoever removes one of the two once more, decides it.
+//! - *The founder's removals* are not disputed by whom they remove. So it is by the founder that a node is removed
+//!   which might fight back. A removal of the founder has to be beyond dispute.
+//! - *Admissions* that are not void are looked at in the order of (time, name). One by a token with a limited number of
+//!   uses lets in while fewer others than that have been let in by it. Among those of one subject that no removal
+//!   ended, the newest by (generation, time, name) says what it is for.
 //! - *Revocations* bind whoever admits next; who is in, stays.
+//! - *Shown* acts, by which somebody says of itself that it was admitted, need not be in the set. No member vouches for
+//!   them then, and their signer must be a node *now*.
 //!
 //! The set has its limits: see [`MOST_ACTS`] and its neighbours.
 
 mod act;
+mod counting;
 mod error;
 mod file;
 mod govern;
@@ -27,7 +38,8 @@ mod tests;
 mod view;
 
 pub use act::{
-    Act, ActId, MOST_ACT_BYTES, MOST_MODEL_BYTES, MOST_MODELS, MOST_TOKENS, SignedAct, TokenUse, TooLarge,
+    Act, ActId, MOST_ACT_BYTES, MOST_MODEL_BYTES, MOST_MODELS, MOST_NAMES, MOST_TOKENS, SignedAct, TokenUse,
+    TooLarge,
 };
 pub use error::{Refused, Rejected};
 pub use file::Unreadable;
@@ -72,16 +84,16 @@ impl Standing {
 /// What became of an act.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Added {
-    /// It counts from now on: others want it, too.
+    /// It is in the set from now on: others want it, too.
     New,
     /// It was there already.
     Known,
-    /// Its signer is not known to have been a node yet. It counts as soon as that is known, and concerns nobody until
-    /// then.
+    /// Its signer is not known to have been a node yet. It is in the set as soon as that is known, and concerns nobody
+    /// until then.
     Waiting,
 }
 
-/// All acts that count in 32 bytes: equal for equal sets, and only for them.
+/// All acts of a set in 32 bytes: equal for equal sets, and only for them.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Digest(pub [u8; 32]);
 
@@ -97,15 +109,15 @@ impl fmt::Debug for Digest {
 #[derive(Debug, Clone)]
 pub struct Roster {
     mesh: MeshId,
-    /// Those that count, each after the one that made its signer a governor.
+    /// The set, each after one that made its signer a governor.
     acts: Vec<Filed>,
     /// By signers who are no governors as far as is known.
     waiting: Vec<Filed>,
     /// The names of both.
     names: BTreeSet<ActId>,
-    /// With the number of their acts that count.
+    /// With the number of their acts in the set.
     governors: BTreeMap<NodeId, Tally>,
-    /// Of the acts that count.
+    /// Of the acts in the set.
     tally: Tally,
     /// What they amount to; computed when it is asked for, and once for each change.
     view: OnceLock<View>,
@@ -154,8 +166,8 @@ impl Roster {
             return Ok(Added::Known);
         }
         let by = filed.act.by();
-        let counts = self.governors.contains_key(&by);
-        if counts {
+        let is_governor = self.governors.contains_key(&by);
+        if is_governor {
             self.check_room(&filed.act)?;
         } else if self.waiting.len() >= MOST_WAITING {
             return Err(Rejected::Stranger { by });
@@ -165,7 +177,7 @@ impl Roster {
             return Err(Rejected::Forged { by });
         }
         self.keep(filed);
-        Ok(if counts { Added::New } else { Added::Waiting })
+        Ok(if is_governor { Added::New } else { Added::Waiting })
     }
 
     /// What a node is, if it is a member.
@@ -185,6 +197,12 @@ impl Roster {
         members.map(|(node, member)| (*node, member.standing.clone()))
     }
 
+    /// Of somebody who is out, and was not removed itself: who let it in by an act that does not count, since that one
+    /// was removed by others who had not heard of it.
+    pub fn lost_with(&self, node: NodeId) -> Option<NodeId> {
+        self.view().lost_with(node)
+    }
+
     /// How many were let in by a token, those who were removed since among them.
     pub fn uses(&self, token: TokenId) -> u32 {
         u32::try_from(self.view().uses(token)).expect("there are at most 4,096 acts")
@@ -200,12 +218,12 @@ impl Roster {
         self.view().digest()
     }
 
-    /// The names of all acts that count.
+    /// The names of all acts in the set.
     pub fn ids(&self) -> impl Iterator<Item = ActId> {
         self.acts.iter().map(|filed| filed.id)
     }
 
-    /// All acts that count but those that somebody else has, in an order in which they count at once over there.
+    /// All acts in the set but those that somebody else has, in an order in which none has to wait over there.
     pub fn missing_from(&self, theirs: &[ActId]) -> Vec<SignedAct> {
         let theirs: BTreeSet<_> = theirs.iter().collect();
         let missing = self.acts.iter().filter(|filed| !theirs.contains(&filed.id));
@@ -229,7 +247,7 @@ impl Roster {
         Ok(())
     }
 
-    /// Keeps an act that is genuine, and lets those count that waited for it.
+    /// Keeps an act that is genuine, and those that waited for it.
     fn keep(&mut self, filed: Filed) {
         self.names.insert(filed.id);
         if !self.governors.contains_key(&filed.act.by()) {
@@ -237,8 +255,8 @@ impl Roster {
             return;
         }
         self.view.take();
-        let mut counting = vec![filed];
-        while let Some(filed) = counting.pop() {
+        let mut next = vec![filed];
+        while let Some(filed) = next.pop() {
             // There was room when the first of them came, but there need not be for those who waited.
             if self.check_room(&filed.act).is_err() {
                 self.names.remove(&filed.id);
@@ -246,7 +264,7 @@ impl Roster {
             }
             if let Some(new) = self.new_governor(&filed.act) {
                 self.governors.insert(new, Tally::default());
-                counting.extend(self.waiting.extract_if(.., |waiting| waiting.act.by() == new));
+                next.extend(self.waiting.extract_if(.., |waiting| waiting.act.by() == new));
             }
             self.tally.count(&filed.act);
             self.governors
@@ -257,7 +275,7 @@ impl Roster {
         }
     }
 
-    /// Whom an act that counts makes a governor.
+    /// Whom an act in the set makes a governor.
     fn new_governor(&self, act: &SignedAct) -> Option<NodeId> {
         let admission = act.admission().filter(|admission| admission.role.governs())?;
         (!self.governors.contains_key(&admission.subject)).then_some(admission.subject)

@@ -4,12 +4,12 @@
 //! removals and revocations, so that the many who join cannot keep anybody from being put out. What is refused for
 //! want of room is refused here alone: members whose rosters filled up in different orders may then differ in the
 //! last acts, until the mesh is founded anew. A mesh of hundreds of nodes gets there in years, if at all; clients
-//! do not count, since their certificates are not in the roster.
+//! do not count, since their certificates are not in the roster. Acts that are void take room like all others.
 
 use super::act::SignedAct;
 use crate::mesh::id::NodeId;
 
-/// The most acts that count.
+/// The most acts, a removal that lets many acts stand taken for several.
 pub const MOST_ACTS: usize = 4096;
 
 /// The most of them by one signer, so that one that runs wild leaves room for the others.
@@ -42,7 +42,7 @@ pub enum Full {
     },
 }
 
-/// How many acts there are.
+/// How much room acts take.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Tally {
     acts: usize,
@@ -53,12 +53,12 @@ impl Tally {
     /// Whether one more of this kind fits in, where `most` are the most.
     pub(super) fn has_room(self, act: &SignedAct, most: usize) -> bool {
         let most_admissions = most - most / KEPT_ONE_IN;
-        self.acts < most && (act.admission().is_none() || self.admissions < most_admissions)
+        self.acts + act.weight() <= most && (act.admission().is_none() || self.admissions < most_admissions)
     }
 
     /// Counts one more.
     pub(super) fn count(&mut self, act: &SignedAct) {
-        self.acts += 1;
+        self.acts += act.weight();
         self.admissions += usize::from(act.admission().is_some());
     }
 }

@@ -1,6 +1,7 @@
 //! What a set of acts amounts to: who is a member, which tokens were used.
 
 use super::act::{Act, Admission, TokenUse};
+use super::counting::Verdict;
 use super::{Digest, Filed, Standing};
 use crate::mesh::id::{MeshId, NodeId, Role, TokenId, UnixSeconds};
 use sha2::{Digest as _, Sha256};
@@ -10,16 +11,19 @@ use std::num::NonZeroU32;
 /// Comes before the acts' names in a digest.
 const DOMAIN: &[u8] = b"mesh-llm roster 1 digest";
 
-/// The outcome of a set of acts by governors. It depends on the set alone, not on the order in which it came together.
+/// The outcome of a set of acts. It depends on the set alone, not on the order in which it came together.
 #[derive(Debug, Clone)]
 pub(super) struct View {
     members: BTreeMap<NodeId, Member>,
     /// The last generation of each that was ended.
     removed: BTreeMap<NodeId, u32>,
-    /// Where among the acts each is revoked.
+    /// Where among the acts each is revoked: beyond dispute, if it is anywhere.
     revoked: BTreeMap<TokenId, usize>,
     /// Whom each token has let in, and into which generation last.
     uses: BTreeMap<TokenId, BTreeMap<NodeId, u32>>,
+    /// Whom only acts admit that do not count; with the signer of one.
+    lost: BTreeMap<NodeId, NodeId>,
+    verdict: Verdict,
     digest: Digest,
 }
 
@@ -47,26 +51,39 @@ impl View {
             removed: BTreeMap::new(),
             revoked: BTreeMap::new(),
             uses: BTreeMap::new(),
+            lost: BTreeMap::new(),
+            verdict: Verdict::of(mesh.founder(), acts),
             digest: digest(mesh, acts),
         };
         let mut admissions = Vec::new();
         for (place, filed) in acts.iter().enumerate() {
+            // In a dispute whoever may be out is out: what puts nobody in needs less certainty.
+            let is_possible = view.verdict.possible[place];
             match filed.act.act() {
                 Act::Admit { .. } => admissions.extend(filed.act.admission().map(|it| (it, place))),
                 Act::Remove {
                     subject, generation, ..
-                } => {
+                } if is_possible => {
                     let ended = view.removed.entry(*subject).or_default();
                     *ended = (*ended).max(*generation);
                 }
-                Act::Revoke { token, .. } => {
-                    view.revoked.insert(*token, place);
+                Act::Revoke { token, .. } if is_possible => {
+                    let known = view.revoked.entry(*token).or_insert(place);
+                    if view.verdict.sure[place] {
+                        *known = place;
+                    }
                 }
+                Act::Remove { .. } | Act::Revoke { .. } => {}
             }
         }
         admissions.sort_unstable_by_key(|(admission, place)| (admission.at, acts[*place].id));
         for (admission, place) in admissions {
-            view.admit(admission, place);
+            if !view.verdict.sure[place] {
+                view.lost.insert(admission.subject, admission.by);
+            }
+            if view.verdict.possible[place] {
+                view.admit(admission, place);
+            }
         }
         view.found(mesh);
         view
@@ -88,7 +105,7 @@ impl View {
         }
         let known = self.members.get(&subject);
         let newest = known.is_none_or(|known| known.standing.generation <= generation);
-        if newest && !self.has_ended(subject, generation) {
+        if self.verdict.sure[place] && newest && !self.has_ended(subject, generation) {
             let member = Member {
                 standing: Standing::by(admission),
                 admission: Some(place),
@@ -122,6 +139,18 @@ impl View {
 
     pub(super) fn role(&self, node: NodeId) -> Option<Role> {
         self.members.get(&node).map(|member| member.standing.role)
+    }
+
+    /// Which acts count.
+    pub(super) fn verdict(&self) -> &Verdict {
+        &self.verdict
+    }
+
+    /// Of somebody who is out since the act that admitted it does not count: whose act that is.
+    pub(super) fn lost_with(&self, node: NodeId) -> Option<NodeId> {
+        let by = self.lost.get(&node).copied()?;
+        let is_out = !self.members.contains_key(&node) && !self.was_removed(node);
+        is_out.then_some(by)
     }
 
     pub(super) fn digest(&self) -> Digest {

@@ -110,7 +110,7 @@ pub struct Refused {
 pub enum RefusedKind {
     /// What was shown does not let in: another token is needed.
     Credential,
-    /// It was removed from the mesh.
+    /// It was removed from the mesh, or is out with whoever let it in.
     Removed,
     /// The programs' versions have nothing in common.
     Version,

@@ -25,7 +25,7 @@ fn act() -> SignedAct {
         token: TokenId([7; 16]),
         at: UnixSeconds(300),
     };
-    SignedAct::sign(&key(1), mesh(), act)
+    SignedAct::sign(&key(1), mesh(), 0, act)
 }
 
 fn state() -> SignedState {

@@ -79,7 +79,7 @@ fn a_member_that_passes_on_a_forged_act_is_closed() {
     };
     let other_mesh = crate::mesh::id::MeshId(node_id(9));
     assert_ne!(mesh, other_mesh);
-    let forged = SignedAct::sign(&key(1), other_mesh, act);
+    let forged = SignedAct::sign(&key(1), other_mesh, 0, act);
     lab.say(1, 0, Control::Acts(vec![forged; 3]));
     assert_eq!(lab.goodbyes, [(0, 1, Goodbye::Senseless)]);
     assert_eq!(lab.digest(0), before);
@@ -92,9 +92,10 @@ fn acts_of_strangers_wait_and_change_nothing() {
     let act = Act::Remove {
         subject: node_id(0),
         generation: 0,
+        stand: Vec::new(),
         at: UnixSeconds(1),
     };
-    let act = SignedAct::sign(&key(9), mesh, act);
+    let act = SignedAct::sign(&key(9), mesh, 0, act);
     lab.say(1, 0, Control::Acts(vec![act]));
     assert_eq!(lab.goodbyes, []);
     assert_eq!(lab.digest(0), before);

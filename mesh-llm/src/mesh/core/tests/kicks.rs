@@ -116,7 +116,7 @@ fn a_certificate_by_a_removed_member_lets_nobody_in() {
         at: UnixSeconds(1),
         generation: 0,
     };
-    let signed = SignedAct::sign(&key(2), lab.core(0).mesh(), act);
+    let signed = SignedAct::sign(&key(2), lab.core(0).mesh(), 0, act);
     let mut hello = lab.core(2).hello();
     hello.credential = Credential::Certificate(Box::new(signed));
     for at in [0, 1] {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 /// An act whose signature is wrong, to fill a roster with: thousands of right ones would take seconds.
 fn unsigned(by: usize, act: &Act) -> SignedAct {
     let act = postcard::to_allocvec(act).unwrap();
-    let bytes = [NODES[by].as_bytes(), act.as_slice(), &[0; 64]].concat();
+    let bytes = [NODES[by].as_bytes().as_slice(), &[0], &act, &[0; 64]].concat();
     postcard::from_bytes(&bytes).unwrap()
 }
 

@@ -67,15 +67,37 @@ fn a_certificate_needs_a_signer_who_is_a_node_now() {
     let refused = Err(Refused::SignerGone { by: NODES[CLEO] });
     assert_eq!(roster.certificate_standing(&by_worker, NODES[5]), refused);
     let kept = certificate(&roster);
-    roster.take(sign(ANNE, remove(BEN, 0)));
+    let mut knew = roster.clone();
+    roster.take(roster.remove(&KEYS[ANNE], NODES[BEN], at(9)).unwrap());
     // Or Ben could let himself in again, under another key.
     let refused = Err(Refused::SignerGone { by: NODES[BEN] });
     assert_eq!(roster.certificate_standing(&kept, NODES[5]), refused);
     roster.take(kept.clone());
-    assert!(
-        roster.certificate_standing(&kept, NODES[5]).is_ok(),
-        "a member vouches for it"
+    assert_eq!(
+        roster.certificate_standing(&kept, NODES[5]),
+        refused,
+        "whoever passes it on"
     );
+    knew.take(kept.clone());
+    knew.take(knew.remove(&KEYS[ANNE], NODES[BEN], at(9)).unwrap());
+    assert!(
+        knew.certificate_standing(&kept, NODES[5]).is_ok(),
+        "the removal lets it stand"
+    );
+}
+
+#[test]
+fn a_certificate_from_before_its_signers_removal_is_worth_nothing_when_that_one_is_back() {
+    let mut roster = at_work();
+    let kept = certificate(&roster);
+    roster.take(roster.remove(&KEYS[ANNE], NODES[BEN], at(9)).unwrap());
+    let back = roster.admit(&KEYS[ANNE], NODES[BEN], Role::Node, vec![], None, at(10));
+    roster.take(back.unwrap());
+    let refused = Err(Refused::SignerGone { by: NODES[BEN] });
+    assert_eq!(roster.certificate_standing(&kept, NODES[5]), refused);
+    let new = certificate(&roster);
+    assert_eq!(new.in_generation(), 1);
+    assert!(roster.certificate_standing(&new, NODES[5]).is_ok());
 }
 
 #[test]
@@ -117,7 +139,7 @@ fn a_certificate_by_a_token_that_others_used_up_is_worth_nothing() {
 #[test]
 fn a_forged_or_outsized_certificate_is_refused() {
     let roster = at_work();
-    let of_another_mesh = SignedAct::sign(&KEYS[BEN], MeshId(NODES[5]), admit(5, Role::Client, 10));
+    let of_another_mesh = SignedAct::sign(&KEYS[BEN], MeshId(NODES[5]), 0, admit(5, Role::Client, 10));
     let refused = Err(Refused::Forged { by: NODES[BEN] });
     assert_eq!(roster.certificate_standing(&of_another_mesh, NODES[5]), refused);
     let models = Some(vec!["qwen".to_owned(); MOST_MODELS + 1]);

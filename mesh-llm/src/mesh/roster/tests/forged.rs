@@ -1,7 +1,7 @@
 //! Acts that nobody signed, or not for this mesh.
 
 use super::*;
-use crate::mesh::roster::{MOST_MODEL_BYTES, MOST_MODELS, MOST_TOKENS, Rejected, TooLarge};
+use crate::mesh::roster::{MOST_MODEL_BYTES, MOST_MODELS, MOST_NAMES, MOST_TOKENS, Rejected, TooLarge};
 
 fn encode(act: &SignedAct) -> Vec<u8> {
     postcard::to_allocvec(act).unwrap()
@@ -19,7 +19,7 @@ fn an_act_under_anothers_name_is_rejected() {
 #[test]
 fn an_act_for_another_mesh_is_rejected() {
     let other = MeshId(NODES[ANNE]);
-    let act = SignedAct::sign(&KEYS[FOUNDER], other, admit(ANNE, Role::Node, 1));
+    let act = SignedAct::sign(&KEYS[FOUNDER], other, 0, admit(ANNE, Role::Node, 1));
     assert_eq!(
         roster([]).add(act.clone()),
         Err(Rejected::Forged { by: NODES[FOUNDER] })
@@ -32,9 +32,15 @@ fn an_act_for_another_mesh_is_rejected() {
 fn a_signature_over_something_else_is_none_of_an_act() {
     let act = admit(ANNE, Role::Node, 1);
     let plain = postcard::to_allocvec(&act).unwrap();
-    for message in [plain.clone(), [mesh().0.as_bytes(), plain.as_slice()].concat()] {
+    let numbered = [&[0], plain.as_slice()].concat();
+    for message in [plain.clone(), [mesh().0.as_bytes(), numbered.as_slice()].concat()] {
         let signature = KEYS[FOUNDER].sign(&message).to_bytes();
-        let bytes = [NODES[FOUNDER].as_bytes(), plain.as_slice(), signature.as_slice()].concat();
+        let bytes = [
+            NODES[FOUNDER].as_bytes(),
+            numbered.as_slice(),
+            signature.as_slice(),
+        ]
+        .concat();
         let forged = postcard::from_bytes(&bytes).unwrap();
         assert_eq!(
             roster([]).add(forged),
@@ -98,6 +104,11 @@ fn an_act_beyond_a_limit_is_neither_read_nor_taken() {
             TooLarge::ModelName(MOST_MODEL_BYTES + 1),
             true,
         ),
+        (
+            remove_but(ANNE, 0, vec![ActId([1; 16]); MOST_NAMES + 1]),
+            TooLarge::Names(MOST_NAMES + 1),
+            false,
+        ),
     ];
     for (act, why, is_read) in cases {
         let act = sign(FOUNDER, act);
@@ -109,8 +120,8 @@ fn an_act_beyond_a_limit_is_neither_read_nor_taken() {
 #[test]
 fn a_list_that_claims_to_be_endless_is_refused() {
     let mut bytes = encode(&sign(FOUNDER, admit(ANNE, Role::Node, 1)));
-    // Behind the signer, the kind, the subject and the role: the number of tokens.
-    let tokens = 32 + 1 + 32 + 1;
+    // Behind the signer, its generation, the kind, the subject and the role: the number of tokens.
+    let tokens = 32 + 1 + 1 + 32 + 1;
     assert_eq!(bytes[tokens], 0);
     bytes.splice(tokens..=tokens, [0xff, 0xff, 0xff, 0xff, 0x0f]);
     assert!(postcard::from_bytes::<SignedAct>(&bytes).is_err());
@@ -127,7 +138,7 @@ fn bytes_of_each_act_are_pinned() {
             at: at(1_800_000_000),
             generation: 1,
         },
-        remove(ANNE, 300),
+        remove_but(ANNE, 300, [ActId([4; 16]), ActId([5; 16])]),
         Act::Revoke {
             token: token(2),
             at: at(50),
@@ -147,19 +158,20 @@ fn bytes_of_each_act_are_pinned() {
             &[0x80, 0xa4, 0xa7, 0xda, 0x06, 1],
         ]
         .concat(),
-        [&[1], anne, &[0xac, 0x02, 50]].concat(),
+        [&[1], anne, &[0xac, 0x02, 2], &[4; 16], &[5; 16], &[50]].concat(),
         [[2].as_slice(), &[2; 16], &[50]].concat(),
     ];
     for (act, expected) in acts.into_iter().zip(expected) {
         assert_eq!(postcard::to_allocvec(&act).unwrap(), expected);
-        let signed = encode(&sign(FOUNDER, act));
+        let signed = encode(&sign_in(300, FOUNDER, act));
         assert_eq!(signed[..32], *NODES[FOUNDER].as_bytes());
-        assert_eq!(signed[32..signed.len() - 64], expected);
+        assert_eq!(signed[32..34], [0xac, 0x02], "the signer's generation");
+        assert_eq!(signed[34..signed.len() - 64], expected);
     }
 }
 
 #[test]
 fn the_name_of_an_act_is_pinned() {
     let id = sign(FOUNDER, remove(ANNE, 0)).id();
-    assert_eq!(id.to_string(), "162abf0fc1a0ba5e578e95e1db8c2a28");
+    assert_eq!(id.to_string(), "36c0602f902b4af032a3d5d2a45ac9cd");
 }

@@ -5,10 +5,11 @@ mod bytes;
 mod certificates;
 mod forged;
 mod order;
+mod removals;
 mod standings;
 mod tokens;
 
-use super::{Act, Added, Roster, SignedAct, Standing, TokenUse};
+use super::{Act, ActId, Added, Roster, SignedAct, Standing, TokenUse};
 use crate::mesh::id::{MeshId, NodeId, Role, TokenId, UnixSeconds};
 use iroh_base::SecretKey;
 use std::num::NonZeroU32;
@@ -33,8 +34,13 @@ fn mesh() -> MeshId {
     MeshId(NODES[FOUNDER])
 }
 
+/// By somebody who was never removed.
 fn sign(by: usize, act: Act) -> SignedAct {
-    SignedAct::sign(&KEYS[by], mesh(), act)
+    sign_in(0, by, act)
+}
+
+fn sign_in(generation: u32, by: usize, act: Act) -> SignedAct {
+    SignedAct::sign(&KEYS[by], mesh(), generation, act)
 }
 
 fn token(number: u8) -> TokenId {
@@ -75,10 +81,16 @@ fn admit_by(tokens: Vec<TokenUse>, subject: usize, role: Role, seconds: u64, gen
     }
 }
 
+/// A removal by somebody who knew of nothing that the subject signed.
 fn remove(subject: usize, generation: u32) -> Act {
+    remove_but(subject, generation, [])
+}
+
+fn remove_but(subject: usize, generation: u32, stand: impl IntoIterator<Item = ActId>) -> Act {
     Act::Remove {
         subject: NODES[subject],
         generation,
+        stand: stand.into_iter().collect(),
         at: at(50),
     }
 }

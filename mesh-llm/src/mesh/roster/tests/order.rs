@@ -1,7 +1,6 @@
 //! The outcome depends on the set of acts, not on the order in which it came together.
 
 use super::*;
-use crate::mesh::roster::ActId;
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 
@@ -27,11 +26,42 @@ fn any_act() -> impl Strategy<Value = Act> {
 fn any_signed_act() -> impl Strategy<Value = SignedAct> {
     let mesh = prop_oneof![9 => Just(mesh()), 1 => Just(MeshId(NODES[7]))];
     let by = prop_oneof![2 => Just(FOUNDER), 3 => 0usize..6];
-    (by, any_act(), mesh).prop_map(|(by, act, mesh)| SignedAct::sign(&KEYS[by], mesh, act))
+    let generation = prop_oneof![4 => Just(0), 1 => 1u32..3];
+    let signed = (by, any_act(), mesh, generation);
+    signed.prop_map(|(by, act, mesh, generation)| SignedAct::sign(&KEYS[by], mesh, generation, act))
 }
 
+/// Acts of which the removals name some of those before them.
 fn any_acts() -> impl Strategy<Value = Vec<SignedAct>> {
-    prop::collection::vec(any_signed_act(), 0..24)
+    let acts = prop::collection::vec((any_signed_act(), any::<u32>()), 0..24);
+    acts.prop_map(|acts| {
+        let mut named: Vec<SignedAct> = Vec::new();
+        for (act, chosen) in acts {
+            let before = named.iter().enumerate();
+            let is_chosen = |place: usize| chosen & (1 << place) != 0 || chosen & (1 << 31) != 0;
+            let names = before
+                .filter(|(place, _)| is_chosen(*place))
+                .map(|(_, act)| act.id());
+            let names: Vec<_> = names.collect();
+            named.push(match (act.act(), act.is_genuine(mesh())) {
+                (
+                    Act::Remove {
+                        subject, generation, ..
+                    },
+                    true,
+                ) => {
+                    let (subject, by) = (number(*subject), number(act.by()));
+                    sign_in(act.in_generation(), by, remove_but(subject, *generation, names))
+                }
+                _ => act,
+            });
+        }
+        named
+    })
+}
+
+fn number(node: NodeId) -> usize {
+    NODES.iter().position(|it| *it == node).unwrap()
 }
 
 /// All that can be asked of a roster.
@@ -95,7 +125,7 @@ proptest! {
     }
 
     #[test]
-    fn what_counts_is_what_governors_signed(acts in any_acts()) {
+    fn the_set_is_what_governors_signed(acts in any_acts()) {
         let roster = with(&acts);
         let governors = governors(&acts);
         let counting = acts.iter().filter(|act| act.is_genuine(mesh()) && governors.contains(&act.by()));
@@ -106,8 +136,13 @@ proptest! {
     #[test]
     fn who_is_in_was_admitted_since_the_last_removal_and_no_token_is_used_too_often(acts in any_acts()) {
         let roster = with(&acts);
-        let counting = roster.missing_from(&[]);
-        let is_out = |node: NodeId, in_generation: u32| counting.iter().any(|act| matches!(
+        let all = roster.missing_from(&[]);
+        let verdict = roster.view().verdict();
+        let those = |which: &[bool]| -> Vec<SignedAct> {
+            all.iter().zip(which).filter(|(_, it)| **it).map(|(act, _)| act.clone()).collect()
+        };
+        let (counting, possible) = (those(&verdict.sure), those(&verdict.possible));
+        let is_out = |node: NodeId, in_generation: u32| possible.iter().any(|act| matches!(
             act.act(), Act::Remove { subject, generation, .. } if *subject == node && *generation >= in_generation
         ));
         for (node, standing) in roster.members() {
@@ -145,5 +180,39 @@ proptest! {
         prop_assert_eq!(outcome(&one), outcome(&other));
         // Acts that waited on one side for what only the other had count, too.
         prop_assert_eq!(outcome(&one).names, outcome(&with(&acts)).names);
+    }
+
+    #[test]
+    fn an_act_counts_if_its_signer_governs_and_no_removal_that_counts_voids_it(acts in any_acts()) {
+        let roster = with(&acts);
+        let all = roster.missing_from(&[]);
+        let verdict = roster.view().verdict();
+        prop_assert!(verdict.sure.iter().zip(&verdict.possible).all(|(sure, possible)| sure <= possible));
+        let governs = |act: &SignedAct, among: &[bool]| {
+            let by = (act.by(), act.in_generation());
+            by == (mesh().founder(), 0) || all.iter().zip(among).any(|(other, counts)| {
+                let admission = other.admission().filter(|it| *counts && it.role.governs());
+                admission.is_some_and(|it| (it.subject, it.generation) == by)
+            })
+        };
+        let is_void = |act: &SignedAct, among: &[bool]| all.iter().zip(among).any(|(other, counts)| {
+            *counts && other != act && matches!(
+                other.act(),
+                Act::Remove { subject, generation, stand, .. }
+                    if *subject == act.by() && *generation >= act.in_generation() && !stand.contains(&act.id())
+            )
+        });
+        let founder = mesh().founder();
+        for (place, act) in all.iter().enumerate() {
+            // Of removals of the founder, and its own acts, there is a rule of its own.
+            let of_founder = matches!(act.act(), Act::Remove { subject, .. } if *subject == founder);
+            if of_founder || act.by() == founder {
+                prop_assert_eq!(verdict.sure[place], verdict.possible[place], "{:?}", act);
+                continue;
+            }
+            let (sure, possible) = (&verdict.sure, &verdict.possible);
+            prop_assert_eq!(sure[place], governs(act, sure) && !is_void(act, possible));
+            prop_assert_eq!(possible[place], governs(act, possible) && !is_void(act, sure));
+        }
     }
 }

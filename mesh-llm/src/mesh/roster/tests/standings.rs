@@ -15,7 +15,7 @@ fn the_founder_is_a_node_by_definition_until_a_node_removes_it() {
         Some(Role::Node),
         "nobody can demote it by an admission"
     );
-    roster.take(sign(ANNE, remove(FOUNDER, 0)));
+    roster.take(roster.remove(&KEYS[ANNE], NODES[FOUNDER], at(3)).unwrap());
     assert_eq!(roster.role_of(FOUNDER), None);
     roster.take(
         roster
@@ -148,7 +148,7 @@ fn the_newest_admission_says_what_for_even_by_a_clock_that_is_behind() {
 #[test]
 fn only_nodes_decide_and_only_while_they_are_members() {
     let mut roster = at_work();
-    roster.take(sign(FOUNDER, remove(ANNE, 0)));
+    roster.take(roster.remove(&KEYS[FOUNDER], NODES[ANNE], at(8)).unwrap());
     for (player, role) in [
         (ANNE, None),
         (CLEO, Some(Role::Worker)),

@@ -67,7 +67,13 @@ fn a_hello_is_written_as_ever() {
 #[test]
 fn an_act_is_written_as_ever() {
     let bytes = act_bytes();
-    let head = [key(1).public().as_bytes().as_slice(), &[2], &[7; 16], &[0xac, 2]].concat();
+    let head = [
+        key(1).public().as_bytes().as_slice(),
+        &[0, 2],
+        &[7; 16],
+        &[0xac, 2],
+    ]
+    .concat();
     assert_eq!(bytes[..head.len()], head);
     assert_eq!(bytes.len(), head.len() + 64, "and a signature");
 }
