@@ -20,6 +20,11 @@ mod group;
 mod known;
 mod round;
 
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod tests;
+
 use known::Known;
 use llama_engine::rpc::plan::Work;
 use std::collections::BTreeMap;

@@ -39,13 +39,14 @@ pub(super) fn best(
 ) -> Option<Arrangement> {
     let room = demand.room.as_ref()?;
     let layer = largest(room);
+    let most = most_of_host(demand, wish);
     let found = circles.iter().filter_map(|circle| {
         // Who has no room for a layer only hinders.
         let roomy: Vec<MachineId> = circle.iter().copied().filter(|id| left[id] >= layer).collect();
         let counts = [FEW, SEVERAL, roomy.len()].map(|count| count.min(roomy.len()));
         counts
             .iter()
-            .find_map(|count| settled(known, demand, wish, left, roomy[..*count].to_vec()))
+            .find_map(|count| settled(known, demand, most, left, roomy[..*count].to_vec()))
     });
     found.min_by(|a, b| (a.time, &a.group).cmp(&(b.time, &b.group)))
 }
@@ -54,12 +55,12 @@ pub(super) fn best(
 fn settled(
     known: &Known,
     demand: &Demand,
-    wish: Wish,
+    most_of_host: Option<u64>,
     left: &Left,
     mut workers: Vec<MachineId>,
 ) -> Option<Arrangement> {
     loop {
-        let (arrangement, used) = divide(known, demand, wish, left, &workers)?;
+        let (arrangement, used) = divide(known, demand, most_of_host, left, &workers)?;
         if used == workers {
             return Some(arrangement);
         }
@@ -67,15 +68,29 @@ fn settled(
     }
 }
 
-/// What a group that runs means with what is left: all of it is needed to say so, even who would get nothing now.
-pub(super) fn evaluated(
+/// What a group that runs means with what is left. How it divides its layers is not known: as well as it can, but where
+/// its host has come to have room for all of them, that is not how it began.
+pub(super) fn kept(
     known: &Known,
     demand: &Demand,
     wish: Wish,
     left: &Left,
     group: &Group,
 ) -> Option<Arrangement> {
-    divide(known, demand, wish, left, &group.workers).map(|(arrangement, _)| arrangement)
+    let layers = demand.room.as_ref()?.layers.len() as u64;
+    let most = [most_of_host(demand, wish), Some(layers / 2), Some(layers - 1)];
+    let mut divided = most
+        .into_iter()
+        .filter_map(|most| divide(known, demand, most, left, &group.workers));
+    divided.next().map(|(arrangement, _)| arrangement)
+}
+
+/// Layers that a host may have at most: half of them where they are to be shared.
+fn most_of_host(demand: &Demand, wish: Wish) -> Option<u64> {
+    match wish {
+        Wish::Whole => None,
+        Wish::Split => Some(demand.work.layers.len() as u64 / 2),
+    }
 }
 
 /// Whether a group could be there: what has become of its machines and the ways between them.
@@ -98,7 +113,7 @@ pub(super) fn is_possible(known: &Known, group: &Group) -> bool {
 fn divide(
     known: &Known,
     demand: &Demand,
-    wish: Wish,
+    most_of_host: Option<u64>,
     left: &Left,
     workers: &[MachineId],
 ) -> Option<(Arrangement, Vec<MachineId>)> {
@@ -106,10 +121,9 @@ fn divide(
     let host = demand.by;
     let ids: Vec<MachineId> = std::iter::once(host).chain(workers.iter().copied()).collect();
     let mut nodes: Vec<Node> = ids.iter().map(|id| known.node(host, *id, left[id])).collect();
-    if wish == Wish::Split {
-        // Half of the layers at most, or there would be nothing to share.
-        let half = (room.layers.len() as u64 / 2).saturating_mul(largest(room));
-        nodes[0].bytes = nodes[0].bytes.min(half.saturating_add(room.head));
+    if let Some(layers) = most_of_host {
+        let most = layers.saturating_mul(largest(room)).saturating_add(room.head);
+        nodes[0].bytes = nodes[0].bytes.min(most);
     }
     let shares = if workers.len() <= SEVERAL {
         best_shares(room, &nodes).ok()?

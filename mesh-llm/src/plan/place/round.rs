@@ -118,12 +118,22 @@ impl<'a> Round<'a> {
             .collect()
     }
 
+    /// Keeps the copies that run, unless a group does, too, and is quicker.
     fn keep_copies(&mut self, model: &Model<'a>, runs: &Runs) {
         if model.wish == Wish::Split {
             return;
         }
         let running = runs.alone.get(model.name).into_iter().flatten();
-        for demand in running.filter_map(|id| model.demands.get(id)) {
+        let running = running.filter_map(|id| model.demands.get(id));
+        let fitting: Vec<&Demand> = running.filter(|demand| self.fits(demand)).collect();
+        let times = fitting.iter().map(|demand| demand.time_alone(self.known));
+        let quickest = times.min();
+        // Both run where machines could not hear of each other for a while.
+        let group = self.kept_group(model, runs, &self.left);
+        if group.is_some_and(|group| quickest.is_some_and(|quickest| group.time < quickest)) {
+            return;
+        }
+        for demand in fitting {
             self.copy(model, demand);
         }
     }
@@ -196,7 +206,7 @@ impl<'a> Round<'a> {
             if !group::is_possible(self.known, group) {
                 return None;
             }
-            group::evaluated(self.known, demand, model.wish, left, group)
+            group::kept(self.known, demand, model.wish, left, group)
         });
         possible.min_by(|a, b| (a.time, &a.group).cmp(&(b.time, &b.group)))
     }
