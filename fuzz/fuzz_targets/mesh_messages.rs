@@ -18,7 +18,7 @@ use mesh_llm::mesh::membership::{Member, Membership};
 use mesh_llm::mesh::roster::{Act, Roster, SignedAct};
 use mesh_llm::mesh::state::SignedState;
 use mesh_llm::mesh::token::Token;
-use mesh_llm::mesh::wire::{Answer, Bounded, Control, Hello, Open, Reader, encode};
+use mesh_llm::mesh::wire::{Answer, Bounded, Control, Hello, Lending, Open, Reader, encode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
@@ -57,7 +57,10 @@ fuzz_target!(|bytes: &[u8]| {
         0 => hellos(bytes),
         1 => drop(messages::<Answer>(bytes)),
         2 => controls(bytes),
-        3 => drop(messages::<Open>(bytes)),
+        3 => {
+            drop(messages::<Open>(bytes));
+            drop(messages::<Lending>(bytes));
+        }
         4 => tokens(bytes),
         5 => rosters(bytes),
         6 => states(bytes),

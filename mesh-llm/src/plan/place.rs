@@ -7,11 +7,12 @@
 //!   room for it serves a copy. Groups share what is left.
 //! - *The smallest first*, so that most models are served; by name where they are as large. The first copy of
 //!   each comes before a second one of any.
-//! - *What runs stays* while it is possible, and comes before all that does not run yet. It gives way only to an
+//! - *What runs stays* while it is possible, and comes before all that does not run yet. A group gives way only to an
 //!   arrangement with which a token takes at most four fifths of the time.
-//! - *A step at a time*: what changes makes room for other changes, so the rules are applied to their own result until
-//!   that stays (`round`). What a group takes of each machine is what [`best_shares`] gives it; a worker's
-//!   [ledger](super::lease) says what was really lent.
+//! - *A round at a time.* What changes makes room for other changes, so the rules are applied to their own result until
+//!   that stays (`round`).
+//! - *What a group takes* of each machine is calculated, by [`best_shares`] and with caches and buffers in proportion. A
+//!   worker's [ledger](super::lease) says what was really lent.
 //!
 //! [`best_shares`]: llama_engine::rpc::plan::best_shares
 
@@ -22,6 +23,8 @@ mod round;
 
 #[cfg(test)]
 mod properties;
+#[cfg(test)]
+mod simulation;
 #[cfg(test)]
 mod tests;
 

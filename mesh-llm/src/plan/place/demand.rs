@@ -32,8 +32,8 @@ pub(super) struct Demand<'a> {
     pub(super) work: &'a Work,
     /// Bytes of everything.
     pub(super) need: u64,
-    /// The work with caches and buffers in proportion to the weights: what nodes need room for. `None` if it cannot be
-    /// divided.
+    /// What nodes need room for: the work with caches and buffers in proportion to the weights, and all layers as large as
+    /// the largest, as [`best_shares`](llama_engine::rpc::plan::best_shares) counts them. `None` if it cannot be divided.
     pub(super) room: Option<Work>,
 }
 
@@ -45,16 +45,20 @@ impl<'a> Demand<'a> {
         // Rounded up, so that the parts have room for the whole.
         let with_beside = |bytes: u64| {
             let share = (u128::from(bytes) * u128::from(want.beside)).div_ceil(weights.max(1));
-            (u128::from(bytes) + share) as u64
+            u128::from(bytes) + share
         };
-        let divisible = need <= u128::from(MOST_BYTES) && (1..=MOST_LAYERS).contains(&layers.len());
+        let layer = with_beside(layers.iter().copied().max().unwrap_or(0).max(1));
+        let room = layer
+            .saturating_mul(layers.len() as u128)
+            .saturating_add(with_beside(*head));
+        let divisible = room <= u128::from(MOST_BYTES) && (1..=MOST_LAYERS).contains(&layers.len());
         Self {
             by: want.by,
             work: &want.work,
             need: u64::try_from(need).unwrap_or(u64::MAX),
-            room: (divisible && weights > 0).then(|| Work {
-                layers: layers.iter().map(|layer| with_beside(*layer)).collect(),
-                head: with_beside(*head),
+            room: divisible.then(|| Work {
+                layers: vec![layer as u64; layers.len()],
+                head: with_beside(*head) as u64,
                 logits: *logits,
             }),
         }

@@ -38,7 +38,8 @@ pub(super) fn best(
     left: &Left,
 ) -> Option<Arrangement> {
     let room = demand.room.as_ref()?;
-    let layer = largest(room);
+    // All are as large, and there is one at least.
+    let layer = room.layers[0];
     let most = most_of_host(demand, wish);
     let found = circles.iter().filter_map(|circle| {
         // Who has no room for a layer only hinders.
@@ -122,7 +123,7 @@ fn divide(
     let ids: Vec<MachineId> = std::iter::once(host).chain(workers.iter().copied()).collect();
     let mut nodes: Vec<Node> = ids.iter().map(|id| known.node(host, *id, left[id])).collect();
     if let Some(layers) = most_of_host {
-        let most = layers.saturating_mul(largest(room)).saturating_add(room.head);
+        let most = layers.saturating_mul(room.layers[0]).saturating_add(room.head);
         nodes[0].bytes = nodes[0].bytes.min(most);
     }
     let shares = if workers.len() <= SEVERAL {
@@ -157,18 +158,13 @@ fn filled(work: &Work, nodes: &[Node]) -> Option<Shares> {
         let mut layers = vec![0_u32; nodes.len()];
         let mut left = work.layers.len() as u64;
         for node in &order {
-            let fits = (room[*node] / largest(work)).min(left);
+            let fits = (room[*node] / work.layers[0]).min(left);
             layers[*node] = fits as u32;
             left -= fits;
         }
         (left == 0).then_some(Shares { layers, head })
     };
     with_head(Head::Host).or_else(|| with_head(Head::Worker(nodes.len() - 1)))
-}
-
-/// Layers are counted as if all were as large as the largest.
-fn largest(work: &Work) -> u64 {
-    work.layers.iter().copied().max().unwrap_or(0).max(1)
 }
 
 /// Machines that could work for the one that wants a model, in sets that are near each other throughout, the

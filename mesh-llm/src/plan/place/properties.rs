@@ -132,6 +132,20 @@ proptest! {
     }
 
     #[test]
+    fn a_new_want_moves_nothing_that_runs(view in view(), mut want in want()) {
+        let before = plan(&view);
+        let mut more = with(&view, &before);
+        want.model = "new".to_owned();
+        more.wants.push(want);
+        let after = plan(&more);
+        for (model, placement) in before {
+            if !matches!(placement, Placement::Waiting { .. }) {
+                prop_assert_eq!(&after[&model], &placement);
+            }
+        }
+    }
+
+    #[test]
     fn no_memory_is_given_twice(view in view()) {
         let known = Known::new(&view);
         let models = models(&view, &known);

@@ -268,7 +268,8 @@ impl<'a> Round<'a> {
         })
     }
 
-    /// Puts another arrangement in the place of a group if a token then takes at most four fifths of the time.
+    /// Puts another arrangement in the place of a group if a token then takes at most four fifths of the time. Another
+    /// group must have room to spare: fewer machines are quicker than more as long as they just hold the model.
     fn improve(&mut self, model: &Model<'a>) {
         let Some(Placed::Split(before)) = self.placed.get(model.name) else {
             return;
@@ -282,7 +283,12 @@ impl<'a> Round<'a> {
             }
         }
         let copy = self.best_copy(model).filter(|(time, _)| enough(*time));
-        let group = self.best_group(model).filter(|group| enough(group.time));
+        let spare = |group: &Arrangement| {
+            let mut takes = group.takes.iter();
+            takes.all(|(id, bytes)| u128::from(*bytes) * 10 <= u128::from(self.left[id]) * 9)
+        };
+        let group = self.best_group(model);
+        let group = group.filter(|group| enough(group.time) && spare(group));
         match (copy, group) {
             (Some((time, _)), Some(group)) if group.time < time => self.split(model, group),
             (Some((_, demand)), _) => {

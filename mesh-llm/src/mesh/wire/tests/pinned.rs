@@ -121,6 +121,36 @@ fn a_control_message_is_written_as_ever() {
 fn an_open_is_written_as_ever() {
     let model = "qwen".to_owned();
     assert_bytes(&Open::Http { model }, &[&[0, 4], b"qwen"]);
+    let lend = Lend {
+        group: GroupId([7; 16]),
+        model: "qwen".to_owned(),
+        epoch: 300,
+        bytes: 128,
+        secret: [9; 32],
+        workers: vec![key(2).public()],
+    };
+    let node = key(2).public();
+    let expected: &[&[u8]] = &[
+        &[1],
+        &[7; 16],
+        &[4],
+        b"qwen",
+        &[0xac, 2, 0x80, 1],
+        &[9; 32],
+        &[1],
+        node.as_bytes(),
+    ];
+    assert_bytes(&Open::Lend(Box::new(lend)), expected);
+    let group = GroupId([7; 16]);
+    assert_bytes(&Open::Channel { group }, &[&[2], &[7; 16]]);
+}
+
+#[test]
+fn what_becomes_of_a_loan_is_written_as_ever() {
+    assert_bytes(&Lending::Granted { bytes: 128 }, &[&[0, 0x80, 1]]);
+    assert_bytes(&Lending::Stale { newest: 300 }, &[&[1, 0xac, 2]]);
+    let message = "gone".to_owned();
+    assert_bytes(&Lending::Ended { message }, &[&[2, 4], b"gone"]);
 }
 
 #[test]
