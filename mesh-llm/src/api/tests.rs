@@ -98,6 +98,7 @@ fn ready(engine: &TcpListener) -> State {
             node_layers: Vec::new(),
         },
         upstream: Upstream::new(Listen::Tcp(engine.local_addr().unwrap()), None),
+        workers: Vec::new(),
     })
 }
 

@@ -2,7 +2,7 @@
 //! loads while it runs.
 
 use super::draft::Wanted;
-use super::mesh::{Joiner, ModelOrder};
+use super::mesh::{Joiner, LoadedFor, ModelOrder};
 use super::options::{self, Socket};
 use super::report::{self, Reporter};
 use super::serving::{AskedFor, ByModel, Served, Service};
@@ -101,7 +101,12 @@ impl Beside {
     ///
     /// # Errors
     /// Where it is not clear which is meant, or it is served already.
-    pub(super) fn load(&mut self, words: &str, first: Option<&str>) -> Result<String, Refusal> {
+    pub(super) fn load(
+        &mut self,
+        words: &str,
+        why: LoadedFor,
+        first: Option<&str>,
+    ) -> Result<String, Refusal> {
         let ground = &self.ground;
         let speculation = SpeculationSettings {
             // One that was named is for the first model.
@@ -130,6 +135,7 @@ impl Beside {
             ground: self.ground.clone(),
             name: name.clone(),
             number: self.count,
+            why,
         };
         let task = tokio::spawn(model.run(wanted, wishes));
         self.running.insert(name.clone(), One { wish, task });
@@ -140,8 +146,8 @@ impl Beside {
     pub(super) fn obey(&mut self, order: ModelOrder, first: Option<&str>) {
         // Who asked may be gone.
         match order {
-            ModelOrder::Load { model, reply } => {
-                let loaded = self.load(&model, first).map(|name| LoadedModel { name });
+            ModelOrder::Load { model, why, reply } => {
+                let loaded = self.load(&model, why, first).map(|name| LoadedModel { name });
                 let _ = reply.send(loaded);
             }
             ModelOrder::Drop { model, reply } => {
@@ -201,6 +207,7 @@ struct Loading {
     ground: Arc<Ground>,
     name: String,
     number: u32,
+    why: LoadedFor,
 }
 
 impl Loading {
@@ -251,6 +258,7 @@ impl Loading {
         if let Some((_, want)) = asked {
             ground.joiner.wants(WantState {
                 model: self.name.clone(),
+                is_adopted: self.why == LoadedFor::Mesh,
                 ..want
             });
         }
@@ -347,6 +355,8 @@ pub(super) fn asked_for(settings: &Settings, model: &Model) -> Option<(AskedFor,
         logits_bytes: need.work.logits,
         beside_bytes: need.beside,
         is_split: is_spread,
+        is_too_large: false,
+        is_adopted: false,
     };
     let asked = AskedFor {
         bytes: need.bytes(),

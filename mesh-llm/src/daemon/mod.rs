@@ -154,8 +154,7 @@ fn serve(settings: &Settings, reporter: &Reporter) -> Result<(), Error> {
             remotes,
             stop,
         };
-        let program = own.as_ref().map(|own| &own.program);
-        let party = match Party::start(settings, &home, folder.path(), program, ends, reporter).await {
+        let party = match Party::start(settings, &home, folder.path(), own.as_ref(), ends, reporter).await {
             Ok(party) => party,
             Err(error) => {
                 api.finish(sleep(TELL_WITHIN), || {}).await;

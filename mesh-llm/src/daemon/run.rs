@@ -2,7 +2,7 @@
 
 use super::api::Api;
 use super::beside::{Beside, Ground, asked_for};
-use super::mesh::{ModelOrder, Party};
+use super::mesh::{LoadedFor, ModelOrder, Party};
 use super::options::{Socket, options};
 use super::report::{self, EngineReport, Offer, Reporter};
 use super::serving::{ByModel, Served, Service};
@@ -112,7 +112,7 @@ impl Run<'_> {
             states: beside_states,
         });
         for words in others {
-            if let Err(refusal) = beside.load(&words, Some(&wanted.name())) {
+            if let Err(refusal) = beside.load(&words, LoadedFor::User, Some(&wanted.name())) {
                 reporter.note(&refusal.message);
             }
         }

@@ -198,7 +198,7 @@ pub enum Rejected {
 #[cfg(test)]
 impl NodeState {
     /// Of a node that offers nothing, for tests to add what they are about.
-    pub(in crate::mesh) fn bare(node: NodeId, boot: Boot, version: u64) -> Self {
+    pub(crate) fn bare(node: NodeId, boot: Boot, version: u64) -> Self {
         Self {
             node,
             boot,

@@ -80,6 +80,9 @@ pub struct Want {
     pub beside: u64,
     /// How it is to be served.
     pub wish: Wish,
+    /// Whether the machine can serve it alone if it has the room: it may have found out that it cannot, whatever was
+    /// reckoned.
+    pub alone: bool,
 }
 
 /// Machines that serve a model together.

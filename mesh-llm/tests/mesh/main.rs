@@ -9,6 +9,7 @@ mod entering;
 mod harness;
 mod lab;
 mod leaving;
+mod loading;
 #[path = "../support/netlab/mod.rs"]
 mod netlab;
 mod serving;

@@ -148,7 +148,7 @@ fn what_waits_at_a_worker_counts_towards_its_max_memory() {
     let mut lab = SplitLab::on_loopback(1, models.path());
     lab.start_worker(0, &[("--max-memory", "0.4".as_ref())]);
     let secret = Secret::new(SECRET.as_bytes()).unwrap();
-    let (mut socket, _) = dial::host(&lab.address(0).to_string(), &secret).unwrap();
+    let (mut socket, _) = dial::host(&lab.address(0).to_string(), &secret.clone().into()).unwrap();
     socket.set_patience(SILENCE).unwrap();
     let outlet: Outlet<ToWorker> = socket.outlet().unwrap();
     let queues = vec![OpenQueue {
@@ -218,7 +218,7 @@ fn what_waits_at_a_worker_counts_towards_its_max_memory() {
         "the worker lends all of it again",
         Duration::from_secs(10),
         || {
-            let (mut socket, _) = dial::host(&lab.address(0).to_string(), &secret).ok()?;
+            let (mut socket, _) = dial::host(&lab.address(0).to_string(), &secret.clone().into()).ok()?;
             socket.set_patience(SILENCE).ok()?;
             match socket.receive::<ToHost>(Limits::ADMITTED).ok()?.0 {
                 ToHost::Offer(offers) => (offers[0].free == offers[0].total).then_some(()),

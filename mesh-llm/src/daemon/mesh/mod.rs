@@ -1,6 +1,7 @@
 //! The mesh as a part of the daemon: what this machine offers goes in, what others serve comes out, and what the
 //! user wants of it is done.
 
+mod adopting;
 mod lending;
 mod offer;
 mod orders;
@@ -9,15 +10,16 @@ mod remotes;
 pub(super) mod split;
 mod status;
 
-pub(super) use orders::ModelOrder;
+pub(super) use orders::{LoadedFor, ModelOrder};
 pub(super) use placing::{Directive, Directives, newest_epoch};
 
+use super::OwnModel;
 use super::report::Reporter;
 use super::serving::{AskedFor, ByModel, InMesh};
 use super::settings::{self, MeshSettings, Presence, Settings, TokenError, TokenSource};
 use super::state::{Home, StateError};
 use crate::api::{self, Remotes};
-use crate::engine::{Program, State};
+use crate::engine::State;
 use crate::exit::Exit;
 use crate::manage::{self, Command, Manage, Running, SOCKET};
 use crate::mesh::core::Part;
@@ -121,7 +123,7 @@ impl Party {
         settings: &Settings,
         home: &Home,
         run_folder: &Path,
-        program: Option<&Program>,
+        own: Option<&OwnModel>,
         ends: Ends,
         reporter: &Reporter,
     ) -> Result<Party, PartyError> {
@@ -167,6 +169,7 @@ impl Party {
         };
         let lending = mesh.as_ref().filter(|_| serves).map(|mesh| {
             let mesh = (mesh.clone(), inbox);
+            let program = own.map(|own| &own.program);
             Lending::start(
                 settings,
                 mesh,
@@ -177,6 +180,11 @@ impl Party {
                 &mut tasks,
             )
         });
+        // One that was told nothing serves what is wanted.
+        if let (Some(mesh), Some(own)) = (&mesh, own.filter(|_| settings.models.is_empty())) {
+            let (library, orders) = (own.library.clone(), model_orders.clone());
+            tasks.spawn(adopting::follow(mesh.clone(), library, offered.clone(), orders));
+        }
         let (status, shown) = watch::channel(status::alone(&settings.home, &offered.borrow()));
         let (orders, ordered) = mpsc::channel::<Command>(ORDERS);
         let (invite, invited) = watch::channel(None);

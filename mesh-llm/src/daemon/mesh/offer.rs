@@ -90,7 +90,7 @@ impl Sources {
             let shortage = shortages.get(&want.model).copied().unwrap_or_default();
             WantState {
                 beside_bytes: want.beside_bytes.saturating_add(shortage.more),
-                is_split: want.is_split || shortage.not_alone,
+                is_too_large: shortage.not_alone,
                 ..want
             }
         });
@@ -103,17 +103,17 @@ impl Sources {
         }
     }
 
-    /// Waits until one of them has changed; whether that can still be.
-    async fn changed(&mut self) -> bool {
-        let changed = tokio::select! {
-            changed = self.engine.changed() => changed,
-            changed = self.others.changed() => changed,
-            changed = self.models.changed() => changed,
-            changed = self.split.changed() => changed,
-            changed = self.groups.changed() => changed,
-            changed = self.shortages.changed() => changed,
-        };
-        changed.is_ok()
+    /// Waits until one of them has changed. Some never do: a machine that only uses others forms no groups.
+    async fn changed(&mut self) {
+        tokio::select! {
+            Ok(()) = self.engine.changed() => {}
+            Ok(()) = self.others.changed() => {}
+            Ok(()) = self.models.changed() => {}
+            Ok(()) = self.split.changed() => {}
+            Ok(()) = self.groups.changed() => {}
+            Ok(()) = self.shortages.changed() => {}
+            else => std::future::pending().await,
+        }
     }
 }
 
@@ -171,13 +171,12 @@ pub(super) async fn follow(
                 None => std::future::pending().await,
             }
         };
-        let goes_on = tokio::select! {
-            goes_on = sources.changed() => goes_on,
-            goes_on = seen => goes_on,
-            _ = look.tick() => true,
-        };
-        if !goes_on {
-            return;
+        tokio::select! {
+            () = sources.changed() => {}
+            seen = seen => if !seen {
+                return;
+            },
+            _ = look.tick() => {}
         }
     }
 }
@@ -213,22 +212,7 @@ mod tests {
 
     fn view(micros: &[(u8, u64)]) -> View {
         let seen = |(number, micros): &(u8, u64)| Seen {
-            state: NodeState {
-                node: node(*number),
-                boot: Boot(1),
-                version: 1,
-                name: String::new(),
-                program: String::new(),
-                role: Role::Node,
-                addresses: Vec::new(),
-                memory: Memory::default(),
-                devices: Vec::new(),
-                models: Vec::new(),
-                split: None,
-                wants: Vec::new(),
-                groups: Vec::new(),
-                round_trips: Vec::new(),
-            },
+            state: NodeState::bare(node(*number), Boot(1), 1),
             path: (*micros > 0).then(|| Path {
                 rtt: Duration::from_micros(*micros),
                 relayed: false,

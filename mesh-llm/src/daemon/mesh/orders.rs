@@ -13,6 +13,15 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
+/// For whom a model is loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::daemon) enum LoadedFor {
+    /// This machine's user.
+    User,
+    /// The mesh, which lacks it.
+    Mesh,
+}
+
 /// What the user wants of this machine's models; who owns them answers.
 #[derive(Debug)]
 pub(in crate::daemon) enum ModelOrder {
@@ -20,6 +29,8 @@ pub(in crate::daemon) enum ModelOrder {
     Load {
         /// Words for it.
         model: String,
+        /// For whom.
+        why: LoadedFor,
         /// Its name.
         reply: Reply<LoadedModel>,
     },
@@ -67,7 +78,13 @@ pub(super) async fn obey(
             }
             Command::Load { model, reply } => {
                 // The daemon ends: nobody is answered.
-                let _ = models.send(ModelOrder::Load { model, reply }).await;
+                let _ = models
+                    .send(ModelOrder::Load {
+                        model,
+                        why: LoadedFor::User,
+                        reply,
+                    })
+                    .await;
             }
             Command::Drop { model, reply } => {
                 let _ = models.send(ModelOrder::Drop { model, reply }).await;

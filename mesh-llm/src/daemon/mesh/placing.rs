@@ -15,6 +15,9 @@ use tokio::time::{Instant, sleep_until};
 /// A change of plan counts once it has stayed for so long: news of one event come one after the other.
 const SETTLE: Duration = Duration::from_millis(300);
 
+/// The same, of a change that begins a group: a machine that could serve the model alone takes it on sooner.
+const SETTLE_OF_GROUPS: Duration = Duration::from_millis(1_500);
+
 /// More layers than this no model has.
 const MOST_LAYERS: u32 = 512;
 
@@ -78,7 +81,16 @@ pub(super) async fn follow(
         if *directives.borrow() == now {
             coming = None;
         } else if coming.as_ref().is_none_or(|(before, _)| *before != now) {
-            coming = Some((now, Instant::now() + SETTLE));
+            let told = directives.borrow();
+            let begins = |(model, directive): (&String, &Directive)| {
+                matches!(directive, Directive::Host(_)) && told.get(model) != Some(directive)
+            };
+            let settle = match now.iter().any(begins) {
+                true => SETTLE_OF_GROUPS,
+                false => SETTLE,
+            };
+            drop(told);
+            coming = Some((now, Instant::now() + settle));
         }
         let due = coming.as_ref().map(|(_, due)| *due);
         tokio::select! {
@@ -208,6 +220,7 @@ fn add(known: &mut place::View, said: &Said<'_>) {
             true => Wish::Split,
             false => Wish::Whole,
         },
+        alone: !want.is_too_large,
     }));
     let is_group = |model: &str| said.groups.iter().any(|group| group.model == model);
     let alone = said.models.iter().filter(|model| {
@@ -271,23 +284,13 @@ mod tests {
     fn machine(number: u8, gigabytes: u64, micros: u32) -> (Seen, RoundTrip) {
         let offered_bytes = gigabytes * GB;
         let state = NodeState {
-            node: node(number),
-            boot: Boot(1),
-            version: 1,
             name: format!("machine {number}"),
-            program: "0.1.0".to_owned(),
-            role: Role::Node,
-            addresses: Vec::new(),
             memory: Memory {
                 total_bytes: offered_bytes,
                 offered_bytes,
             },
-            devices: Vec::new(),
-            models: Vec::new(),
             split: Some(part()),
-            wants: Vec::new(),
-            groups: Vec::new(),
-            round_trips: Vec::new(),
+            ..NodeState::bare(node(number), Boot(1), 1)
         };
         let trip = RoundTrip {
             node: node(number),
@@ -296,7 +299,7 @@ mod tests {
         (Seen { state, path: None }, trip)
     }
 
-    /// What machine 1 with 8 GB does, which was told to serve a model of 12 GB in such a mesh.
+    /// What machine 1 with 8 GB does, which was told to serve a model of 13 GB in such a mesh.
     fn directive(others: Vec<(Seen, RoundTrip)>) -> Directive {
         let (nodes, round_trips) = others.into_iter().unzip();
         let view = View {
@@ -315,11 +318,13 @@ mod tests {
             wants: vec![WantState {
                 model: "big".to_owned(),
                 layers: 24,
-                layer_bytes: 11 * GB,
+                layer_bytes: 12 * GB,
                 head_bytes: GB / 2,
                 logits_bytes: 600_000,
                 beside_bytes: GB / 2,
                 is_split: false,
+                is_too_large: false,
+                is_adopted: false,
             }],
             round_trips,
             ..Offer::default()
@@ -337,7 +342,7 @@ mod tests {
         let Directive::Wait { need, have } = directive(Vec::new()) else {
             panic!("it fits nowhere");
         };
-        assert_eq!((need, have), (12 * GB, 8 * GB));
+        assert_eq!((need, have), (13 * GB, 8 * GB));
     }
 
     #[test]
@@ -358,11 +363,13 @@ mod tests {
         other.0.state.wants = vec![WantState {
             model: "big".to_owned(),
             layers: 24,
-            layer_bytes: 11 * GB,
+            layer_bytes: 12 * GB,
             head_bytes: GB / 2,
             logits_bytes: 600_000,
             beside_bytes: GB / 2,
             is_split: false,
+            is_too_large: false,
+            is_adopted: false,
         }];
         let by = "machine 2".to_owned();
         assert_eq!(directive(vec![other]), Directive::Elsewhere { by });

@@ -82,7 +82,7 @@ mod tests {
         let text =
             "model = 'tiny'\nctx-size = 4096\ndevice = ['CPU']\ncache-type-k = 'q8_0'\nlog-format = 'json'";
         let layer = parse(text, Path::new("")).unwrap();
-        assert_eq!(layer.model.as_deref(), Some("tiny"));
+        assert_eq!(layer.model.unwrap().0, ["tiny"]);
         assert_eq!(layer.cache_type_k, Some(CacheType::Q8_0));
         assert_eq!(layer.device.unwrap().0, ["CPU"]);
     }
@@ -127,22 +127,21 @@ mod tests {
             layer(&file, Some(Path::new("/home/u"))).unwrap()
         };
         let in_folder = folder.path().join("x.gguf").to_string_lossy().into_owned();
-        assert_eq!(read("model = 'x.gguf'").model, Some(in_folder));
+        let models = |text: &str| read(text).model.unwrap().0;
+        assert_eq!(models("model = 'x.gguf'"), [in_folder.clone()]);
         assert_eq!(
-            read("model = 'org/repo:Q8_0'").model,
-            Some("org/repo:Q8_0".into())
+            models("model = ['tiny', 'x.gguf']"),
+            ["tiny".to_owned(), in_folder]
         );
-        assert_eq!(
-            read("model = '~/m/x.gguf'").model,
-            Some("/home/u/m/x.gguf".into())
-        );
+        assert_eq!(models("model = 'org/repo:Q8_0'"), ["org/repo:Q8_0"]);
+        assert_eq!(models("model = '~/m/x.gguf'"), ["/home/u/m/x.gguf"]);
         assert_eq!(
             read("draft = '~/m/d.gguf'").draft,
             Some("/home/u/m/d.gguf".into())
         );
         assert_eq!(read("draft = 'Qwen3-0.6B'").draft, Some("Qwen3-0.6B".into()));
-        assert_eq!(read("model = '/m/x.gguf'").model, Some("/m/x.gguf".into()));
-        assert_eq!(read("model = 'tiny'").model, Some("tiny".into()));
+        assert_eq!(models("model = '/m/x.gguf'"), ["/m/x.gguf"]);
+        assert_eq!(models("model = 'tiny'"), ["tiny"]);
         assert_eq!(read("bin-dir = 'bin'").bin_dir, Some(folder.path().join("bin")));
         assert_eq!(
             read("rpc-secret-file = 's'").rpc_secret,

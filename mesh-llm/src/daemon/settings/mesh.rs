@@ -297,7 +297,7 @@ mod tests {
                     no_relay,
                     no_console,
                     join: join.map(|()| TokenSource::StandardInput),
-                    model: model.map(|()| "x".to_owned()),
+                    model: model.map(|()| crate::daemon::settings::ModelNames(vec!["x".to_owned()])),
                     relay: relay.map(|()| RelayUrls::default()),
                     console: console.map(|()| 1),
                     ..Layer::default()

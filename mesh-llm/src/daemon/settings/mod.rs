@@ -243,8 +243,8 @@ mod tests {
             Some(Path::new("/home/u/.models"))
         );
         assert_eq!(
-            (settings.model, settings.engine),
-            (None, EngineSettings::default())
+            (settings.models, settings.engine),
+            (Vec::new(), EngineSettings::default())
         );
     }
 

@@ -272,3 +272,47 @@ pub(super) async fn open(connection: &Connection, task: &Open) -> Result<PeerStr
         receive,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::id::Role;
+    use super::super::super::wire::{GroupId, Lend};
+    use super::*;
+
+    #[test]
+    fn who_only_uses_lends_nothing_and_opens_no_channel_and_who_only_serves_asks_no_model() {
+        let group = GroupId([1; 16]);
+        let http = |model: &str| Open::Http {
+            model: model.to_owned(),
+        };
+        let lend = |model: &str| {
+            Open::Lend(Box::new(Lend {
+                group,
+                model: model.to_owned(),
+                epoch: 1,
+                bytes: 0,
+                secret: [0; 32],
+                workers: Vec::new(),
+            }))
+        };
+        let channel = Open::Channel { group };
+        let may = |role, models: Option<&[&str]>| {
+            let names = models.map(|names| names.iter().map(ToString::to_string).collect());
+            let admitted = Admitted {
+                role,
+                models: names,
+                shown: None,
+            };
+            [http("a"), http("b"), lend("a"), lend("b"), channel.clone()]
+                .map(|task| may_ask(&admitted, &task))
+        };
+        assert_eq!(may(Role::Client, None), [true, true, false, false, false]);
+        assert_eq!(may(Role::Worker, None), [false, false, false, false, true]);
+        assert_eq!(may(Role::Node, None), [true; 5]);
+        assert_eq!(may(Role::Node, Some(&["a"])), [true, false, true, false, true]);
+        assert_eq!(
+            may(Role::Client, Some(&["a"])),
+            [true, false, false, false, false]
+        );
+    }
+}

@@ -45,6 +45,10 @@ pub struct WantState {
     pub beside_bytes: u64,
     /// Whether it is to be split also where it fits on one machine.
     pub is_split: bool,
+    /// Whether the node has found that it cannot serve it alone, whatever it needs by these numbers.
+    pub is_too_large: bool,
+    /// Whether the node took it on by itself, as somebody else wants it.
+    pub is_adopted: bool,
 }
 
 /// A model that a node serves with others.

@@ -38,6 +38,35 @@ fn ada() -> NodeState {
             },
             model("big", 8192, 1, 0, 3),
         ],
+        split: Some(SplitPart {
+            speaks: "3/0.1.161".to_owned(),
+            bandwidth: 300,
+            most_round_trip_micros: 80_000,
+        }),
+        wants: vec![WantState {
+            model: "big".to_owned(),
+            layers: 24,
+            layer_bytes: 300,
+            head_bytes: 5,
+            logits_bytes: 6,
+            beside_bytes: 7,
+            is_split: true,
+            is_too_large: false,
+            is_adopted: true,
+        }],
+        groups: vec![GroupState {
+            model: "big".to_owned(),
+            epoch: 300,
+            own_layers: 10,
+            workers: vec![GroupWorker {
+                node: key(1).public(),
+                layers: 14,
+            }],
+        }],
+        round_trips: vec![RoundTrip {
+            node: key(1).public(),
+            micros: 300,
+        }],
     }
 }
 
@@ -66,10 +95,11 @@ const UP_TO_ADDRESSES: &str =
     "ac02050361646105302e312e3002020800000a000001922113011168747470733a2f2f722e6578616d706c65";
 const FROM_MEMORY: &str =
     "808080804080808080200109034750558080808040020d0474696e7900013280200201000a03626967028040010003";
-const SIGNATURE: &str = "73f5d4c87fdb6248a0784883937cd66f67eeead7f76276e6fa0031cab58aa7b4941aab635143933de20db501e066600bda780d9628bc1c5cbc369edc79944403";
+const FROM_SPLIT: &str = "010f09332f302e312e313631ac0280f104010d0362696718ac02050607010001012903626967ac020a018a88e3dd7409f195fd52db2d3cba5d72ca6709bf1d94121bf3748801b40f6f5c0e01228a88e3dd7409f195fd52db2d3cba5d72ca6709bf1d94121bf3748801b40f6f5cac02";
+const SIGNATURE: &str = "c19f15244611e078360b44f2ca7af796e47c4070749592dd109d0098958e19918589a78cc42b6a44de97de891773843d1edbe80db40fda9b2c1c9e71fb214902";
 
 fn body_of_0_1() -> Vec<u8> {
-    hex(&[NODE, UP_TO_ADDRESSES, FROM_MEMORY].concat())
+    hex(&[NODE, UP_TO_ADDRESSES, FROM_MEMORY, FROM_SPLIT].concat())
 }
 
 /// Such bytes, signed by ada.
@@ -95,18 +125,27 @@ fn what_a_newer_release_appends_is_left_unread() {
 
 #[test]
 fn what_a_newer_release_appends_to_a_model_is_left_unread_and_a_stage_unknown_here_costs_only_its_model() {
-    let mut body = wire::encode(&NodeState {
+    let state = NodeState {
         models: Vec::new(),
+        split: None,
+        wants: Vec::new(),
+        groups: Vec::new(),
+        round_trips: Vec::new(),
         ..ada()
-    });
-    assert_eq!(body.pop(), Some(0), "no models");
+    };
+    let mut body = wire::encode(&state);
+    assert_eq!(
+        body.split_off(body.len() - 5),
+        [0; 5],
+        "no models, and nothing after them"
+    );
     let mut longer = postcard::to_allocvec(&model("big", 8192, 1, 0, 3)).unwrap();
     longer.extend([1, 2, 3]);
     let with_unknown_stage = [&b"\x04tiny"[..], &[9, 9, 9]].concat();
     body.extend(postcard::to_allocvec(&vec![with_unknown_stage, longer]).unwrap());
     let known = NodeState {
         models: vec![model("big", 8192, 1, 0, 3)],
-        ..ada()
+        ..state
     };
     assert_eq!(signed(body).open(mesh()), Ok(known));
 }
@@ -118,6 +157,10 @@ fn what_an_older_release_lacks_is_the_default() {
         memory: Memory::default(),
         devices: Vec::new(),
         models: Vec::new(),
+        split: None,
+        wants: Vec::new(),
+        groups: Vec::new(),
+        round_trips: Vec::new(),
         ..ada()
     };
     assert_eq!(signed(older).open(mesh()), Ok(known));

@@ -28,6 +28,8 @@ impl Model<'_> {
 /// What a machine wants to serve.
 pub(super) struct Demand<'a> {
     pub(super) by: MachineId,
+    /// Whether its machine can serve it alone.
+    pub(super) alone: bool,
     /// What a token reads.
     pub(super) work: &'a Work,
     /// Bytes of everything.
@@ -54,6 +56,7 @@ impl<'a> Demand<'a> {
         let divisible = room <= u128::from(MOST_BYTES) && (1..=MOST_LAYERS).contains(&layers.len());
         Self {
             by: want.by,
+            alone: want.alone,
             work: &want.work,
             need: u64::try_from(need).unwrap_or(u64::MAX),
             room: divisible.then(|| Work {
@@ -82,6 +85,7 @@ fn weight(want: &Want) -> impl Ord {
     let Work { layers, head, logits } = &want.work;
     (
         Demand::new(want).need,
+        !want.alone,
         want.beside,
         layers.clone(),
         *head,

@@ -86,11 +86,14 @@ pub(super) fn kept(
     divided.next().map(|(arrangement, _)| arrangement)
 }
 
-/// Layers that a host may have at most: half of them where they are to be shared.
+/// Layers that a host may have at most: half of them where they are to be shared, not all where it found out that it has
+/// not the room.
 fn most_of_host(demand: &Demand, wish: Wish) -> Option<u64> {
+    let layers = demand.work.layers.len() as u64;
     match wish {
-        Wish::Whole => None,
-        Wish::Split => Some(demand.work.layers.len() as u64 / 2),
+        Wish::Whole if demand.alone => None,
+        Wish::Whole => Some(layers.saturating_sub(1)),
+        Wish::Split => Some(layers / 2),
     }
 }
 

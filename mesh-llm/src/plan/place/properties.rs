@@ -30,13 +30,17 @@ fn machine() -> impl Strategy<Value = Machine> {
 fn want() -> impl Strategy<Value = Want> {
     let work = (prop::collection::vec(1_u64..6, 0..24), 0_u64..6, 0_u64..1000);
     let wish = prop::sample::select(vec![Wish::Whole, Wish::Whole, Wish::Whole, Wish::Split]);
-    (name(), id(), work, 0_u64..30, wish).prop_map(|(model, by, (layers, head, logits), beside, wish)| Want {
-        model,
-        by,
-        work: Work { layers, head, logits },
-        beside,
-        wish,
-    })
+    let alone = prop_oneof![4 => Just(true), 1 => Just(false)];
+    (name(), id(), work, 0_u64..30, wish, alone).prop_map(
+        |(model, by, (layers, head, logits), beside, wish, alone)| Want {
+            model,
+            by,
+            work: Work { layers, head, logits },
+            beside,
+            wish,
+            alone,
+        },
+    )
 }
 
 fn running() -> impl Strategy<Value = Running> {
@@ -203,7 +207,7 @@ proptest! {
         let models = models(&view, &known);
         for model in &models {
             let demands = model.demands.values();
-            let fits: Vec<_> = demands.filter(|demand| demand.need <= known.memory(demand.by)).map(|demand| demand.by).collect();
+            let fits: Vec<_> = demands.filter(|demand| demand.alone && demand.need <= known.memory(demand.by)).map(|demand| demand.by).collect();
             match &plan(&view)[model.name] {
                 Placement::Alone(machines) => prop_assert_eq!(machines, &fits),
                 _ => prop_assert!(fits.is_empty()),

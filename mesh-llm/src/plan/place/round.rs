@@ -155,7 +155,7 @@ impl<'a> Round<'a> {
     }
 
     fn fits(&self, demand: &Demand) -> bool {
-        self.left[&demand.by] >= demand.need
+        demand.alone && self.left[&demand.by] >= demand.need
     }
 
     fn take(&mut self, id: MachineId, bytes: u64) {

@@ -38,6 +38,7 @@ fn want(model: &str, by: u8, layer: u64) -> Want {
         },
         beside: 0,
         wish: Wish::Whole,
+        alone: true,
     }
 }
 

@@ -146,16 +146,10 @@ impl Lab {
         let node = self.nodes.get_mut(&number).unwrap();
         node.version += 1;
         let state = NodeState {
-            node: node_id(number),
-            boot: node.core.boot(),
-            version: node.version,
             name: node.name.clone(),
-            program: "0.1.0".to_owned(),
             role: node.core.role().unwrap_or(Role::Node),
             addresses: vec![address(number)],
-            memory: Memory::default(),
-            devices: Vec::new(),
-            models: Vec::new(),
+            ..NodeState::bare(node_id(number), node.core.boot(), node.version)
         };
         node.core.own_state(&state);
         self.drain(number);

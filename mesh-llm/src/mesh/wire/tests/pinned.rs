@@ -157,8 +157,8 @@ fn what_becomes_of_a_loan_is_written_as_ever() {
 fn what_others_encode_is_sent_as_ever() {
     assert_sum(
         &hello(Credential::Certificate(Box::new(act()))),
-        157,
-        "d9b6d2e0c8e95842",
+        158,
+        "89ddc3751f310d35",
     );
     assert_sum(
         &hello(Credential::Token(Box::new(sealed()))),

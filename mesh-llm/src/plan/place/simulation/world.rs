@@ -140,6 +140,7 @@ impl World {
                     } else {
                         Wish::Whole
                     },
+                    alone: true,
                 });
             }
         }

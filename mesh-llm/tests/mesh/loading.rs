@@ -1,0 +1,109 @@
+//! Several models on one machine, which come and go while it runs.
+
+use std::fs;
+
+use llama_engine::gguf::random::Architecture;
+use serde_json::json;
+
+use crate::harness::{DEADLINE, Kind, eventually, model};
+use crate::lab::{self, MeshLab, serving, using};
+
+#[test]
+fn a_machine_serves_several_models_and_loads_and_drops_them_while_it_runs() {
+    let test = "a_machine_serves_several_models_and_loads_and_drops_them_while_it_runs";
+    let Some(lab) = MeshLab::start(test, 2) else {
+        return;
+    };
+    let path = |kind| model(kind).to_str().unwrap().to_owned();
+    let several = serving(Kind::Endless)
+        .flag("--threads", "1")
+        .flag("--model", path(Kind::Least));
+    let first = lab.machine(0, several);
+    let token = first.invite();
+    let laptop = lab.machine(1, using().flag("--join", &token));
+    for machine in [&first, &laptop] {
+        let mut models = machine.until_models(2);
+        models.sort();
+        assert_eq!(models, ["endless", "least"]);
+    }
+    let said = ["endless", "least"].map(|model| first.ask(model));
+    assert_ne!(said[0], said[1]);
+    assert_eq!(["endless", "least"].map(|model| laptop.ask(model)), said);
+    // One more, which both can ask from then on.
+    let third = path(Kind::Of(Architecture::Qwen2));
+    assert!(lab.command(&first, &["load", &third]).status.success());
+    let models = laptop.until_models(3);
+    let name = models
+        .iter()
+        .find(|name| !["endless", "least"].contains(&name.as_str()));
+    let name = name.unwrap().clone();
+    first.until_models(3);
+    assert_eq!(laptop.ask(&name), first.ask(&name));
+    let error = |words: &[&str]| {
+        let output = lab.command(&first, words);
+        assert!(!output.status.success(), "{words:?}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let twice = error(&["load", &third]);
+    assert!(twice.contains("is served here already"), "{twice}");
+    let unknown = error(&["drop", "none"]);
+    assert!(unknown.contains("endless, least"), "{unknown}");
+    // They go as they came, the first one, too, and others stay.
+    for (dropped, left) in [("least", 2), ("endless", 1)] {
+        assert!(lab.command(&first, &["drop", dropped]).status.success());
+        for machine in [&first, &laptop] {
+            machine.until_models(left);
+        }
+        let body = json!({"model": dropped, "prompt": "x"});
+        let answer = laptop.post("/v1/completions", &body).error(404);
+        assert_eq!(answer["code"], "model_not_found");
+        assert_eq!(laptop.ask(&name), first.ask(&name));
+    }
+    // And back.
+    assert!(
+        lab.command(&first, &["load", &path(Kind::Endless)])
+            .status
+            .success()
+    );
+    laptop.until_models(2);
+    assert_eq!(laptop.ask("endless"), said[0]);
+}
+
+#[test]
+fn a_machine_that_was_told_nothing_serves_what_another_has_no_room_for() {
+    let test = "a_machine_that_was_told_nothing_serves_what_another_has_no_room_for";
+    let Some(lab) = MeshLab::start(test, 2) else {
+        return;
+    };
+    // The larger one is what it serves as long as nobody wants anything.
+    let store = tempfile::tempdir().unwrap();
+    let copy = |kind| {
+        let from = model(kind);
+        let to = store.path().join(from.file_name().unwrap());
+        fs::copy(from, to).unwrap()
+    };
+    assert!(copy(Kind::Endless) < copy(Kind::Forgetless));
+    let told_nothing = lab::lending()
+        .flag("--threads", "1")
+        .variable("MESH_LLM_MODELS", store.path().to_str().unwrap());
+    let (second, token) = lab.founder(0, told_nothing);
+    assert_eq!(second.until_models(1), ["forgetless"]);
+    let wants = serving(Kind::Endless)
+        .flag("--threads", "1")
+        .flag("--max-memory", "0.03")
+        .flag("--join", &token);
+    let first = lab.machine(1, wants);
+    for machine in [&first, &second] {
+        eventually("only what is wanted is served", DEADLINE, || {
+            (machine.models()? == ["endless"]).then_some(())
+        });
+    }
+    assert_eq!(first.ask("endless"), second.ask("endless"));
+    assert_eq!(
+        lab.status(&first)["groups"],
+        json!([]),
+        "it is served by one machine"
+    );
+    let notice = lab.status(&first)["notice"].to_string();
+    assert!(notice.contains("endless is served by"), "{notice}");
+}
