@@ -11,4 +11,7 @@ mod lab;
 mod leaving;
 #[path = "../support/netlab/mod.rs"]
 mod netlab;
+#[path = "../support/relay.rs"]
+mod relay;
+mod relaying;
 mod serving;
