@@ -50,12 +50,16 @@ bench-split *ARGS:
 bench-spec *ARGS:
     cargo bench --package mesh-llm --bench spec -- "$@"
 
+# Measure how machines join, leave and ask each other, as root: `just bench-mesh [--quick] [--json FILE] [CASE]…`.
+bench-mesh *ARGS:
+    cargo bench --package mesh-llm --bench mesh -- "$@"
+
 # Make a timeline for trace viewers of a split's log, written with `-vv --log-format json`.
 trace-split LOG OUT:
     cargo run --quiet --release --package mesh-llm --example trace_split < "{{LOG}}" > "{{OUT}}"
 
 # All benches: `just bench [--quick]`.
-bench *ARGS: (bench-solo ARGS) (bench-split ARGS) (bench-spec ARGS)
+bench *ARGS: (bench-solo ARGS) (bench-split ARGS) (bench-spec ARGS) (bench-mesh ARGS)
 
 # Fuzz a target for some seconds: `just fuzz gguf_reader 600`. Needs a nightly toolchain and cargo-fuzz.
 fuzz TARGET SECONDS="60":

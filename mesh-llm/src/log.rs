@@ -36,6 +36,8 @@ pub fn start(writer: impl for<'a> MakeWriter<'a> + Send + Sync + 'static, style:
     let targets = Targets::new()
         .with_default(LevelFilter::WARN)
         .with_targets(NETWORK.map(|target| (target, network)))
+        // It warns each time that an only path was quiet for a while, which is nothing: such a path is kept.
+        .with_target("noq_proto", LevelFilter::ERROR)
         .with_target(env!("CARGO_CRATE_NAME"), level)
         .with_target("llama_engine", level);
     let colours = style.terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());

@@ -102,7 +102,6 @@ impl Answer {
         body: &str,
         timeout: Option<Duration>,
     ) -> anyhow::Result<Self> {
-        let mut socket = Socket::open(endpoint, timeout).context("no connection")?;
         let header = header
             .map(|(name, value)| format!("{name}: {value}\r\n"))
             .unwrap_or_default();
@@ -110,6 +109,20 @@ impl Answer {
             "POST {path} HTTP/1.1\r\nHost: localhost\r\n{header}Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
         );
+        Self::to(endpoint, &request, timeout)
+    }
+
+    /// The same with GET and no body.
+    ///
+    /// # Errors
+    /// Where the server cannot be reached, or does not speak HTTP.
+    pub fn to_get(endpoint: &Endpoint, path: &str, timeout: Option<Duration>) -> anyhow::Result<Self> {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        Self::to(endpoint, &request, timeout)
+    }
+
+    fn to(endpoint: &Endpoint, request: &str, timeout: Option<Duration>) -> anyhow::Result<Self> {
+        let mut socket = Socket::open(endpoint, timeout).context("no connection")?;
         let sent = Moment::now();
         socket.write_all(request.as_bytes())?;
         let buffer = vec![0; READ_BYTES].into_boxed_slice();

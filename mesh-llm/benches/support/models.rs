@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use llama_engine::gguf::random::{self, Spec};
+use llama_engine::gguf::random::{self, Architecture, Spec};
 
 /// What all random weights are derived from.
 const SEED: u64 = 1;
@@ -21,6 +21,8 @@ pub enum BenchModel {
     TinyDraft,
     /// The one inside the binary. Its answers end only as it likes, unless that is forbidden.
     Tiny,
+    /// As small as one can be, for what is not about computing. Its answers never end by themselves.
+    Least,
 }
 
 impl BenchModel {
@@ -31,6 +33,7 @@ impl BenchModel {
             BenchModel::HalfBillionCut(_) => "layers of 0.5B",
             BenchModel::Tiny => "tiny",
             BenchModel::TinyDraft => "draft of tiny",
+            BenchModel::Least => "least",
         }
     }
 
@@ -54,6 +57,17 @@ impl BenchModel {
                     ..random::qwen2_half_billion(SEED)
                 };
                 made(&format!("qwen2-0.5b-{layers}-layers"), &spec)
+            }
+            BenchModel::Least => {
+                let spec = Spec {
+                    layers: 1,
+                    embedding_length: 32,
+                    head_count: 1,
+                    head_count_kv: 1,
+                    feed_forward_length: 32,
+                    ..random::small(Architecture::Llama, SEED)
+                };
+                made("least", &spec)
             }
         }
     }

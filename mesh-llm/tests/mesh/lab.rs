@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{Client, DEADLINE, Ended, Kind, Process, Start, eventually, model};
 use crate::netlab::{Door, NetLab};
+use crate::relay::Relay;
 
 /// Where the API of each machine is, on its own loopback.
 const PORT: u16 = 9337;
@@ -17,6 +18,7 @@ const PORT: u16 = 9337;
 #[derive(Debug)]
 pub struct MeshLab {
     pub network: NetLab,
+    relay: Option<Relay>,
 }
 
 /// A machine on which mesh-llm runs.
@@ -67,7 +69,25 @@ impl MeshLab {
     pub fn start(test: &str, machines: usize) -> Option<Self> {
         let network = NetLab::available(test).then(|| NetLab::start(machines).unwrap())?;
         network.set_rtt(Duration::from_millis(2));
-        Some(Self { network })
+        Some(Self { network, relay: None })
+    }
+
+    /// The same, and one more host with a relay that all reach.
+    pub fn with_relay(test: &str, machines: usize) -> Option<Self> {
+        let lab = Self::start(test, machines + 1)?;
+        let relay = Relay::start(&lab.network, machines).unwrap();
+        Some(Self {
+            relay: Some(relay),
+            ..lab
+        })
+    }
+
+    /// A start of a machine that uses the lab's relay.
+    pub fn relayed(&self, start: Start) -> Start {
+        let relay = self.relay.as_ref().expect("the lab has a relay");
+        start
+            .flag("--relay", relay.url())
+            .variable("MESH_LLM_NO_RELAY", "0")
     }
 
     /// Starts a daemon, whatever becomes of it, with its API reachable from here.
@@ -142,6 +162,31 @@ impl MeshLab {
     /// What `mesh-llm status` says.
     pub fn status(&self, machine: &Machine) -> Value {
         serde_json::from_str(&self.said(machine, &["status", "--json"])).unwrap()
+    }
+
+    /// Waits until packets go between two machines by this path, as the first of them sees it.
+    pub fn until_path(&self, machine: &Machine, other: &Machine, path: &str) {
+        let id = self.id(other);
+        eventually(&format!("the path is {path}"), DEADLINE, || {
+            let status = self.try_status(machine)?;
+            let mut all = ["nodes", "clients"]
+                .map(|kind| status[kind].as_array().unwrap())
+                .into_iter()
+                .flatten();
+            let other = all.find(|other| other["id"] == id.as_str())?;
+            (other["path"] == path).then_some(())
+        });
+    }
+
+    /// Waits until a machine knows the relay of so many others.
+    pub fn until_relays(&self, machine: &Machine, others: usize) {
+        eventually(&format!("{others} relays are known"), DEADLINE, || {
+            let status = self.try_status(machine)?;
+            let is_relay = |address: &Value| address.as_str().unwrap().starts_with("http");
+            let nodes = status["nodes"].as_array()?.iter();
+            let relayed = nodes.filter(|node| node["addresses"].as_array().unwrap().iter().any(is_relay));
+            (relayed.count() == others).then_some(())
+        });
     }
 
     /// The id of a machine in the mesh.

@@ -12,5 +12,8 @@ mod leaving;
 mod loading;
 #[path = "../support/netlab/mod.rs"]
 mod netlab;
+#[path = "../support/relay.rs"]
+mod relay;
+mod relaying;
 mod serving;
 mod splitting;

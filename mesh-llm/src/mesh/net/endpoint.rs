@@ -26,6 +26,14 @@ const IDLE: Duration = Duration::from_secs(10);
 /// How often a sign of life is sent where nothing else is.
 const KEEP_ALIVE: Duration = Duration::from_secs(3);
 
+/// A path without a sign of life for so long (or three times its RTT with all that delays it, if that is longer) is given
+/// up where another is left; relays get more time. It is short of what members have to object to their death, so that
+/// they still can: iroh's own 15 s are for those who have nobody that declares them dead. An only path is kept.
+const PATH_IDLE: Duration = Duration::from_millis(500);
+
+/// How often a sign of life is sent on a direct path for that, where a relay would be left: twice within the time.
+pub(super) const BEAT: Duration = Duration::from_millis(200);
+
 /// Relays that carry what cannot go directly.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Relays {
@@ -122,6 +130,7 @@ fn transport() -> QuicTransportConfig {
         .receive_window(WINDOW_BEFORE.into())
         .send_window(u64::from(WINDOW))
         .keep_alive_interval(KEEP_ALIVE)
+        .default_path_max_idle_timeout(PATH_IDLE)
         // A constant that is in range.
         .max_idle_timeout(IDLE.try_into().ok())
         .build()

@@ -3,17 +3,17 @@
 use super::super::core::{Admitted, Goodbye, LinkId, Path};
 use super::super::id::NodeId;
 use super::super::wire::{Control, Frame, Open, encode};
-use super::endpoint::widen;
+use super::endpoint::{BEAT, widen};
 use super::hub::Event;
 use super::stream::{Messages, PeerStream, StreamError, ended, send};
 use super::{PeerRequest, Serve};
 use bytes::Bytes;
-use iroh::endpoint::{Connection, VarInt};
+use iroh::endpoint::{Connection, Side, VarInt};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::timeout;
+use tokio::time::{MissedTickBehavior, interval, timeout};
 
 /// Messages that may wait to be sent to one member; whoever is that slow is cut off.
 const WAITING: usize = 256;
@@ -171,6 +171,7 @@ async fn run(
         error = read(id, &connection, &events) => error,
         error = packets(id, &connection, &events) => error,
         error = tasks(&connection, &peer, &serve) => error,
+        never = beat(&connection) => never,
         error = connection.closed() => Err(ended(error)),
     };
     if let Err(error) = why {
@@ -219,8 +220,36 @@ async fn packets(
 ) -> Result<(), StreamError> {
     loop {
         let packet = connection.read_datagram().await.map_err(ended)?;
+        if packet.is_empty() {
+            // A beat: that it came is all that it says.
+            continue;
+        }
         events.send(Event::Packet(id, packet)).await.map_err(ended)?;
     }
+}
+
+/// Sends signs of life on a direct path that a relay could take the place of, so that both ends see at once when it
+/// breaks. Acknowledgements are as good for the one end as beats are for the other, so one of them beats.
+async fn beat(connection: &Connection) -> Result<(), StreamError> {
+    if connection.side() == Side::Server {
+        return std::future::pending().await;
+    }
+    let mut beats = interval(BEAT);
+    beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        beats.tick().await;
+        if has_spare(connection) {
+            // Where it cannot be sent, the next one may.
+            let _ = connection.send_datagram(Bytes::new());
+        }
+    }
+}
+
+/// Whether packets go directly, and could go by a relay.
+fn has_spare(connection: &Connection) -> bool {
+    let paths = connection.paths();
+    let is_direct = paths.iter().any(|path| path.is_selected() && path.is_ip());
+    is_direct && paths.iter().any(|path| path.is_relay())
 }
 
 /// Does what the other end asks for, a task a stream.
