@@ -22,6 +22,14 @@ impl Own {
         }
     }
 
+    /// Whether this machine answers by what others serve, or by its other models.
+    pub(super) fn leaves_it_to_others(&self) -> bool {
+        match self {
+            Own::Engine(state) => matches!(*state.borrow(), State::Elsewhere { .. }),
+            Own::None => true,
+        }
+    }
+
     /// Whether this machine has no engine.
     pub(super) fn is_none(&self) -> bool {
         matches!(self, Own::None)

@@ -2,7 +2,7 @@
 //! loads while it runs.
 
 use super::draft::Wanted;
-use super::mesh::{Joiner, LoadedFor, ModelOrder};
+use super::mesh::{Joiner, LoadedFor};
 use super::options::{self, Socket};
 use super::report::{self, Reporter};
 use super::serving::{AskedFor, ByModel, Served, Service};
@@ -10,8 +10,8 @@ use super::settings::{DraftWish, Settings, SpeculationSettings, Spread};
 use super::split::Split;
 use crate::engine::{Failure, Launch, Program, State};
 use crate::exit::Exit;
-use crate::manage::{DroppedModel, LoadedModel, Refusal};
-use crate::mesh::state::WantState;
+use crate::manage::{DroppedModel, Refusal};
+use crate::mesh::state::{MAX_TEXT_BYTES, MAX_WANTS, WantState};
 use crate::models::need::Need;
 use crate::models::{Library, Model};
 use hyper::StatusCode;
@@ -22,8 +22,8 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// The most models of a machine: each is a process.
-const MOST: usize = 32;
+/// The most models beside the first: as many as others hear of.
+const MOST: usize = MAX_WANTS - 1;
 
 /// What all of them are started with.
 pub(super) struct Ground {
@@ -96,17 +96,11 @@ impl Beside {
         }
     }
 
-    /// Begins to serve the model that `words` mean, downloading it if it is not there; its name. `first` is the name of
-    /// the one that is served already.
+    /// Finds the model that `words` mean. `taken` is the name of one that is served already.
     ///
     /// # Errors
     /// Where it is not clear which is meant, or it is served already.
-    pub(super) fn load(
-        &mut self,
-        words: &str,
-        why: LoadedFor,
-        first: Option<&str>,
-    ) -> Result<String, Refusal> {
+    pub(super) fn find(&mut self, words: &str, taken: Option<&str>) -> Result<Wanted, Refusal> {
         let ground = &self.ground;
         let speculation = SpeculationSettings {
             // One that was named is for the first model.
@@ -121,7 +115,7 @@ impl Beside {
             .map_err(|error| Refusal::new(StatusCode::NOT_FOUND, "model_not_found", error.to_string()))?;
         let name = wanted.name();
         self.running.retain(|_, one| !one.task.is_finished());
-        if first == Some(name.as_str()) || self.running.contains_key(&name) {
+        if taken == Some(name.as_str()) || self.running.contains_key(&name) {
             let message = format!("{name} is served here already: `mesh-llm status` shows how far it is");
             return Err(Refusal::new(StatusCode::CONFLICT, "already_served", message));
         }
@@ -129,6 +123,16 @@ impl Beside {
             let message = format!("{MOST} models beside the first are enough: `mesh-llm drop` ends one");
             return Err(Refusal::new(StatusCode::CONFLICT, "too_many_models", message));
         }
+        if name.len() > MAX_TEXT_BYTES {
+            let message = format!("the name has more than {MAX_TEXT_BYTES} bytes: rename the model's file");
+            return Err(Refusal::new(StatusCode::BAD_REQUEST, "name_too_long", message));
+        }
+        Ok(wanted)
+    }
+
+    /// Begins to serve a model, downloading it if it is not there; its name.
+    pub(super) fn begin(&mut self, wanted: Wanted, why: LoadedFor) -> String {
+        let name = wanted.name();
         self.count += 1;
         let (wish, wishes) = watch::channel(Wish::Serve);
         let model = Loading {
@@ -139,25 +143,27 @@ impl Beside {
         };
         let task = tokio::spawn(model.run(wanted, wishes));
         self.running.insert(name.clone(), One { wish, task });
-        Ok(name)
+        name
     }
 
-    /// Does what somebody wants of these models; `first` is the name of the one that is no matter of theirs.
-    pub(super) fn obey(&mut self, order: ModelOrder, first: Option<&str>) {
-        // Who asked may be gone.
-        match order {
-            ModelOrder::Load { model, why, reply } => {
-                let loaded = self.load(&model, why, first).map(|name| LoadedModel { name });
-                let _ = reply.send(loaded);
-            }
-            ModelOrder::Drop { model, reply } => {
-                let dropped = match self.drop_model(&model) {
-                    true => Ok(DroppedModel { name: model }),
-                    false => Err(self.not_here(&model, first)),
-                };
-                let _ = reply.send(dropped);
-            }
-        }
+    /// Serves the model of this name no more; `first` is the name of the one that is no matter of these.
+    ///
+    /// # Errors
+    /// Where it is not there.
+    pub(super) fn drop_model(&mut self, name: &str, first: Option<&str>) -> Result<DroppedModel, Refusal> {
+        self.running.retain(|_, one| !one.task.is_finished());
+        let Some(one) = self.running.get(name) else {
+            return Err(self.not_here(name, first));
+        };
+        // It finishes what it answers, and its name is taken until then.
+        one.wish.send_if_modified(|wish| {
+            let is_news = *wish < Wish::Finish;
+            *wish = Wish::Finish.max(*wish);
+            is_news
+        });
+        Ok(DroppedModel {
+            name: name.to_owned(),
+        })
     }
 
     fn not_here(&self, model: &str, first: Option<&str>) -> Refusal {
@@ -169,15 +175,6 @@ impl Beside {
         };
         let message = format!("{model} is not served by this machine; {here}");
         Refusal::new(StatusCode::NOT_FOUND, "model_not_found", message)
-    }
-
-    /// Lets the model of this name finish what it answers, and ends it; whether it is there.
-    pub(super) fn drop_model(&mut self, name: &str) -> bool {
-        let Some(one) = self.running.remove(name) else {
-            return false;
-        };
-        tokio::spawn(one.end(std::future::pending()));
-        true
     }
 
     /// Ends all of them.
@@ -217,7 +214,7 @@ impl Loading {
         let ended = wishes.clone();
         let had = tokio::select! {
             had = wanted.have(&self.ground.library, &state, &self.ground.reporter) => had,
-            () = wished(ended) => return self.forget(&telling),
+            () = wished(ended) => return self.forget(telling).await,
         };
         let served = match had {
             Ok((model, draft)) => self.serve(model, draft, state.clone()),
@@ -240,7 +237,7 @@ impl Loading {
                 wished(wishes).await;
             }
         }
-        self.forget(&telling);
+        self.forget(telling).await;
     }
 
     fn serve(
@@ -250,6 +247,11 @@ impl Loading {
         state: watch::Sender<State>,
     ) -> Result<(Served, report::EngineReport), String> {
         let ground = &self.ground;
+        // It is known by the name that it was asked for, whatever its file is called.
+        let model = Model {
+            id: self.name.clone(),
+            ..model
+        };
         let asked = asked_for(&ground.settings, &model);
         let in_mesh = asked.as_ref().and_then(|(asked, _)| {
             let asked = Some(asked.clone());
@@ -316,8 +318,10 @@ impl Loading {
         served.stop(died).await;
     }
 
-    fn forget(&self, telling: &JoinHandle<()>) {
+    async fn forget(&self, telling: JoinHandle<()>) {
         telling.abort();
+        // Nothing is told after that.
+        let _ = telling.await;
         self.ground.joiner.wants_no_more(&self.name);
         self.ground
             .states

@@ -12,12 +12,13 @@ use super::start::Ending;
 use super::state::{Home, RunFolder};
 use super::{Error, OwnModel, unexpected};
 use crate::engine::{Failure, Launch, State};
-use crate::manage::{DroppedModel, Refusal};
+use crate::manage::{DroppedModel, LoadedModel, Refusal};
 use hyper::StatusCode;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 /// How long exchanges that run may take to finish after the daemon was told to end.
@@ -112,8 +113,11 @@ impl Run<'_> {
             states: beside_states,
         });
         for words in others {
-            if let Err(refusal) = beside.load(&words, LoadedFor::User, Some(&wanted.name())) {
-                reporter.note(&refusal.message);
+            match beside.find(&words, Some(&wanted.name())) {
+                Ok(other) => {
+                    beside.begin(other, LoadedFor::User);
+                }
+                Err(refusal) => reporter.note(&refusal.message),
             }
         }
         let name = wanted.name();
@@ -125,7 +129,11 @@ impl Run<'_> {
                     had = &mut having => break Some(had.map_err(Error::from)),
                     error = party.refused() => break Some(Err(error.into())),
                     () = orders.next() => break None,
-                    order = model_orders.next() => beside.obey(order, Some(&name)),
+                    order = model_orders.next() => order.refuse(Refusal::new(
+                        StatusCode::SERVICE_UNAVAILABLE,
+                        "downloading",
+                        format!("{name} is being downloaded: try again once it is there"),
+                    )),
                 }
             }
         };
@@ -191,6 +199,7 @@ impl Run<'_> {
             model_orders,
             state,
             first: Some((first, engine)),
+            ending: None,
             beside,
             api,
             party,
@@ -265,6 +274,8 @@ struct Parts {
     state: watch::Sender<State>,
     /// None: it was dropped.
     first: Option<(First, Served)>,
+    /// The first model, where it was dropped and still answers.
+    ending: Option<(String, JoinHandle<()>)>,
     beside: Beside,
     api: Api,
     party: Party,
@@ -331,9 +342,20 @@ impl Parts {
                 None => false,
             }
         };
-        let ending = async { tokio::join!(first, self.beside.finish(is_late())) };
+        let dropped = async {
+            if let Some((_, task)) = self.ending {
+                tokio::select! {
+                    _ = task => {}
+                    () = is_late() => {}
+                }
+            }
+        };
+        let ending = async {
+            let (cut, (), ()) = tokio::join!(first, self.beside.finish(is_late()), dropped);
+            cut
+        };
         let cut = tokio::select! {
-            (cut, ()) = ending => cut,
+            cut = ending => cut,
             () = impatience => false,
         };
         if cut && self.saves_slots {
@@ -346,40 +368,53 @@ impl Parts {
         end
     }
 
-    /// Does what somebody wants of this machine's models.
+    /// Does what somebody wants of this machine's models. Who asked may be gone.
     async fn obey(&mut self, order: ModelOrder) {
-        let name = self.first.as_ref().map(|(first, _)| first.name.clone());
-        match &order {
-            ModelOrder::Load { .. } => {
-                // A model that nobody asked for makes room.
-                if let Some((first, engine)) = self.first.take_if(|(first, _)| !first.was_asked_for) {
-                    engine.stop(sleep(MAKE_ROOM_WITHIN)).await;
-                    self.state.send_replace(dropped(&first));
-                    return self.beside.obey(order, None);
-                }
+        let first = self.first.as_ref().map(|(first, _)| first.name.clone());
+        match order {
+            ModelOrder::Load { model, why, reply } => {
+                let ending = self.ending.as_ref().filter(|(_, task)| !task.is_finished());
+                let taken = first.or_else(|| ending.map(|(name, _)| name.clone()));
+                let _ = reply.send(match self.beside.find(&model, taken.as_deref()) {
+                    Ok(wanted) => {
+                        if why == LoadedFor::User {
+                            self.make_room().await;
+                        }
+                        let name = self.beside.begin(wanted, why);
+                        Ok(LoadedModel { name })
+                    }
+                    Err(refusal) => Err(refusal),
+                });
             }
-            ModelOrder::Drop { model, .. } if name.as_ref() == Some(model) => {
+            ModelOrder::Drop { model, reply } if first.as_ref() == Some(&model) => {
                 self.drop_first();
-                if let ModelOrder::Drop { model, reply } = order {
-                    // Who asked may be gone.
-                    let _ = reply.send(Ok(DroppedModel { name: model }));
-                }
-                return;
+                let _ = reply.send(Ok(DroppedModel { name: model }));
             }
-            ModelOrder::Drop { .. } => {}
+            ModelOrder::Drop { model, reply } => {
+                let _ = reply.send(self.beside.drop_model(&model, first.as_deref()));
+            }
         }
-        self.beside.obey(order, name.as_deref());
+    }
+
+    /// A model that nobody asked for makes room for one that somebody did.
+    async fn make_room(&mut self) {
+        if let Some((first, engine)) = self.first.take_if(|(first, _)| !first.was_asked_for) {
+            engine.stop(sleep(MAKE_ROOM_WITHIN)).await;
+            self.state.send_replace(dropped(&first));
+        }
     }
 
     /// Serves the first model no more, once it has answered what it was asked.
     fn drop_first(&mut self) {
         if let Some((first, engine)) = self.first.take() {
             let (joiner, state) = (self.party.joiner(), self.state.clone());
-            tokio::spawn(async move {
+            let name = first.name.clone();
+            let task = tokio::spawn(async move {
                 engine.stop(std::future::pending()).await;
                 joiner.wants_no_more(&first.name);
                 state.send_replace(dropped(&first));
             });
+            self.ending = Some((name, task));
         }
     }
 }

@@ -4,7 +4,7 @@
 //! says something else, or a machine that lends is gone.
 
 use super::mesh::split::{FormError, Group, Lent, Wanted};
-use super::mesh::{Directive, Directives, newest_epoch};
+use super::mesh::{Directive, Directives, MOST_EPOCH, newest_epoch};
 use crate::engine::restarts::Restarts;
 use crate::engine::{Engine, Failure, Launch, MORE_PEERS, State};
 use crate::mesh::Mesh;
@@ -17,6 +17,15 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
+
+/// How long a model waits before what was found out about its room is forgotten: other programs end, too.
+const FORGET_SHORTAGE_AFTER: Duration = Duration::from_secs(60);
+
+/// How long a model goes on to be served here while requests that run are in the way of another arrangement.
+const SERVE_ON_FOR: Duration = Duration::from_secs(60);
+
+/// How long requests to a model that nobody asked for may take before its memory is lent: less than who wants it waits.
+const MAKE_ROOM_WITHIN: Duration = Duration::from_secs(45);
 
 /// How long requests that run may take before another arrangement replaces the one that answers them.
 const DRAIN_WITHIN: Duration = Duration::from_secs(600);
@@ -172,8 +181,24 @@ enum Over {
 }
 
 impl Task {
-    /// Serves until it is told to end; whether the end was cut short.
+    /// Serves until it is told to end; whether the end was cut short. What it had of this machine is free then.
     async fn run(mut self) -> bool {
+        let cut = self.phases().await;
+        self.takes(0, false);
+        self.tell_group(None);
+        if let Some(in_mesh) = &self.service.in_mesh {
+            let model = self.model();
+            in_mesh.own_bytes.send_modify(|own| {
+                own.remove(model);
+            });
+            in_mesh.shortages.send_modify(|all| {
+                all.remove(model);
+            });
+        }
+        cut
+    }
+
+    async fn phases(&mut self) -> bool {
         loop {
             let now = self.now();
             tracing::debug!(?now, "what this machine does");
@@ -189,7 +214,7 @@ impl Task {
                 }
                 Now::Plan(Directive::Wait { need, have }) => {
                     let message = self.missing(need, have);
-                    self.idle(now, State::Waiting { message }).await
+                    self.wait(now, State::Waiting { message }).await
                 }
                 Now::Lends { ref message } => {
                     let message = message.clone();
@@ -273,6 +298,17 @@ impl Task {
         }
     }
 
+    /// Waits for others. What was found out about room need not be so any more after a while: then it is tried again.
+    async fn wait(&mut self, now: Now, state: State) -> Option<bool> {
+        match timeout(FORGET_SHORTAGE_AFTER, self.idle(now, state)).await {
+            Ok(over) => over,
+            Err(_) => {
+                self.note_shortage(|short| *short = Shortage::default());
+                None
+            }
+        }
+    }
+
     /// Says what of this machine's memory its own model takes.
     fn takes(&self, bytes: u64, is_in_the_way: bool) {
         if let Some(in_mesh) = &self.service.in_mesh {
@@ -284,6 +320,12 @@ impl Task {
                 in_mesh.in_the_way.send_replace(is_in_the_way);
             }
         }
+    }
+
+    /// Whether this machine lends to others.
+    fn lends(&self) -> bool {
+        let in_mesh = self.service.in_mesh.as_ref();
+        in_mesh.is_some_and(|in_mesh| !in_mesh.lent.borrow().is_empty())
     }
 
     fn asked(&self) -> Option<&AskedFor> {
@@ -303,10 +345,12 @@ impl Task {
         let launch = self.service.launch.clone();
         let (over, cut) = self.serve(&now, launch, None).await;
         match over {
+            // What is lent comes back.
+            Over::Short { message } if self.lends() => self.pause(now, State::Waiting { message }).await,
             Over::Short { message } => {
                 tracing::debug!(message, "it does not fit on this machine alone");
                 self.note_shortage(|short| short.not_alone = true);
-                self.idle(now, State::Waiting { message }).await
+                self.wait(now, State::Waiting { message }).await
             }
             over => self.after(over, cut),
         }
@@ -332,7 +376,7 @@ impl Task {
         let names: Vec<&str> = workers.iter().map(|worker| worker.label.as_str()).collect();
         let message = format!("{} to lend its memory for {}", names.join(", "), self.model());
         let seen = newest_epoch(&mesh.view().borrow(), self.model());
-        let epoch = self.last_epoch.max(seen) + 1;
+        let epoch = self.last_epoch.max(seen).saturating_add(1);
         self.last_epoch = epoch;
         tracing::info!(
             workers = names.join(", "),
@@ -354,8 +398,10 @@ impl Task {
         let mut group = match formed {
             Ok(group) => group,
             Err(error) => {
-                if let FormError::Stale { newest } = error {
-                    self.last_epoch = newest;
+                if let FormError::Stale { newest } = error
+                    && newest <= MOST_EPOCH
+                {
+                    self.last_epoch = self.last_epoch.max(newest);
                 }
                 let message = error.to_string();
                 return self.pause(now, State::Waiting { message }).await;
@@ -379,7 +425,7 @@ impl Task {
             Over::Broken { message } => self.pause(now, State::Lost { message }).await,
             Over::Short { message } => {
                 let more = asked.bytes / 10 + 1;
-                self.note_shortage(|short| short.more += more);
+                self.note_shortage(|short| short.more = (short.more + more).min(asked.bytes));
                 self.pause(now, State::Waiting { message }).await
             }
             over => self.after(over, cut),
@@ -417,18 +463,28 @@ impl Task {
         });
     }
 
+    /// Leaves of what models may take here what others have.
+    fn beside_others(&self, mut launch: Launch) -> Launch {
+        if let (Some(in_mesh), Some(most)) = (&self.service.in_mesh, launch.options.max_memory) {
+            let own = in_mesh.own_bytes.borrow();
+            let others = own.iter().filter(|(model, _)| *model != self.model());
+            let taken = others.map(|(_, bytes)| *bytes).sum::<u64>();
+            let lent = in_mesh.lent.borrow().iter().map(|lent| lent.bytes).sum::<u64>();
+            launch.options.max_memory = Some(most.saturating_sub(taken.saturating_add(lent)).max(1));
+        }
+        launch
+    }
+
     /// Runs an engine until the phase is over, and ends it; whether that end was cut short.
     async fn serve(&mut self, now: &Now, launch: Launch, group: Option<&mut Group>) -> (Over, bool) {
+        let launch = self.beside_others(launch);
         let (inner, mut states) = watch::channel(State::Starting);
         let log = self.service.log.clone();
         let engine = Engine::start(launch, inner, move |line| log(line));
         let over = self.follow(now, &mut states, group).await;
         let mut wishes = self.wishes.clone();
         if let Over::Changed = over {
-            let message = format!("{} is moving to other machines", self.model());
-            self.service.state.send_replace(State::Elsewhere { message });
-            self.finish(&states, &mut wishes, Wish::Finish, DRAIN_WITHIN)
-                .await;
+            self.move_on(&states, &mut wishes).await;
         }
         let mut impatient = self.wishes.clone();
         let died = async move {
@@ -453,6 +509,22 @@ impl Task {
                 (over, cut)
             }
         }
+    }
+
+    /// Lets the engine answer what it was asked before another arrangement takes its place.
+    async fn move_on(&mut self, states: &watch::Receiver<State>, wishes: &mut watch::Receiver<Wish>) {
+        let next = self.now();
+        if matches!(next, Now::Plan(Directive::Alone | Directive::Host(_))) {
+            // Nobody else would answer meanwhile.
+            self.finish(states, wishes, Wish::Finish, SERVE_ON_FOR).await;
+        }
+        let limit = match next {
+            Now::Lends { .. } => MAKE_ROOM_WITHIN,
+            Now::Plan(_) | Now::Unknown => DRAIN_WITHIN,
+        };
+        let message = format!("{} is moving to other machines", self.model());
+        self.service.state.send_replace(State::Elsewhere { message });
+        self.finish(states, wishes, Wish::Finish, limit).await;
     }
 
     /// Waits until the engine has answered what it was asked, also by other machines; not for ever, and not beyond such
@@ -496,8 +568,14 @@ impl Task {
                 }
                 State::Ready(serving) => {
                     self.restarts = Restarts::default();
-                    if let Some(group) = group.as_deref() {
-                        self.tell_group(Some((group, &serving.ready.node_layers)));
+                    match group.as_deref() {
+                        Some(group) => self.tell_group(Some((group, &serving.ready.node_layers))),
+                        // It has chosen its context: now it is known what it takes.
+                        None if self.asked().is_some() => {
+                            let bytes = serving.ready.model_bytes + serving.ready.context_bytes;
+                            self.takes(bytes, false);
+                        }
+                        None => {}
                     }
                     self.service.state.send_replace(State::Ready(serving));
                 }

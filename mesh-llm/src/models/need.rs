@@ -10,9 +10,6 @@ const LEAST_CONTEXT: u32 = 4096;
 /// Bytes of a number in a KV cache that nobody asked to be smaller.
 const CACHED_NUMBER: u64 = 2;
 
-/// What an engine takes for buffers, whatever the model.
-const BUFFERS: u64 = 64 << 20;
-
 /// More layers than this no model has.
 const MOST_LAYERS: u32 = 512;
 
@@ -21,7 +18,8 @@ const MOST_LAYERS: u32 = 512;
 pub struct Need {
     /// What there is to compute, and so to hold.
     pub work: Work,
-    /// Bytes of caches and buffers beside the weights.
+    /// Bytes of the cache beside the weights. Buffers are not in it: better is an engine that says that it has not the room
+    /// for them than a model that waits though there is room.
     pub beside: u64,
 }
 
@@ -36,16 +34,12 @@ impl Need {
         let architecture: &str = first.require("general.architecture")?;
         let layers = number(first.metadata(), architecture, "block_count").unwrap_or(0);
         let work = Work::of(&model, u32::try_from(layers).unwrap_or(0).min(MOST_LAYERS));
-        let weights = work.layers.iter().sum::<u64>() + work.head;
         let context = u64::from(context.unwrap_or(LEAST_CONTEXT));
         let cache = cached_numbers(first.metadata(), architecture)
             .saturating_mul(layers)
             .saturating_mul(context)
             .saturating_mul(CACHED_NUMBER);
-        Ok(Self {
-            work,
-            beside: BUFFERS.saturating_add(weights / 16).saturating_add(cache),
-        })
+        Ok(Self { work, beside: cache })
     }
 
     /// Bytes of all of it.
@@ -94,9 +88,8 @@ mod tests {
         assert!((file / 2..=file).contains(&weights), "{weights} of {file}");
         assert!(least.work.layers.iter().all(|bytes| *bytes > 0) && least.work.head > 0);
         let longer = Need::read(&tiny, Some(3 * LEAST_CONTEXT)).unwrap();
-        let cache = least.beside - BUFFERS - weights / 16;
-        assert!(cache > 0);
-        assert_eq!(longer.beside - least.beside, 2 * cache);
+        assert!(least.beside > 0);
+        assert_eq!(longer.beside, 3 * least.beside);
         assert_eq!(least.bytes(), weights + least.beside);
     }
 }

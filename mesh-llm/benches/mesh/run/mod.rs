@@ -5,6 +5,7 @@ mod dying;
 mod idling;
 mod joining;
 mod machine;
+mod splitting;
 mod wait;
 
 use std::time::Duration;
@@ -46,6 +47,8 @@ pub fn main() -> anyhow::Result<()> {
         ("join-20".to_owned(), joining::measure),
         ("death-3".to_owned(), dying::measure),
         ("ask-20".to_owned(), asking::measure),
+        ("split-0".to_owned(), splitting::measure),
+        ("split-20".to_owned(), splitting::measure),
     ];
     let idle = IDLE.map(|nodes| (format!("idle-{nodes}"), idling::measure as Measure));
     cases.extend(idle);

@@ -1,6 +1,7 @@
 //! Has a machine that was told to serve nothing serve what the mesh lacks.
 
 use super::orders::{LoadedFor, ModelOrder};
+use crate::engine::State;
 use crate::mesh::core::View;
 use crate::mesh::state::Stage;
 use crate::mesh::{Mesh, Offer};
@@ -22,30 +23,41 @@ const LOOK_AGAIN: Duration = Duration::from_secs(60);
 pub(super) async fn follow(
     mesh: Mesh,
     library: Arc<Library>,
-    offer: watch::Receiver<Offer>,
+    (offer, engine): (watch::Receiver<Offer>, watch::Receiver<State>),
     orders: mpsc::Sender<ModelOrder>,
 ) {
     let mut view = mesh.view();
     let mut since: Option<(BTreeSet<Unserved>, Instant)> = None;
     let mut adopted: Option<String> = None;
+    // What could not be served once is left to others.
+    let mut failed = BTreeSet::new();
     loop {
-        let (unserved, wanted) = {
-            let view = view.borrow_and_update();
-            (unserved(&view), wanted(&view))
+        let (mut unserved, wanted, has_failed) = {
+            let (view, own) = (view.borrow_and_update(), offer.borrow());
+            let failed = own.models.iter().filter(|model| model.stage == Stage::Failed);
+            let failed: BTreeSet<String> = failed.map(|model| model.name.clone()).collect();
+            (unserved(&view, &own), wanted(&view), failed)
         };
-        if let Some(model) = adopted.take_if(|model| !wanted.contains(model)) {
-            tracing::info!(model, "nobody in the mesh wants this model any more");
+        if let Some(model) = adopted.take_if(|model| !wanted.contains(model) || has_failed.contains(model)) {
+            tracing::info!(
+                model,
+                "this machine gives up a model that it took on for the mesh"
+            );
+            if has_failed.contains(&model) {
+                failed.insert(model.clone());
+            }
             let (reply, _) = oneshot::channel();
             // The daemon ends: there is nothing to be dropped.
             let _ = orders.send(ModelOrder::Drop { model, reply }).await;
         }
+        unserved.retain(|model| !failed.contains(&model.model));
         if since.as_ref().is_none_or(|(before, _)| *before != unserved) {
             since = Some((unserved.clone(), Instant::now()));
         }
         let settled = since.as_ref().map(|(_, since)| *since + SETTLE);
         let is_settled = settled.is_some_and(|settled| settled <= Instant::now());
         if is_settled && adopted.is_none() && !unserved.is_empty() {
-            let memory = offer.borrow().memory.offered_bytes;
+            let memory = spare(&offer.borrow(), &engine.borrow());
             adopted = adopt(&library, unserved, memory, &orders).await;
             since = since.map(|(unserved, _)| (unserved, Instant::now() + LOOK_AGAIN));
         }
@@ -112,9 +124,19 @@ fn wanted(view: &View) -> BTreeSet<String> {
     asked.map(|want| want.model.clone()).collect()
 }
 
+/// What this machine has left beside the model that it serves as long as it knows nothing better to do.
+fn spare(own: &Offer, engine: &State) -> u64 {
+    let taken = match engine {
+        State::Ready(serving) => serving.ready.model_bytes + serving.ready.context_bytes,
+        _ => 0,
+    };
+    own.memory.offered_bytes.saturating_sub(taken)
+}
+
 /// Those of them that nobody serves, nor is about to. What is to be split is a matter of the plan alone.
-fn unserved(view: &View) -> BTreeSet<Unserved> {
-    let models = view.nodes.iter().flat_map(|seen| &seen.state.models);
+fn unserved(view: &View, own: &Offer) -> BTreeSet<Unserved> {
+    let others = view.nodes.iter().flat_map(|seen| &seen.state.models);
+    let models = others.chain(&own.models);
     let served: BTreeSet<&str> = models
         .filter(|model| model.stage != Stage::Waiting && model.stage != Stage::Failed)
         .map(|model| model.name.as_str())

@@ -11,7 +11,7 @@ pub(super) mod split;
 mod status;
 
 pub(super) use orders::{LoadedFor, ModelOrder};
-pub(super) use placing::{Directive, Directives, newest_epoch};
+pub(super) use placing::{Directive, Directives, MOST_EPOCH, newest_epoch};
 
 use super::OwnModel;
 use super::report::Reporter;
@@ -183,7 +183,12 @@ impl Party {
         // One that was told nothing serves what is wanted.
         if let (Some(mesh), Some(own)) = (&mesh, own.filter(|_| settings.models.is_empty())) {
             let (library, orders) = (own.library.clone(), model_orders.clone());
-            tasks.spawn(adopting::follow(mesh.clone(), library, offered.clone(), orders));
+            tasks.spawn(adopting::follow(
+                mesh.clone(),
+                library,
+                (offered.clone(), engine.clone()),
+                orders,
+            ));
         }
         let (status, shown) = watch::channel(status::alone(&settings.home, &offered.borrow()));
         let (orders, ordered) = mpsc::channel::<Command>(ORDERS);

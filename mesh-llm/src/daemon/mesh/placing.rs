@@ -2,7 +2,7 @@
 
 use super::split::Wanted;
 use crate::mesh::core::View;
-use crate::mesh::id::NodeId;
+use crate::mesh::id::{NodeId, Role};
 use crate::mesh::state::{GroupState, ModelState, RoundTrip, SplitPart, Stage, WantState};
 use crate::mesh::{Mesh, Offer};
 use crate::plan::place::{self, Group, Machine, MachineId, Placement, Running, Want, Wish, plan};
@@ -45,6 +45,7 @@ pub(in crate::daemon) enum Directive {
 /// What a node says of itself, as far as the plan is concerned.
 struct Said<'a> {
     node: NodeId,
+    role: Role,
     memory: u64,
     models: &'a [ModelState],
     split: Option<&'a SplitPart>,
@@ -156,13 +157,16 @@ fn directive(view: &View, placement: Placement) -> Directive {
     }
 }
 
+/// No honest machine comes to a greater epoch.
+pub(in crate::daemon) const MOST_EPOCH: u64 = 1 << 48;
+
 /// The greatest epoch that another machine says a group of this model has.
 pub(in crate::daemon) fn newest_epoch(view: &View, model: &str) -> u64 {
     let groups = view.nodes.iter().flat_map(|seen| &seen.state.groups);
     let epochs = groups
         .filter(|group| group.model == model)
         .map(|group| group.epoch);
-    epochs.max().unwrap_or(0)
+    epochs.filter(|epoch| *epoch <= MOST_EPOCH).max().unwrap_or(0)
 }
 
 fn id(node: NodeId) -> MachineId {
@@ -173,6 +177,7 @@ fn id(node: NodeId) -> MachineId {
 fn known(view: &View, own: &Offer) -> place::View {
     let own = Said {
         node: view.me,
+        role: view.role.unwrap_or(Role::Node),
         memory: own.memory.offered_bytes,
         models: &own.models,
         split: own.split.as_ref(),
@@ -182,6 +187,7 @@ fn known(view: &View, own: &Offer) -> place::View {
     };
     let others = view.nodes.iter().map(|seen| Said {
         node: seen.state.node,
+        role: seen.state.role,
         memory: seen.state.memory.offered_bytes,
         models: &seen.state.models,
         split: seen.state.split.as_ref(),
@@ -211,17 +217,23 @@ fn add(known: &mut place::View, said: &Said<'_>) {
         let most = Duration::from_micros(split.most_round_trip_micros);
         known.most_round_trip = known.most_round_trip.min(most);
     }
-    known.wants.extend(said.wants.iter().map(|want| Want {
-        model: want.model.clone(),
-        by: machine,
-        work: work(want),
-        beside: want.beside_bytes,
-        wish: match want.is_split {
-            true => Wish::Split,
-            false => Wish::Whole,
-        },
-        alone: !want.is_too_large,
-    }));
+    // Who only serves is lent nothing.
+    let may_host = |want: &&WantState| {
+        said.role.uses() || (!want.is_split && !want.is_too_large && whole(want) <= said.memory)
+    };
+    known
+        .wants
+        .extend(said.wants.iter().filter(may_host).map(|want| Want {
+            model: want.model.clone(),
+            by: machine,
+            work: work(want),
+            beside: want.beside_bytes,
+            wish: match want.is_split {
+                true => Wish::Split,
+                false => Wish::Whole,
+            },
+            alone: !want.is_too_large,
+        }));
     let is_group = |model: &str| said.groups.iter().any(|group| group.model == model);
     let alone = said.models.iter().filter(|model| {
         let runs = matches!(model.stage, Stage::Ready | Stage::Loading { .. });
@@ -249,6 +261,12 @@ fn add(known: &mut place::View, said: &Said<'_>) {
     }
 }
 
+/// Bytes that a model needs.
+fn whole(want: &WantState) -> u64 {
+    let weights = want.layer_bytes.saturating_add(want.head_bytes);
+    weights.saturating_add(want.beside_bytes)
+}
+
 fn work(want: &WantState) -> Work {
     let layers = want.layers.min(MOST_LAYERS);
     let each = want.layer_bytes.checked_div(layers.into()).unwrap_or(0);
@@ -263,7 +281,7 @@ fn work(want: &WantState) -> Work {
 mod tests {
     use super::*;
     use crate::mesh::core::Seen;
-    use crate::mesh::id::{Boot, MeshId, Role};
+    use crate::mesh::id::{Boot, MeshId};
     use crate::mesh::state::{Memory, NodeState};
 
     const GB: u64 = 1_000_000_000;

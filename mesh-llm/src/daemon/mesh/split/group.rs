@@ -5,7 +5,7 @@ use super::tunnel::Doorway;
 use crate::mesh::id::NodeId;
 use crate::mesh::wire::{GroupId, Lend, Lending, Open};
 use crate::mesh::{Mesh, PeerStream, readable};
-use futures_util::future::join_all;
+use futures_util::future::try_join_all;
 use llama_engine::rpc::door::Door;
 use std::io;
 use std::time::Duration;
@@ -93,7 +93,8 @@ impl Group {
                 asked.unwrap_or_else(|_| Err(not_lent(worker, "it does not answer".to_owned())))
             }
         });
-        let streams: Vec<PeerStream> = join_all(asked).await.into_iter().collect::<Result<_, _>>()?;
+        // Where one says no, the others need not be waited for.
+        let streams: Vec<PeerStream> = try_join_all(asked).await?;
         let (tell, ended) = mpsc::channel(workers.len().max(1));
         let mut leases = JoinSet::new();
         for (worker, stream) in workers.iter().zip(streams) {

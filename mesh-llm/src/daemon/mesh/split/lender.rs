@@ -3,6 +3,7 @@
 //! [`plan::lease`]: crate::plan::lease
 
 use super::super::super::serving::ByModel;
+use super::super::placing::MOST_EPOCH;
 use super::tunnel::{Doorway, deliver};
 use crate::engine::{Worker, WorkerLaunch};
 use crate::mesh::id::NodeId;
@@ -162,6 +163,9 @@ impl Lender {
         let ended = |message: &str| Lending::Ended {
             message: message.to_owned(),
         };
+        if lend.epoch > MOST_EPOCH {
+            return Err(ended("its epoch makes no sense"));
+        }
         if leases.contains_key(&lend.group) {
             return Err(ended("it has a part in this group already"));
         }
