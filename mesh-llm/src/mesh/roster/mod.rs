@@ -17,7 +17,10 @@
 //!   neither of which knew of the other's. Nobody can tell which was first, so both are out: of what is disputed,
 //!   removals and revocations count, and admissions do not. Whoever removes one of the two once more, decides it.
 //! - *The founder's removals* are not disputed by whom they remove. So it is by the founder that a node is removed
-//!   which might fight back. A removal of the founder has to be beyond dispute.
+//!   which might fight back. That is so in its first generation; once it was removed and admitted again, it decides by
+//!   that admission, like others.
+//! - *Removals of the founder* have to be beyond dispute. One that comes into dispute later is off: the founder is in
+//!   again, and whom it let in, so that somebody can decide.
 //! - *Admissions* that are not void are looked at in the order of (time, name). One by a token with a limited number of
 //!   uses lets in while fewer others than that have been let in by it. Among those of one subject that no removal
 //!   ended, the newest by (generation, time, name) says what it is for.

@@ -129,6 +129,21 @@ impl Roster {
         assert_eq!(self.add(act), Ok(Added::New));
     }
 
+    /// Removes somebody as its machine would.
+    fn kick(&mut self, by: usize, whom: usize) -> SignedAct {
+        let act = self.remove(&KEYS[by], NODES[whom], at(50)).unwrap();
+        self.take(act.clone());
+        act
+    }
+
+    /// Admits somebody as its machine would.
+    fn let_in(&mut self, by: usize, whom: usize, role: Role) -> SignedAct {
+        let act = self.admit(&KEYS[by], NODES[whom], role, vec![], None, at(60));
+        let act = act.unwrap();
+        self.take(act.clone());
+        act
+    }
+
     fn listed(&self) -> Vec<(NodeId, Standing)> {
         self.members().collect()
     }
