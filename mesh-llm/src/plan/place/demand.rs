@@ -67,6 +67,17 @@ impl<'a> Demand<'a> {
         }
     }
 
+    /// A node as groups count it: it reads all of `room` in the time that it takes for all of the work. So groups are chosen
+    /// and compared by one measure.
+    pub(super) fn node_for(&self, room: &Work, node: Node) -> Node {
+        let total = |work: &Work| {
+            work.layers.iter().map(|layer| u128::from(*layer)).sum::<u128>() + u128::from(work.head)
+        };
+        let bandwidth = u128::from(node.bandwidth).saturating_mul(total(room)) / total(self.work).max(1);
+        let bandwidth = u64::try_from(bandwidth).unwrap_or(u64::MAX).max(1);
+        Node { bandwidth, ..node }
+    }
+
     /// How long a token takes on one node that has it all.
     pub(super) fn time_on(&self, node: Node) -> Duration {
         let layers = vec![self.work.layers.len() as u32];

@@ -5,7 +5,7 @@ use super::known::{Known, MOST_BYTES};
 use super::{Group, MachineId, Wish};
 use llama_engine::rpc::plan::{Head, Node, Shares, Work, best_shares, predict};
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// Machines among which the workers of one host are looked for: those that would be quickest by themselves.
@@ -61,7 +61,7 @@ fn settled(
     mut workers: Vec<MachineId>,
 ) -> Option<Arrangement> {
     loop {
-        let (arrangement, used) = divide(known, demand, most_of_host, left, &workers)?;
+        let (arrangement, used) = divide(known, demand, most_of_host, left, &BTreeSet::new(), &workers)?;
         if used == workers {
             return Some(arrangement);
         }
@@ -70,19 +70,21 @@ fn settled(
 }
 
 /// What a group that runs means with what is left. How it divides its layers is not known: as well as it can, but where
-/// its host has come to have room for all of them, that is not how it began.
+/// its host has come to have room for all of them, that is not how it began. Of machines that are `spared` no more is taken
+/// than must be.
 pub(super) fn kept(
     known: &Known,
     demand: &Demand,
     wish: Wish,
     left: &Left,
+    spared: &BTreeSet<MachineId>,
     group: &Group,
 ) -> Option<Arrangement> {
     let layers = demand.room.as_ref()?.layers.len() as u64;
     let most = [most_of_host(demand, wish), Some(layers / 2), Some(layers - 1)];
     let mut divided = most
         .into_iter()
-        .filter_map(|most| divide(known, demand, most, left, &group.workers));
+        .filter_map(|most| divide(known, demand, most, left, spared, &group.workers));
     divided.next().map(|(arrangement, _)| arrangement)
 }
 
@@ -113,26 +115,34 @@ pub(super) fn is_possible(known: &Known, group: &Group) -> bool {
         })
 }
 
-/// Divides the layers among a host and its workers, and says which of the workers get something.
+/// Divides the layers among a host and its workers, and says which of the workers get something. What is
+/// spared comes last.
 fn divide(
     known: &Known,
     demand: &Demand,
     most_of_host: Option<u64>,
     left: &Left,
+    spared: &BTreeSet<MachineId>,
     workers: &[MachineId],
 ) -> Option<(Arrangement, Vec<MachineId>)> {
     let room = demand.room.as_ref()?;
     let host = demand.by;
     let ids: Vec<MachineId> = std::iter::once(host).chain(workers.iter().copied()).collect();
-    let mut nodes: Vec<Node> = ids.iter().map(|id| known.node(host, *id, left[id])).collect();
+    let mut nodes: Vec<Node> = ids
+        .iter()
+        .map(|id| demand.node_for(room, known.node(host, *id, left[id])))
+        .collect();
     if let Some(layers) = most_of_host {
         let most = layers.saturating_mul(room.layers[0]).saturating_add(room.head);
         nodes[0].bytes = nodes[0].bytes.min(most);
     }
-    let shares = if workers.len() <= SEVERAL {
+    let shares = if workers.len() <= SEVERAL && spared.is_empty() {
         best_shares(room, &nodes).ok()?
     } else {
-        filled(room, &nodes)?
+        // As if what is spared were slow.
+        let rate = |(id, node): (&MachineId, &Node)| if spared.contains(id) { 1 } else { node.bandwidth };
+        let rates: Vec<u64> = ids.iter().zip(&nodes).map(rate).collect();
+        filled(room, &nodes, &rates)?
     };
     let used = |index: usize| shares.layers[index] > 0 || shares.head == Head::Worker(index);
     let used: Vec<MachineId> = (1..ids.len())
@@ -147,14 +157,15 @@ fn divide(
         host,
         workers: workers.to_vec(),
     };
-    let time = predict(demand.work, &nodes, &shares);
+    let time = predict(room, &nodes, &shares);
     Some((Arrangement { group, time, takes }, used))
 }
 
-/// As many layers as possible on the quickest nodes, where there are too many nodes to try more.
-fn filled(work: &Work, nodes: &[Node]) -> Option<Shares> {
+/// As many layers as possible on the nodes of the greatest rates, where there are too many nodes to try more, or some are
+/// to be spared.
+fn filled(work: &Work, nodes: &[Node], rates: &[u64]) -> Option<Shares> {
     let mut order: Vec<usize> = (0..nodes.len()).collect();
-    order.sort_by_key(|node| (Reverse(nodes[*node].bandwidth), *node));
+    order.sort_by_key(|node| (Reverse(rates[*node]), *node));
     let with_head = |head: Head| {
         let mut room: Vec<u64> = nodes.iter().map(|node| node.bytes).collect();
         room[head.node()] = room[head.node()].checked_sub(work.head)?;

@@ -129,7 +129,7 @@ impl<'a> Round<'a> {
         let times = fitting.iter().map(|demand| demand.time_alone(self.known));
         let quickest = times.min();
         // Both run where machines could not hear of each other for a while.
-        let group = self.kept_group(model, runs, &self.left);
+        let group = self.kept_group(model, runs, &self.left, &BTreeSet::new());
         if group.is_some_and(|group| quickest.is_some_and(|quickest| group.time < quickest)) {
             return;
         }
@@ -164,20 +164,24 @@ impl<'a> Round<'a> {
         }
     }
 
-    /// Keeps all groups that run, if there is an order in which all of them find their room: what a group takes is
-    /// calculated, and those before might be given what this one has.
+    /// Keeps all groups that run, if there is a way in which all of them find their room: what a group takes is
+    /// calculated, and those before might be given what this one has. So those that find none come first, and where that
+    /// does not help, all leave as much as they can of the machines that others use.
     fn keep_groups(&mut self, models: &'a [Model<'a>], runs: &Runs) {
+        let none = BTreeSet::new();
         let possible = |model: &&Model| {
-            !self.placed.contains_key(model.name) && self.kept_group(model, runs, &self.left).is_some()
+            !self.placed.contains_key(model.name) && self.kept_group(model, runs, &self.left, &none).is_some()
         };
         let mut order: Vec<&Model> = models.iter().filter(possible).collect();
+        let shared = shared(order.iter().filter_map(|model| runs.groups.get(model.name)));
         let mut kept = Vec::new();
-        for _ in 0..order.len() {
+        for attempt in 0..2 * order.len() {
+            let spared = if attempt < order.len() { &none } else { &shared };
             let mut left = self.left.clone();
             let mut found = Vec::new();
             let mut lost = BTreeSet::new();
             for model in &order {
-                if let Some(arrangement) = self.kept_group(model, runs, &left) {
+                if let Some(arrangement) = self.kept_group(model, runs, &left, spared) {
                     charge(&mut left, &arrangement);
                     found.push((*model, arrangement));
                 } else {
@@ -199,14 +203,20 @@ impl<'a> Round<'a> {
     }
 
     /// Of the groups that run a model, the quickest that is still possible.
-    fn kept_group(&self, model: &Model, runs: &Runs, left: &Left) -> Option<Arrangement> {
+    fn kept_group(
+        &self,
+        model: &Model,
+        runs: &Runs,
+        left: &Left,
+        spared: &BTreeSet<MachineId>,
+    ) -> Option<Arrangement> {
         let groups = runs.groups.get(model.name)?.iter();
         let possible = groups.filter_map(|group| {
             let demand = model.demands.get(&group.host)?;
             if !group::is_possible(self.known, group) {
                 return None;
             }
-            group::kept(self.known, demand, model.wish, left, group)
+            group::kept(self.known, demand, model.wish, left, spared, group)
         });
         possible.min_by(|a, b| (a.time, &a.group).cmp(&(b.time, &b.group)))
     }
@@ -248,16 +258,16 @@ impl<'a> Round<'a> {
         if self.placed.contains_key(model.name) {
             return;
         }
-        if let Some(arrangement) = self.best_group(model) {
+        if let Some(arrangement) = self.best_group(model, &self.left) {
             self.split(model, arrangement);
         }
     }
 
     /// The quickest group; the host with more memory, or the smaller id, if several are.
-    fn best_group(&self, model: &Model) -> Option<Arrangement> {
+    fn best_group(&self, model: &Model, left: &Left) -> Option<Arrangement> {
         let found = model.demands.values().filter_map(|demand| {
             let circles = &self.circles[&(model.name, demand.by)];
-            group::best(self.known, demand, circles, model.wish, &self.left)
+            group::best(self.known, demand, circles, model.wish, left)
         });
         found.min_by_key(|found| {
             (
@@ -275,7 +285,24 @@ impl<'a> Round<'a> {
             return;
         };
         let before = before.clone();
-        let enough = |time: Duration| time.as_nanos() * 5 <= before.time.as_nanos() * 4;
+        // What others take is calculated anew each time, and may leave this group less than it has: it is not taken for
+        // slower than with all the memory of its machines. And with less left, another division may come out that was passed
+        // over when there was more: another group must be as much quicker with all memory, too.
+        let all: Left = self.known.ids().map(|id| (id, self.known.memory(id))).collect();
+        let demand = &model.demands[&before.group.host];
+        let at_best = group::kept(
+            self.known,
+            demand,
+            model.wish,
+            &all,
+            &BTreeSet::new(),
+            &before.group,
+        );
+        let runs = at_best.map_or(before.time, |at_best| at_best.time.min(before.time));
+        let enough = |time: Duration| time.as_nanos() * 5 <= runs.as_nanos() * 4;
+        let other = self
+            .best_group(model, &all)
+            .is_some_and(|group| enough(group.time));
         self.placed.remove(model.name);
         for (id, bytes) in &before.takes {
             if let Some(left) = self.left.get_mut(id) {
@@ -287,8 +314,9 @@ impl<'a> Round<'a> {
             let mut takes = group.takes.iter();
             takes.all(|(id, bytes)| u128::from(*bytes) * 10 <= u128::from(self.left[id]) * 9)
         };
-        let group = self.best_group(model);
-        let group = group.filter(|group| enough(group.time) && spare(group));
+        let group = self
+            .best_group(model, &self.left)
+            .filter(|group| other && enough(group.time) && spare(group));
         match (copy, group) {
             (Some((time, _)), Some(group)) if group.time < time => self.split(model, group),
             (Some((_, demand)), _) => {
@@ -318,6 +346,20 @@ impl<'a> Round<'a> {
         let (have, Reverse(need)) = offers.max().unwrap_or((0, Reverse(0)));
         Placement::Waiting { need, have }
     }
+}
+
+/// Machines that groups of more than one model use.
+fn shared<'a>(groups: impl Iterator<Item = &'a BTreeSet<Group>>) -> BTreeSet<MachineId> {
+    let (mut used, mut shared) = (BTreeSet::new(), BTreeSet::new());
+    for groups in groups {
+        let members = groups
+            .iter()
+            .flat_map(|group| group.workers.iter().chain([&group.host]));
+        let members: BTreeSet<MachineId> = members.copied().collect();
+        shared.extend(used.intersection(&members).copied());
+        used.extend(members);
+    }
+    shared
 }
 
 /// Takes of its machines what a group takes.

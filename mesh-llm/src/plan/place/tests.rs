@@ -1,5 +1,7 @@
 //! Each rule of the plan, by example.
 
+mod stays;
+
 use super::*;
 
 const MIB: u64 = 1 << 20;
