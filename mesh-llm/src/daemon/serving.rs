@@ -27,6 +27,9 @@ const SERVE_ON_FOR: Duration = Duration::from_secs(60);
 /// How long requests to a model that nobody asked for may take before its memory is lent: less than who wants it waits.
 const MAKE_ROOM_WITHIN: Duration = Duration::from_secs(45);
 
+/// How often an engine tries what is lent before it is lent anew.
+const TRIES: u32 = 3;
+
 /// How long requests that run may take before another arrangement replaces the one that answers them.
 const DRAIN_WITHIN: Duration = Duration::from_secs(600);
 
@@ -116,6 +119,7 @@ impl Served {
             wishes,
             restarts: Restarts::default(),
             last_epoch: 0,
+            tight: 0,
         };
         Self {
             wish,
@@ -152,6 +156,8 @@ struct Task {
     wishes: watch::Receiver<Wish>,
     restarts: Restarts,
     last_epoch: u64,
+    /// How often a worker had lent too little.
+    tight: u32,
 }
 
 /// What this machine does at the moment.
@@ -172,6 +178,8 @@ enum Over {
     Changed,
     /// A machine of the group does not lend any more, in words.
     Broken { message: String },
+    /// The engine cannot use what is lent, in words.
+    Tight { message: String },
     /// The model does not fit, in words.
     Short { message: String },
     /// The daemon ends; nothing is left to be done.
@@ -359,7 +367,7 @@ impl Task {
     /// What comes after a phase: the next one, or the end.
     fn after(&self, over: Over, cut: bool) -> Option<bool> {
         match over {
-            Over::Changed | Over::Broken { .. } | Over::Short { .. } => None,
+            Over::Changed | Over::Broken { .. } | Over::Tight { .. } | Over::Short { .. } => None,
             Over::Wished => Some(cut),
             Over::Failed(failure) => {
                 self.service.state.send_replace(State::Failed(failure));
@@ -387,8 +395,8 @@ impl Task {
             self.service.state.send_replace(State::Waiting { message });
         }
         let model = self.model().to_owned();
-        let forming =
-            async move { Group::form(&mesh, &model, epoch, lend_bytes(asked.bytes), workers).await };
+        let bytes = lend_bytes(asked.bytes, self.tight);
+        let forming = async move { Group::form(&mesh, &model, epoch, bytes, workers).await };
         let mut wishes = self.wishes.clone();
         let formed = tokio::select! {
             formed = forming => formed,
@@ -423,6 +431,10 @@ impl Task {
         drop(group);
         match over {
             Over::Broken { message } => self.pause(now, State::Lost { message }).await,
+            Over::Tight { message } => {
+                self.tight += 1;
+                self.pause(now, State::Waiting { message }).await
+            }
             Over::Short { message } => {
                 let more = asked.bytes / 10 + 1;
                 self.note_shortage(|short| short.more = (short.more + more).min(asked.bytes));
@@ -492,7 +504,7 @@ impl Task {
             let _ = impatient.wait_for(|wish| *wish == Wish::Die).await;
         };
         match over {
-            Over::Broken { .. } => {
+            Over::Broken { .. } | Over::Tight { .. } => {
                 // What it does leads nowhere.
                 engine.stop(std::future::ready(())).await;
                 (over, false)
@@ -554,6 +566,7 @@ impl Task {
         mut group: Option<&mut Group>,
     ) -> Over {
         let mut wishes = self.wishes.clone();
+        let mut in_vain = 0;
         loop {
             let state = states.borrow_and_update().clone();
             match state {
@@ -580,6 +593,15 @@ impl Task {
                     self.service.state.send_replace(State::Ready(serving));
                 }
                 other => {
+                    if let State::Waiting { message } = &other
+                        && group.is_some()
+                    {
+                        in_vain += 1;
+                        if in_vain >= TRIES {
+                            let message = message.clone();
+                            return Over::Tight { message };
+                        }
+                    }
                     self.service.state.send_replace(other);
                 }
             }
@@ -609,10 +631,12 @@ fn size(bytes: u64) -> String {
     }
 }
 
-/// What a worker is asked for: the whole model and what a process takes for itself. The engine takes what it needs.
-fn lend_bytes(model: u64) -> u64 {
-    const OF_A_PROCESS: u64 = 256 << 20;
-    model.saturating_add(model / 8).saturating_add(OF_A_PROCESS)
+/// What a worker is asked for: the whole model, and what contexts and a process take; twice as much for each time that it
+/// was too tight. The engine takes what it needs of that.
+fn lend_bytes(model: u64, tight: u32) -> u64 {
+    const BESIDE: u64 = 1 << 30;
+    let once = model.saturating_add(model / 4).saturating_add(BESIDE);
+    once.saturating_mul(1 << tight.min(16))
 }
 
 #[cfg(test)]

@@ -84,10 +84,10 @@ fn a_model_that_does_not_fit_waits_starts_when_a_machine_joins_and_moves_when_th
         return;
     };
     let expected = expected(Kind::Forgetless);
-    let first = lab.machine(0, calm(serving(Kind::Forgetless)).flag("--max-memory", "0.06"));
+    let first = lab.machine(0, calm(serving(Kind::Forgetless)).flag("--max-memory", "0.12"));
     let token = first.invite();
     let health = first.until_health("more_peers_needed");
-    assert!(health.contains("have 60 MB"), "{health}");
+    assert!(health.contains("have 120 MB"), "{health}");
     let second = lab.machine(1, lending(&token));
     let third = lab.machine(2, lending(&token));
     let group = until_group(&lab, &first, 2);

@@ -8,8 +8,9 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-/// Machines among which the workers of one host are looked for: those that would be quickest by themselves.
-const MOST_CANDIDATES: usize = 64;
+/// Machines among which the workers of one host are looked for: those that would be quickest by themselves. llama.cpp takes
+/// no more devices than these and the two of a host.
+const MOST_CANDIDATES: usize = 13;
 /// Of machines near each other, so many of the quickest are tried first, in all combinations: more only if these have
 /// not the room.
 const FEW: usize = 7;
