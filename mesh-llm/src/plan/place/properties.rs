@@ -116,7 +116,7 @@ fn have_room(
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(if cfg!(debug_assertions) { 256 } else { 2048 }))]
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(debug_assertions) { 256 } else { 512 }))]
 
     #[test]
     fn the_order_of_lists_means_nothing(

@@ -332,15 +332,16 @@ fn large_meshes_are_planned_for_with_all_that_it_takes() {
     let mut view = mesh(&[(10, 50); 30]);
     view.wants = vec![want("a", 7, 10)];
     assert!(matches!(of(&view, "a"), Placement::Split(group) if group.workers.len() == 9));
-    view.wants[0].work.layers = vec![10 * MIB; 20];
+    // As many as llama.cpp takes devices.
+    view.wants[0].work.layers = vec![10 * MIB; 14];
     let Placement::Split(group) = of(&view, "a") else {
         panic!("it fits")
     };
-    assert_eq!(group.workers.len(), 19);
+    assert_eq!(group.workers.len(), 13);
     view.running = vec![running("a", Placement::Split(group.clone()))];
     assert_eq!(of(&view, "a"), Placement::Split(group));
-    view.wants[0].work.layers = vec![10 * MIB; 31];
-    let (need, have) = (310 * MIB, 300 * MIB);
+    view.wants[0].work.layers = vec![10 * MIB; 15];
+    let (need, have) = (150 * MIB, 140 * MIB);
     assert_eq!(of(&view, "a"), Placement::Waiting { need, have });
 }
 

@@ -4,7 +4,7 @@ use super::lab::Lab;
 use crate::mesh::core::{Core, LinkId};
 use crate::mesh::id::{Address, Contact, NodeId, Role};
 use crate::mesh::roster::SignedAct;
-use crate::mesh::state::{Memory, NodeState};
+use crate::mesh::state::NodeState;
 use crate::mesh::wire::{Frame, Refused};
 use iroh_base::SecretKey;
 use std::collections::BTreeMap;

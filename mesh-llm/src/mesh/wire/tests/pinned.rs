@@ -167,8 +167,8 @@ fn what_others_encode_is_sent_as_ever() {
     );
     assert_sum(
         &Control::Gossip(Message::States(vec![state()])),
-        123,
-        "23503300a40767a5",
+        127,
+        "0c3aeb81e72d8a91",
     );
 }
 
