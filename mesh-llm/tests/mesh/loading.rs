@@ -18,7 +18,7 @@ fn a_machine_serves_several_models_and_loads_and_drops_them_while_it_runs() {
     let several = serving(Kind::Endless)
         .flag("--threads", "1")
         .word("--model")
-        .word(&path(Kind::Least));
+        .word(path(Kind::Least));
     let first = lab.machine(0, several);
     let token = first.invite();
     let laptop = lab.machine(1, using().flag("--join", &token));

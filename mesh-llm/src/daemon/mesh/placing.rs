@@ -348,11 +348,7 @@ mod tests {
             ..Offer::default()
         };
         let decided = decide(&view, &own, &known(&view, &own));
-        decided
-            .into_iter()
-            .map(|(_, directive)| directive)
-            .next()
-            .unwrap()
+        decided.into_values().next().unwrap()
     }
 
     #[test]

@@ -128,7 +128,7 @@ mod tests {
         };
         let in_folder = folder.path().join("x.gguf").to_string_lossy().into_owned();
         let models = |text: &str| read(text).model.unwrap().0;
-        assert_eq!(models("model = 'x.gguf'"), [in_folder.clone()]);
+        assert_eq!(models("model = 'x.gguf'"), std::slice::from_ref(&in_folder));
         assert_eq!(
             models("model = ['tiny', 'x.gguf']"),
             ["tiny".to_owned(), in_folder]
