@@ -103,7 +103,6 @@ impl Door {
     /// Where the daemon does not reach it, or lets nobody reach it by this door.
     pub fn connect(&self, name: &str, patience: Duration) -> io::Result<TcpStream> {
         let mut stream = TcpStream::connect_timeout(&self.address, patience)?;
-        stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(patience))?;
         stream.write_all(&knock(self.key, name))?;
         let mut length = [0];

@@ -18,6 +18,9 @@ const MOST_SUBSETS: usize = 12;
 /// arrangements that both have the head away from the host.
 const NETWORK: f64 = 125e6;
 
+/// `LLAMA_MAX_LAYERS`: llama.cpp aborts on more.
+pub const MOST_LAYERS: u32 = 512;
+
 /// What there is to compute, in bytes of weights that a token reads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Work {

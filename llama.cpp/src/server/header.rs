@@ -8,10 +8,9 @@ use super::engine::ModelFile;
 use super::heads::{self, ModelHeads};
 use super::load::{Refused, refused};
 use crate::gguf;
+use crate::rpc::plan::MOST_LAYERS;
 use crate::status::Refusal;
 
-/// `LLAMA_MAX_LAYERS`: llama.cpp aborts on more.
-const MOST_LAYERS: u32 = 512;
 /// Taken for the context that a model was trained for where its file does not say.
 const CONTEXT_UNKNOWN: u32 = 4096;
 /// More context than this no model has, and llama.cpp takes gigabytes to compute what it would need.

@@ -8,14 +8,16 @@ use super::report::{self, Reporter};
 use super::serving::{AskedFor, ByModel, Served, Service};
 use super::settings::{DraftWish, Settings, SpeculationSettings, Spread};
 use super::split::Split;
-use crate::engine::{Failure, Launch, Program, State};
+use crate::engine::{Failure, Launch, Program, State, Wish, Wished};
 use crate::exit::Exit;
 use crate::manage::{DroppedModel, Refusal};
 use crate::mesh::state::{MAX_TEXT_BYTES, MAX_WANTS, WantState};
 use crate::models::need::Need;
 use crate::models::{Library, Model};
 use hyper::StatusCode;
+use llama_engine::server::options::Draft;
 use std::collections::BTreeMap;
+use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -47,50 +49,68 @@ pub(super) struct Ground {
     pub(super) states: watch::Sender<ByModel<State>>,
 }
 
+impl Ground {
+    /// Begins to serve a model, the engine of this number, over the workers of `split` if there are any. `why` is for whom;
+    /// none: nobody asked for it.
+    ///
+    /// # Errors
+    /// Where the system has no random numbers.
+    pub(super) fn serve(
+        &self,
+        (model, draft, split): (Model, Option<Draft>, Split),
+        number: u32,
+        why: Option<LoadedFor>,
+        state: watch::Sender<State>,
+    ) -> io::Result<Served> {
+        // Where its user says with whom it is split, there is nothing to plan.
+        let asked = match why.is_some() && split.workers.is_empty() {
+            true => asked_for(&self.settings, &model),
+            false => None,
+        };
+        let in_mesh = match asked.is_some() || why.is_none() {
+            true => {
+                let asked = asked.as_ref().map(|(asked, _)| asked.clone());
+                self.joiner.in_mesh(asked, self.fingerprints.clone())
+            }
+            false => None,
+        };
+        if let Some((_, want)) = asked {
+            self.joiner.wants(WantState {
+                is_adopted: why == Some(LoadedFor::Mesh),
+                ..want
+            });
+        }
+        let socket = Socket {
+            folder: &self.folder,
+            number,
+        };
+        let options = options::options(&self.settings, model, draft, split, socket)?;
+        let log = self.reporter.clone();
+        Ok(Served::start(Service {
+            launch: Launch {
+                program: self.program.clone(),
+                options,
+            },
+            in_mesh,
+            state,
+            log: Arc::new(move |line| log.engine_log(line)),
+        }))
+    }
+}
+
 /// All of them.
 pub(super) struct Beside {
     ground: Arc<Ground>,
-    running: BTreeMap<String, One>,
+    running: BTreeMap<String, Wished<()>>,
     /// Counts those that there ever were.
     count: u32,
 }
 
-/// What is wished of a model; each goes further than the one before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Wish {
-    Serve,
-    Finish,
-    Die,
-}
-
-#[derive(Debug)]
-struct One {
-    wish: watch::Sender<Wish>,
-    task: JoinHandle<()>,
-}
-
-impl One {
-    async fn end(self, impatience: impl Future<Output = ()>) {
-        let Self { wish, mut task } = self;
-        wish.send_replace(Wish::Finish);
-        let ended = tokio::select! {
-            ended = &mut task => ended,
-            () = impatience => {
-                wish.send_replace(Wish::Die);
-                task.await
-            }
-        };
-        if let Err(error) = ended {
-            tracing::error!(%error, "a model's task failed");
-        }
-    }
-}
-
 impl Beside {
     /// None yet.
-    pub(super) fn new(ground: Ground) -> Self {
+    pub(super) fn new(ground: Arc<Ground>) -> Self {
         Self {
-            ground: Arc::new(ground),
+            ground,
             running: BTreeMap::new(),
             count: 0,
         }
@@ -114,7 +134,7 @@ impl Beside {
         let wanted = wanted
             .map_err(|error| Refusal::new(StatusCode::NOT_FOUND, "model_not_found", error.to_string()))?;
         let name = wanted.name();
-        self.running.retain(|_, one| !one.task.is_finished());
+        self.running.retain(|_, model| !model.has_ended());
         if taken == Some(name.as_str()) || self.running.contains_key(&name) {
             let message = format!("{name} is served here already: `mesh-llm status` shows how far it is");
             return Err(Refusal::new(StatusCode::CONFLICT, "already_served", message));
@@ -134,15 +154,14 @@ impl Beside {
     pub(super) fn begin(&mut self, wanted: Wanted, why: LoadedFor) -> String {
         let name = wanted.name();
         self.count += 1;
-        let (wish, wishes) = watch::channel(Wish::Serve);
         let model = Loading {
             ground: self.ground.clone(),
             name: name.clone(),
             number: self.count,
             why,
         };
-        let task = tokio::spawn(model.run(wanted, wishes));
-        self.running.insert(name.clone(), One { wish, task });
+        let running = Wished::start(|wishes| model.run(wanted, wishes));
+        self.running.insert(name.clone(), running);
         name
     }
 
@@ -151,16 +170,12 @@ impl Beside {
     /// # Errors
     /// Where it is not there.
     pub(super) fn drop_model(&mut self, name: &str, first: Option<&str>) -> Result<DroppedModel, Refusal> {
-        self.running.retain(|_, one| !one.task.is_finished());
-        let Some(one) = self.running.get(name) else {
+        self.running.retain(|_, model| !model.has_ended());
+        let Some(model) = self.running.get(name) else {
             return Err(self.not_here(name, first));
         };
-        // It finishes what it answers, and its name is taken until then.
-        one.wish.send_if_modified(|wish| {
-            let is_news = *wish < Wish::Finish;
-            *wish = Wish::Finish.max(*wish);
-            is_news
-        });
+        // Its name is taken until it has ended.
+        model.finish();
         Ok(DroppedModel {
             name: name.to_owned(),
         })
@@ -180,9 +195,9 @@ impl Beside {
     /// Ends all of them.
     pub(super) async fn finish(self, impatience: impl Future<Output = ()>) {
         let (hurry, hurries) = watch::channel(false);
-        let all = self.running.into_values().map(|one| {
+        let all = self.running.into_values().map(|model| {
             let mut hurries = hurries.clone();
-            one.end(async move {
+            model.end(async move {
                 // Where nobody can be in a hurry any more, nobody waits.
                 let _ = hurries.wait_for(|hurry| *hurry).await;
             })
@@ -208,22 +223,30 @@ struct Loading {
 }
 
 impl Loading {
-    async fn run(self, wanted: Wanted, mut wishes: watch::Receiver<Wish>) {
+    async fn run(self, wanted: Wanted, wishes: watch::Receiver<Wish>) {
         let (state, states) = watch::channel(State::Starting);
         let telling = tokio::spawn(tell(self.name.clone(), states, self.ground.states.clone()));
-        let ended = wishes.clone();
         let had = tokio::select! {
             had = wanted.have(&self.ground.library, &state, &self.ground.reporter) => had,
-            () = wished(ended) => return self.forget(telling).await,
+            () = wished(wishes.clone()) => return self.forget(telling).await,
         };
         let served = match had {
-            Ok((model, draft)) => self.serve(model, draft, state.clone()),
+            Ok((model, draft)) => {
+                // It is known by the name that it was asked for, whatever its file is called.
+                let model = Model {
+                    id: self.name.clone(),
+                    ..model
+                };
+                let what = (model, draft, Split::default());
+                let served = self
+                    .ground
+                    .serve(what, self.number, Some(self.why), state.clone());
+                served.map_err(|error| format!("choosing a secret failed: {error}"))
+            }
             Err(error) => Err(error.to_string()),
         };
         match served {
-            Ok((served, report)) => {
-                self.follow(served, report, &mut wishes).await;
-            }
+            Ok(served) => self.follow(served, wishes).await,
             Err(message) => {
                 self.ground
                     .reporter
@@ -240,60 +263,12 @@ impl Loading {
         self.forget(telling).await;
     }
 
-    fn serve(
-        &self,
-        model: Model,
-        draft: Option<llama_engine::server::options::Draft>,
-        state: watch::Sender<State>,
-    ) -> Result<(Served, report::EngineReport), String> {
-        let ground = &self.ground;
-        // It is known by the name that it was asked for, whatever its file is called.
-        let model = Model {
-            id: self.name.clone(),
-            ..model
-        };
-        let asked = asked_for(&ground.settings, &model);
-        let in_mesh = asked.as_ref().and_then(|(asked, _)| {
-            let asked = Some(asked.clone());
-            ground.joiner.in_mesh(asked, ground.fingerprints.clone())
-        });
-        if let Some((_, want)) = asked {
-            ground.joiner.wants(WantState {
-                model: self.name.clone(),
-                is_adopted: self.why == LoadedFor::Mesh,
-                ..want
-            });
-        }
-        let report = ground.reporter.engine(report::Offer {
-            model: self.name.clone(),
-            address: ground.address,
-        });
-        let socket = Socket {
-            folder: &ground.folder,
-            number: self.number,
-        };
-        let options = options::options(&ground.settings, model, draft, Split::default(), socket);
-        let options = options.map_err(|error| format!("choosing a secret failed: {error}"))?;
-        let log = ground.reporter.clone();
-        let served = Served::start(Service {
-            launch: Launch {
-                program: ground.program.clone(),
-                options,
-            },
-            in_mesh,
-            state,
-            log: Arc::new(move |line| log.engine_log(line)),
-        });
-        Ok((served, report))
-    }
-
     /// Tells the user how it goes, until it is to end.
-    async fn follow(
-        &self,
-        served: Served,
-        mut report: report::EngineReport,
-        wishes: &mut watch::Receiver<Wish>,
-    ) {
+    async fn follow(&self, served: Served, mut wishes: watch::Receiver<Wish>) {
+        let mut report = self.ground.reporter.engine(report::Offer {
+            model: self.name.clone(),
+            address: self.ground.address,
+        });
         let mut states = served.state();
         loop {
             let state = states.borrow_and_update().clone();
@@ -308,7 +283,6 @@ impl Loading {
                 () = wished(wishes.clone()) => break,
             }
         }
-        let mut wishes = wishes.clone();
         let died = async move {
             // Where nobody can wish any more, nobody is impatient.
             if wishes.wait_for(|wish| *wish == Wish::Die).await.is_err() {
@@ -348,7 +322,7 @@ async fn tell(name: String, mut states: watch::Receiver<State>, all: watch::Send
 
 /// What a model that this machine was told to serve needs, for itself and for others. None where its header cannot be
 /// read: the engine says why.
-pub(super) fn asked_for(settings: &Settings, model: &Model) -> Option<(AskedFor, WantState)> {
+fn asked_for(settings: &Settings, model: &Model) -> Option<(AskedFor, WantState)> {
     let need = Need::read(&model.path, settings.engine.context.map(Into::into)).ok()?;
     let is_spread = settings.mesh.spread == Spread::Always;
     let want = WantState {

@@ -1,17 +1,16 @@
 //! The daemon from when its port is open to its end.
 
 use super::api::Api;
-use super::beside::{Beside, Ground, asked_for};
+use super::beside::{Beside, Ground};
 use super::mesh::{LoadedFor, ModelOrder, Party};
-use super::options::{Socket, options};
 use super::report::{self, EngineReport, Offer, Reporter};
-use super::serving::{ByModel, Served, Service};
+use super::serving::{ByModel, Served};
 use super::settings::Settings;
 use super::signals::Signals;
 use super::start::Ending;
 use super::state::{Home, RunFolder};
 use super::{Error, OwnModel, unexpected};
-use crate::engine::{Failure, Launch, State};
+use crate::engine::{Failure, State};
 use crate::manage::{DroppedModel, LoadedModel, Refusal};
 use hyper::StatusCode;
 use std::net::SocketAddr;
@@ -100,18 +99,18 @@ impl Run<'_> {
             split,
             others,
         } = own;
-        let fingerprints = home.fingerprints()?;
-        let mut beside = Beside::new(Ground {
+        let ground = Arc::new(Ground {
             settings: settings.clone(),
             library: library.clone(),
-            program: program.clone(),
+            program,
             folder: folder.path().to_owned(),
-            fingerprints: fingerprints.clone(),
+            fingerprints: home.fingerprints()?,
             address,
             reporter: reporter.clone(),
             joiner: party.joiner(),
             states: beside_states,
         });
+        let mut beside = Beside::new(ground.clone());
         for words in others {
             match beside.find(&words, Some(&wanted.name())) {
                 Ok(other) => {
@@ -167,33 +166,10 @@ impl Run<'_> {
             name: model.id.clone(),
             was_asked_for: !settings.models.is_empty(),
         };
-        let joiner = party.joiner();
-        joiner.first(&first.name);
-        // Where its user says with whom it is split, there is nothing to plan.
-        let asked = match first.was_asked_for && split.workers.is_empty() {
-            true => asked_for(settings, &model),
-            false => None,
-        };
-        let in_mesh = match asked.is_some() || !first.was_asked_for {
-            true => joiner.in_mesh(asked.as_ref().map(|(asked, _)| asked.clone()), fingerprints),
-            false => None,
-        };
-        if let Some((_, want)) = asked {
-            joiner.wants(want);
-        }
-        let socket = Socket {
-            folder: folder.path(),
-            number: 0,
-        };
-        let options =
-            options(settings, model, draft, split, socket).map_err(unexpected("choosing a secret"))?;
-        let log = reporter.clone();
-        let engine = Served::start(Service {
-            launch: Launch { program, options },
-            in_mesh,
-            state: state.clone(),
-            log: Arc::new(move |line| log.engine_log(line)),
-        });
+        ground.joiner.first(&first.name);
+        let why = first.was_asked_for.then_some(LoadedFor::User);
+        let engine = ground.serve((model, draft, split), 0, why, state.clone());
+        let engine = engine.map_err(unexpected("choosing a secret"))?;
         let parts = Parts {
             orders,
             model_orders,

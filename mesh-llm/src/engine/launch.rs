@@ -68,11 +68,7 @@ impl Program {
 
     fn command(&self) -> Command {
         match self {
-            Program::Itself(path) => {
-                let mut command = Command::new(path);
-                command.arg(LLAMA_SERVER);
-                command
-            }
+            Program::Itself(path) => itself(path, LLAMA_SERVER),
             Program::At(path) => Command::new(path),
         }
     }
@@ -80,11 +76,7 @@ impl Program {
     /// The same program as the child that lends devices.
     pub(super) fn worker(&self) -> Command {
         match self {
-            Program::Itself(path) => {
-                let mut command = Command::new(path);
-                command.arg(RPC_SERVER);
-                command
-            }
+            Program::Itself(path) => itself(path, RPC_SERVER),
             // `--bin-dir` has both.
             Program::At(path) => Command::new(
                 path.with_file_name(RPC_SERVER)
@@ -99,6 +91,13 @@ impl Program {
             Program::Itself(path) | Program::At(path) => path,
         }
     }
+}
+
+/// This binary under a command of its own.
+fn itself(path: &Path, child: &str) -> Command {
+    let mut command = Command::new(path);
+    command.arg(child);
+    command
 }
 
 /// Whether the file looks like a program; in words why not.

@@ -12,12 +12,14 @@ pub mod restarts;
 mod run;
 mod supervisor;
 mod upstream;
+mod wish;
 mod worker;
 
 pub use in_flight::Counted;
 pub use launch::{Launch, Program, ProgramError, arguments};
 pub use supervisor::Engine;
 pub use upstream::{Open, Opening, RequestBody, Upstream, Wire};
+pub use wish::{Wish, Wished};
 pub use worker::{Worker, WorkerLaunch};
 
 use crate::exit::Exit;

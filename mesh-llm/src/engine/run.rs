@@ -4,6 +4,7 @@ use super::cause;
 use super::launch::Launch;
 use super::lines::{Lines, Tail};
 use super::upstream::Upstream;
+use super::wish::Wish;
 use super::{Serving, State};
 use crate::exit::Exit;
 use hyper::header::HeaderValue;
@@ -29,16 +30,6 @@ const LAST_LINES_WITHIN: Duration = Duration::from_millis(500);
 
 /// The exit code of a child that did not understand its arguments.
 const BAD_ARGUMENTS: i32 = 2;
-
-/// What the child is to do; each goes further than the one before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Wish {
-    Serve,
-    /// Finish what runs, save what is to be saved, and end.
-    Finish,
-    /// End at once.
-    Die,
-}
 
 /// The next wish that goes further. If nobody is left who could wish, the child is to finish.
 pub(super) async fn beyond(heard: Wish, wishes: &mut watch::Receiver<Wish>) -> Wish {

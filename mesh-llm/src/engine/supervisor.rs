@@ -3,20 +3,19 @@
 
 use super::launch::Launch;
 use super::restarts::{MAX_CRASHES, Restarts, Verdict};
-use super::run::{End, Reports, Run, Wish, beyond};
+use super::run::{End, Reports, Run, beyond};
+use super::wish::{Wish, Wished};
 use super::{Failure, State};
 use crate::exit::Exit;
 use std::io::{self, ErrorKind};
 use std::time::Duration;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
 
 /// A supervised llama-server.
 #[derive(Debug)]
 pub struct Engine {
-    wish: watch::Sender<Wish>,
     state: watch::Receiver<State>,
-    task: JoinHandle<()>,
+    task: Wished<()>,
 }
 
 impl Engine {
@@ -27,23 +26,22 @@ impl Engine {
         state: watch::Sender<State>,
         log: impl FnMut(&[u8]) + Send + 'static,
     ) -> Engine {
-        let (wish, wishes) = watch::channel(Wish::Serve);
         let states = state.subscribe();
-        let supervisor = Supervisor {
-            launch,
-            wishes,
-            outside: Outside {
-                state,
-                log,
-                trouble: None,
-            },
-            restarts: Restarts::default(),
+        let outside = Outside {
+            state,
+            log,
+            trouble: None,
         };
-        Engine {
-            wish,
-            state: states,
-            task: tokio::spawn(supervisor.run()),
-        }
+        let task = Wished::start(|wishes| {
+            let supervisor = Supervisor {
+                launch,
+                wishes,
+                outside,
+                restarts: Restarts::default(),
+            };
+            supervisor.run()
+        });
+        Engine { state: states, task }
     }
 
     /// The engine's state, now and whenever it changes.
@@ -54,18 +52,7 @@ impl Engine {
     /// Ends the child, which finishes what it does, and waits for its end. What the child does is cut
     /// short when `impatience` is over first; returns whether it was.
     pub async fn stop(self, impatience: impl Future<Output = ()>) -> bool {
-        let Self { wish, mut task, .. } = self;
-        wish.send_replace(Wish::Finish);
-        let (ended, cut_short) = tokio::select! {
-            ended = &mut task => (ended, false),
-            () = impatience => {
-                wish.send_replace(Wish::Die);
-                (task.await, true)
-            }
-        };
-        if let Err(error) = ended {
-            tracing::error!(%error, "the engine's supervisor failed");
-        }
+        let (_, cut_short) = self.task.end(impatience).await;
         cut_short
     }
 }

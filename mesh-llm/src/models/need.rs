@@ -1,7 +1,7 @@
 //! What a model needs where it is served, as far as its header says.
 
 use llama_engine::gguf::{self, Metadata, Model};
-use llama_engine::rpc::plan::Work;
+use llama_engine::rpc::plan::{MOST_LAYERS, Work};
 use std::path::Path;
 
 /// Tokens of context without which no model is served, unless its user says so.
@@ -9,9 +9,6 @@ const LEAST_CONTEXT: u32 = 4096;
 
 /// Bytes of a number in a KV cache that nobody asked to be smaller.
 const CACHED_NUMBER: u64 = 2;
-
-/// More layers than this no model has.
-const MOST_LAYERS: u32 = 512;
 
 /// What a model needs. The engine computes it exactly, once it has the model; this is what others plan with.
 #[derive(Debug, Clone, PartialEq, Eq)]

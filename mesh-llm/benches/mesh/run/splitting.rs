@@ -174,6 +174,21 @@ pub fn measure(arguments: &Arguments, report: &mut Report, name: &str) -> anyhow
     Ok(())
 }
 
+/// What both hosts are told.
+fn host_words<'a>(model: &'a Path, port: &'a str) -> anyhow::Result<Vec<&'a str>> {
+    let model = model.to_str().context("the folder has a strange name")?;
+    Ok(vec![
+        "--model",
+        model,
+        "--port",
+        port,
+        "--ctx-size",
+        "4096",
+        "--parallel",
+        "1",
+    ])
+}
+
 fn by_tcp(ground: &Ground<'_>, model: &Path) -> anyhow::Result<[Process; 2]> {
     let secret = ground.folder.path().join("secret");
     fs::write(&secret, SECRET)?;
@@ -182,44 +197,25 @@ fn by_tcp(ground: &Ground<'_>, model: &Path) -> anyhow::Result<[Process; 2]> {
     let address = SocketAddr::new(ground.lab.address(1), WORKER).to_string();
     let words = ["rpc-server", "--listen", &address, "--secret-file", secret];
     let worker = ground.start(1, "tcp-worker", &words, true)?;
-    let model = model.to_str().context("the folder has a strange name")?;
     let port = BY_TCP.to_string();
-    let words = [
-        "--model",
-        model,
-        "--port",
-        &port,
-        "--ctx-size",
-        "4096",
-        "--parallel",
-        "1",
+    let mut words = host_words(model, &port)?;
+    words.extend([
         "--rpc",
         &address,
         "--rpc-secret-file",
         secret,
         "--tensor-split",
         "12,12",
-    ];
+    ]);
     let host = ground.start(0, "tcp-host", &words, true)?;
     ground.until_ready(BY_TCP, "tcp-host")?;
     Ok([worker, host])
 }
 
 fn by_mesh(ground: &Ground<'_>, model: &Path) -> anyhow::Result<[Process; 2]> {
-    let model = model.to_str().context("the folder has a strange name")?;
     let port = BY_MESH.to_string();
-    let words = [
-        "--model",
-        model,
-        "--port",
-        &port,
-        "--ctx-size",
-        "4096",
-        "--parallel",
-        "1",
-        "--split",
-        "--no-relay",
-    ];
+    let mut words = host_words(model, &port)?;
+    words.extend(["--split", "--no-relay"]);
     let host = ground.start(0, "mesh-host", &words, false)?;
     let token = until("a token is shown", || {
         let log = ground.log("mesh-host");

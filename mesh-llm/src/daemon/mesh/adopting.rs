@@ -147,10 +147,7 @@ fn unserved(view: &View, own: &Offer) -> BTreeSet<Unserved> {
     unserved
         .map(|want| Unserved {
             model: want.model.clone(),
-            bytes: want
-                .layer_bytes
-                .saturating_add(want.head_bytes)
-                .saturating_add(want.beside_bytes),
+            bytes: want.bytes(),
         })
         .collect()
 }

@@ -8,8 +8,10 @@ use super::split::{Lender, LenderEvent, Lent};
 use crate::engine::{Program, WorkerLaunch};
 use crate::mesh::state::{GroupState, Memory, SplitPart};
 use crate::mesh::{Mesh, Offer};
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
@@ -133,33 +135,31 @@ impl Lending {
 }
 
 /// Says what this machine does in splits, once it has measured itself.
-#[cfg(feature = "engine")]
 async fn take_part(
-    most_round_trip: std::time::Duration,
-    threads: Option<std::num::NonZeroU32>,
+    most_round_trip: Duration,
+    threads: Option<NonZeroU32>,
     split: watch::Sender<Option<SplitPart>>,
 ) {
+    let measured = tokio::task::spawn_blocking(move || part(most_round_trip, threads)).await;
+    split.send_replace(measured.ok().flatten());
+}
+
+#[cfg(feature = "engine")]
+fn part(most_round_trip: Duration, threads: Option<NonZeroU32>) -> Option<SplitPart> {
     use llama_engine::rpc::{bandwidth, wire::PROTOCOL};
     let threads = threads.map_or_else(
         || std::thread::available_parallelism().map_or(1, |count| u32::try_from(count.get()).unwrap_or(1)),
         Into::into,
     );
-    let measured = tokio::task::spawn_blocking(move || bandwidth::measure(threads)).await;
-    split.send_replace(Some(SplitPart {
+    Some(SplitPart {
         speaks: format!("{PROTOCOL}/{}", llama_engine::llama::VERSION),
-        bandwidth: measured.unwrap_or(0),
+        bandwidth: bandwidth::measure(threads),
         most_round_trip_micros: u64::try_from(most_round_trip.as_micros()).unwrap_or(u64::MAX),
-    }));
-    // What was said holds for as long as there are tasks: the sender must not be dropped.
-    std::future::pending().await
+    })
 }
 
-/// Which version the program elsewhere has, nobody knows.
+/// Which version a program elsewhere has, nobody knows.
 #[cfg(not(feature = "engine"))]
-async fn take_part(
-    _most_round_trip: std::time::Duration,
-    _threads: Option<std::num::NonZeroU32>,
-    _split: watch::Sender<Option<SplitPart>>,
-) {
-    std::future::pending().await
+fn part(_most_round_trip: Duration, _threads: Option<NonZeroU32>) -> Option<SplitPart> {
+    None
 }

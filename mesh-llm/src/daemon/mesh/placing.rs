@@ -6,7 +6,7 @@ use crate::mesh::id::{NodeId, Role};
 use crate::mesh::state::{GroupState, ModelState, RoundTrip, SplitPart, Stage, WantState};
 use crate::mesh::{Mesh, Offer};
 use crate::plan::place::{self, Group, Machine, MachineId, Placement, Running, Want, Wish, plan};
-use llama_engine::rpc::plan::Work;
+use llama_engine::rpc::plan::{MOST_LAYERS, Work};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -17,9 +17,6 @@ const SETTLE: Duration = Duration::from_millis(300);
 
 /// The same, of a change that begins a group: a machine that could serve the model alone takes it on sooner.
 const SETTLE_OF_GROUPS: Duration = Duration::from_millis(1_500);
-
-/// More layers than this no model has.
-const MOST_LAYERS: u32 = 512;
 
 /// What this machine is to do with the model that it was told to serve.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -219,7 +216,7 @@ fn add(known: &mut place::View, said: &Said<'_>) {
     }
     // Who only serves is lent nothing.
     let may_host = |want: &&WantState| {
-        said.role.uses() || (!want.is_split && !want.is_too_large && whole(want) <= said.memory)
+        said.role.uses() || (!want.is_split && !want.is_too_large && want.bytes() <= said.memory)
     };
     known
         .wants
@@ -259,12 +256,6 @@ fn add(known: &mut place::View, said: &Said<'_>) {
             .or_default();
         *longest = (*longest).max(time);
     }
-}
-
-/// Bytes that a model needs.
-fn whole(want: &WantState) -> u64 {
-    let weights = want.layer_bytes.saturating_add(want.head_bytes);
-    weights.saturating_add(want.beside_bytes)
 }
 
 fn work(want: &WantState) -> Work {
@@ -317,6 +308,21 @@ mod tests {
         (Seen { state, path: None }, trip)
     }
 
+    /// A model of 13 GB that a machine was told to serve.
+    fn big() -> WantState {
+        WantState {
+            model: "big".to_owned(),
+            layers: 24,
+            layer_bytes: 12 * GB,
+            head_bytes: GB / 2,
+            logits_bytes: 600_000,
+            beside_bytes: GB / 2,
+            is_split: false,
+            is_too_large: false,
+            is_adopted: false,
+        }
+    }
+
     /// What machine 1 with 8 GB does, which was told to serve a model of 13 GB in such a mesh.
     fn directive(others: Vec<(Seen, RoundTrip)>) -> Directive {
         let (nodes, round_trips) = others.into_iter().unzip();
@@ -333,17 +339,7 @@ mod tests {
                 offered_bytes: 8 * GB,
             },
             split: Some(part()),
-            wants: vec![WantState {
-                model: "big".to_owned(),
-                layers: 24,
-                layer_bytes: 12 * GB,
-                head_bytes: GB / 2,
-                logits_bytes: 600_000,
-                beside_bytes: GB / 2,
-                is_split: false,
-                is_too_large: false,
-                is_adopted: false,
-            }],
+            wants: vec![big()],
             round_trips,
             ..Offer::default()
         };
@@ -374,17 +370,7 @@ mod tests {
     #[test]
     fn where_another_serves_it_alone_this_machine_leaves_it_to_that_one() {
         let mut other = machine(2, 64, 5_000);
-        other.0.state.wants = vec![WantState {
-            model: "big".to_owned(),
-            layers: 24,
-            layer_bytes: 12 * GB,
-            head_bytes: GB / 2,
-            logits_bytes: 600_000,
-            beside_bytes: GB / 2,
-            is_split: false,
-            is_too_large: false,
-            is_adopted: false,
-        }];
+        other.0.state.wants = vec![big()];
         let by = "machine 2".to_owned();
         assert_eq!(directive(vec![other]), Directive::Elsewhere { by });
     }

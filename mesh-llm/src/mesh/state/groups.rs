@@ -51,6 +51,14 @@ pub struct WantState {
     pub is_adopted: bool,
 }
 
+impl WantState {
+    /// Bytes that it needs, wherever it is served.
+    pub fn bytes(&self) -> u64 {
+        let weights = self.layer_bytes.saturating_add(self.head_bytes);
+        weights.saturating_add(self.beside_bytes)
+    }
+}
+
 /// A model that a node serves with others.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GroupState {

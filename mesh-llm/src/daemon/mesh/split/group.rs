@@ -1,5 +1,6 @@
 //! What this machine is lent: the workers of a model that it hosts.
 
+use super::super::super::secret::hexadecimal;
 use super::name;
 use super::tunnel::Doorway;
 use crate::mesh::id::NodeId;
@@ -126,7 +127,7 @@ impl Group {
 
     /// What the group's processes show each other.
     pub(in crate::daemon) fn secret(&self) -> String {
-        self.secret.iter().map(|byte| format!("{byte:02x}")).collect()
+        hexadecimal(&self.secret)
     }
 
     /// Where the engine reaches the workers.

@@ -2,7 +2,8 @@
 //!
 //! [`plan::lease`]: crate::plan::lease
 
-use super::super::super::serving::ByModel;
+use super::super::super::secret::hexadecimal;
+use super::super::super::serving::{ByModel, LogTo};
 use super::super::placing::MOST_EPOCH;
 use super::tunnel::{Doorway, deliver};
 use crate::engine::{Worker, WorkerLaunch};
@@ -68,9 +69,6 @@ pub(in crate::daemon) struct Lender {
 
 /// How a process with this secret, behind this door and for so many bytes is started.
 pub(in crate::daemon) type LaunchFor = Arc<dyn Fn(String, Door, u64) -> WorkerLaunch + Send + Sync>;
-
-/// Takes lines of logs.
-pub(in crate::daemon) type LogTo = Arc<dyn Fn(&[u8]) + Send + Sync>;
 
 /// Something that is lent.
 #[derive(Debug)]
@@ -163,6 +161,7 @@ impl Lender {
         let ended = |message: &str| Lending::Ended {
             message: message.to_owned(),
         };
+        let too_little = |left: u64| ended(&format!("it has only {:.1} GB left", left as f64 / 1e9));
         if lend.epoch > MOST_EPOCH {
             return Err(ended("its epoch makes no sense"));
         }
@@ -189,14 +188,12 @@ impl Lender {
             bytes: wanted,
         };
         if wanted < LEAST {
-            return Err(ended(&format!("it has only {:.1} GB left", left as f64 / 1e9)));
+            return Err(too_little(left));
         }
         let (id, bytes, ends) = match ledger.ask(&asked) {
             Verdict::Granted { lease, bytes, ends } => (lease, bytes, ends),
             Verdict::Stale { newest } => return Err(Lending::Stale { newest: newest.0 }),
-            Verdict::NoRoom { left } => {
-                return Err(ended(&format!("it has only {:.1} GB left", left as f64 / 1e9)));
-            }
+            Verdict::NoRoom { left } => return Err(too_little(left)),
         };
         for older in leases.extract_if(.., |_, lease| ends.contains(&lease.id)) {
             // Where its task has ended meanwhile, all is well.
@@ -222,7 +219,7 @@ impl Lender {
     /// Lends a process for as long as its host wants it.
     fn lend(&self, job: Job, stream: PeerStream) -> impl Future<Output = ()> + Send + 'static {
         let doorway = Doorway::open(self.mesh.clone(), job.lend.group, job.lend.workers.clone());
-        let secret: String = job.lend.secret.iter().map(|byte| format!("{byte:02x}")).collect();
+        let secret = hexadecimal(&job.lend.secret);
         let (mut in_the_way, launch, log) = (self.in_the_way.clone(), self.launch.clone(), self.log.clone());
         let bytes = job.bytes;
         async move {

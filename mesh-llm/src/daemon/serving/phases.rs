@@ -1,0 +1,342 @@
+//! What a model's task does, phase by phase, as the plan says.
+
+use super::super::mesh::split::{FormError, Group, Wanted};
+use super::super::mesh::{Directive, MOST_EPOCH, newest_epoch};
+use super::running::Over;
+use super::{AskedFor, Shortage, Task};
+use crate::engine::{MORE_PEERS, State, Wish};
+use crate::mesh::Mesh;
+use crate::mesh::state::{GroupState, GroupWorker};
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// How long a model waits before what was found out about its room is forgotten: other programs end, too.
+const FORGET_SHORTAGE_AFTER: Duration = Duration::from_secs(60);
+
+/// What this machine does at the moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Now {
+    Plan(Directive),
+    /// It lends to somebody, and nobody asked it to serve anything.
+    Lends {
+        message: String,
+    },
+    /// The plan is not made yet.
+    Unknown,
+}
+
+impl Task {
+    /// Serves until it is told to end; whether the end was cut short. What it had of this machine is free then.
+    pub(super) async fn run(mut self) -> bool {
+        let cut = self.phases().await;
+        self.takes(0, false);
+        self.tell_group(None);
+        if let Some(in_mesh) = &self.service.in_mesh {
+            let model = self.model();
+            in_mesh.own_bytes.send_modify(|own| {
+                own.remove(model);
+            });
+            in_mesh.shortages.send_modify(|all| {
+                all.remove(model);
+            });
+        }
+        cut
+    }
+
+    async fn phases(&mut self) -> bool {
+        loop {
+            let now = self.now();
+            tracing::debug!(?now, "what this machine does");
+            let cut = match now {
+                Now::Plan(Directive::Alone) => self.alone(now).await,
+                Now::Plan(Directive::Host(ref workers)) => {
+                    let workers = workers.clone();
+                    self.host(now, workers).await
+                }
+                Now::Plan(Directive::Elsewhere { ref by }) => {
+                    let message = format!("{} is served by {by}", self.model());
+                    self.idle(now, State::Elsewhere { message }).await
+                }
+                Now::Plan(Directive::Wait { need, have }) => {
+                    let message = self.missing(need, have);
+                    self.wait(now, State::Waiting { message }).await
+                }
+                Now::Lends { ref message } => {
+                    let message = message.clone();
+                    self.idle(now, State::Elsewhere { message }).await
+                }
+                Now::Unknown => self.idle(now, State::Starting).await,
+            };
+            if let Some(cut) = cut {
+                return cut;
+            }
+        }
+    }
+
+    pub(super) fn model(&self) -> &str {
+        &self.service.launch.options.model_name
+    }
+
+    fn missing(&self, need: u64, have: u64) -> String {
+        let (need, have) = (size(need), size(have));
+        format!("{MORE_PEERS}: need {need} for {}, have {have}", self.model())
+    }
+
+    /// What is to be done.
+    pub(super) fn now(&mut self) -> Now {
+        let Some(in_mesh) = &mut self.service.in_mesh else {
+            return Now::Plan(Directive::Alone);
+        };
+        let lent = in_mesh.lent.borrow_and_update().first().cloned();
+        match (&in_mesh.asked, lent) {
+            (None, Some(lent)) => Now::Lends {
+                message: format!(
+                    "this machine's memory serves {}, whose host is {}",
+                    lent.model,
+                    lent.host.fmt_short()
+                ),
+            },
+            (None, None) => Now::Plan(Directive::Alone),
+            (Some(_), _) => {
+                let model = &self.service.launch.options.model_name;
+                let directive = in_mesh.directives.borrow_and_update().get(model).cloned();
+                directive.map_or(Now::Unknown, Now::Plan)
+            }
+        }
+    }
+
+    /// Waits until there is something else to do than `now`.
+    pub(super) async fn changed(&mut self, now: &Now) {
+        while self.now() == *now {
+            let Some(in_mesh) = &mut self.service.in_mesh else {
+                return std::future::pending().await;
+            };
+            let changed = tokio::select! {
+                changed = in_mesh.directives.changed() => changed,
+                changed = in_mesh.lent.changed() => changed,
+            };
+            if changed.is_err() {
+                // The mesh is being left, and so the daemon ends.
+                return std::future::pending().await;
+            }
+        }
+    }
+
+    /// Serves nothing meanwhile.
+    async fn idle(&mut self, now: Now, state: State) -> Option<bool> {
+        self.service.state.send_replace(state);
+        self.takes(0, false);
+        let mut wishes = self.wishes.clone();
+        tokio::select! {
+            () = self.changed(&now) => None,
+            _ = wishes.wait_for(|wish| *wish > Wish::Serve) => Some(false),
+        }
+    }
+
+    /// Says where the model turned out not to fit.
+    fn note_shortage(&self, note: impl FnOnce(&mut Shortage)) {
+        if let Some(in_mesh) = &self.service.in_mesh {
+            let model = self.model().to_owned();
+            in_mesh
+                .shortages
+                .send_modify(|all| note(all.entry(model).or_default()));
+        }
+    }
+
+    /// Waits for others. What was found out about room need not be so any more after a while: then it is tried again.
+    async fn wait(&mut self, now: Now, state: State) -> Option<bool> {
+        match timeout(FORGET_SHORTAGE_AFTER, self.idle(now, state)).await {
+            Ok(over) => over,
+            Err(_) => {
+                self.note_shortage(|short| *short = Shortage::default());
+                None
+            }
+        }
+    }
+
+    /// Says what of this machine's memory its own model takes.
+    pub(super) fn takes(&self, bytes: u64, is_in_the_way: bool) {
+        if let Some(in_mesh) = &self.service.in_mesh {
+            let model = self.model().to_owned();
+            in_mesh.own_bytes.send_modify(|own| {
+                own.insert(model, bytes);
+            });
+            if in_mesh.asked.is_none() {
+                in_mesh.in_the_way.send_replace(is_in_the_way);
+            }
+        }
+    }
+
+    /// Whether this machine lends to others.
+    fn lends(&self) -> bool {
+        let in_mesh = self.service.in_mesh.as_ref();
+        in_mesh.is_some_and(|in_mesh| !in_mesh.lent.borrow().is_empty())
+    }
+
+    pub(super) fn asked(&self) -> Option<&AskedFor> {
+        self.service
+            .in_mesh
+            .as_ref()
+            .and_then(|in_mesh| in_mesh.asked.as_ref())
+    }
+
+    fn mesh(&self) -> Option<Mesh> {
+        self.service.in_mesh.as_ref().map(|in_mesh| in_mesh.mesh.clone())
+    }
+
+    async fn alone(&mut self, now: Now) -> Option<bool> {
+        let bytes = self.asked().map(|asked| asked.bytes);
+        self.takes(bytes.unwrap_or(0), bytes.is_none());
+        let launch = self.service.launch.clone();
+        let (over, cut) = self.serve(&now, launch, None).await;
+        match over {
+            // What is lent comes back.
+            Over::Short { message } if self.lends() => self.pause(now, State::Waiting { message }).await,
+            Over::Short { message } => {
+                tracing::debug!(message, "it does not fit on this machine alone");
+                self.note_shortage(|short| short.not_alone = true);
+                self.wait(now, State::Waiting { message }).await
+            }
+            over => self.after(over, cut),
+        }
+    }
+
+    /// What comes after a phase: the next one, or the end.
+    fn after(&self, over: Over, cut: bool) -> Option<bool> {
+        match over {
+            Over::Changed | Over::Broken { .. } | Over::Tight { .. } | Over::Short { .. } => None,
+            Over::Wished => Some(cut),
+            Over::Failed(failure) => {
+                self.service.state.send_replace(State::Failed(failure));
+                Some(cut)
+            }
+        }
+    }
+
+    async fn host(&mut self, now: Now, workers: Vec<Wanted>) -> Option<bool> {
+        let (Some(asked), Some(mesh)) = (self.asked().cloned(), self.mesh()) else {
+            return None;
+        };
+        self.takes(asked.bytes, false);
+        let names: Vec<&str> = workers.iter().map(|worker| worker.label.as_str()).collect();
+        let message = format!("{} to lend its memory for {}", names.join(", "), self.model());
+        let seen = newest_epoch(&mesh.view().borrow(), self.model());
+        let epoch = self.last_epoch.max(seen).saturating_add(1);
+        self.last_epoch = epoch;
+        tracing::info!(
+            workers = names.join(", "),
+            epoch,
+            "asking other machines to lend their memory"
+        );
+        if !matches!(*self.service.state.borrow(), State::Lost { .. }) {
+            self.service.state.send_replace(State::Waiting { message });
+        }
+        let model = self.model().to_owned();
+        let bytes = lend_bytes(asked.bytes, self.tight);
+        let forming = async move { Group::form(&mesh, &model, epoch, bytes, workers).await };
+        let mut wishes = self.wishes.clone();
+        let formed = tokio::select! {
+            formed = forming => formed,
+            () = self.changed(&now) => return None,
+            _ = wishes.wait_for(|wish| *wish > Wish::Serve) => return Some(false),
+        };
+        let mut group = match formed {
+            Ok(group) => group,
+            Err(error) => {
+                if let FormError::Stale { newest } = error
+                    && newest <= MOST_EPOCH
+                {
+                    self.last_epoch = self.last_epoch.max(newest);
+                }
+                let message = error.to_string();
+                return self.pause(now, State::Waiting { message }).await;
+            }
+        };
+        let mut launch = self.service.launch.clone();
+        launch.options.rpc = group.names();
+        launch.options.rpc_secret = Some(group.secret());
+        launch.options.door = Some(group.door());
+        launch.options.even_split = asked.is_spread;
+        launch.options.fingerprints = self
+            .service
+            .in_mesh
+            .as_ref()
+            .map(|mesh| mesh.fingerprints.clone());
+        self.tell_group(Some((&group, &[])));
+        let (over, cut) = self.serve(&now, launch, Some(&mut group)).await;
+        self.tell_group(None);
+        drop(group);
+        match over {
+            Over::Broken { message } => self.pause(now, State::Lost { message }).await,
+            Over::Tight { message } => {
+                self.tight += 1;
+                self.pause(now, State::Waiting { message }).await
+            }
+            Over::Short { message } => {
+                let more = asked.bytes / 10 + 1;
+                self.note_shortage(|short| short.more = (short.more + more).min(asked.bytes));
+                self.pause(now, State::Waiting { message }).await
+            }
+            over => self.after(over, cut),
+        }
+    }
+
+    /// Tries the same again after a while, if there is nothing else to do by then.
+    async fn pause(&mut self, now: Now, state: State) -> Option<bool> {
+        let pause = self.restarts.unreached();
+        let idle = self.idle(now, state);
+        timeout(pause, idle).await.unwrap_or(None)
+    }
+
+    /// Tells the mesh which group serves the model, with what of it each has.
+    pub(super) fn tell_group(&self, group: Option<(&Group, &[u32])>) {
+        let Some(in_mesh) = &self.service.in_mesh else {
+            return;
+        };
+        let told = group.map(|(group, layers)| {
+            let layers_of = |place: usize| layers.get(place).copied().unwrap_or(0);
+            let workers = group.workers().zip(1..).map(|(node, place)| GroupWorker {
+                node,
+                layers: layers_of(place),
+            });
+            GroupState {
+                model: self.model().to_owned(),
+                epoch: group.epoch(),
+                own_layers: layers_of(0),
+                workers: workers.collect(),
+            }
+        });
+        in_mesh.groups.send_modify(|groups| {
+            groups.retain(|group| group.model != self.model());
+            groups.extend(told);
+        });
+    }
+}
+
+/// Bytes, for people.
+fn size(bytes: u64) -> String {
+    match bytes as f64 {
+        bytes if bytes >= 1e9 => format!("{:.1} GB", bytes / 1e9),
+        bytes => format!("{:.0} MB", bytes / 1e6),
+    }
+}
+
+/// What a worker is asked for: the whole model, and what contexts and a process take; twice as much for each time that it
+/// was too tight. The engine takes what it needs of that.
+fn lend_bytes(model: u64, tight: u32) -> u64 {
+    const BESIDE: u64 = 1 << 30;
+    let once = model.saturating_add(model / 4).saturating_add(BESIDE);
+    once.saturating_mul(1 << tight.min(16))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_for_people() {
+        assert_eq!(size(55_040_000_000), "55.0 GB");
+        assert_eq!(size(999_000_000), "999 MB");
+        assert_eq!(size(0), "0 MB");
+    }
+}
