@@ -77,7 +77,7 @@ pub struct Node {
 }
 
 /// Where the output layer is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Head {
     /// On the host, where tokens are chosen: nothing of it crosses the network.
     Host,
@@ -96,7 +96,7 @@ impl Head {
 }
 
 /// Who computes what.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Shares {
     /// Layers of each node.
     pub layers: Vec<u32>,
@@ -200,10 +200,7 @@ pub fn best_shares(work: &Work, nodes: &[Node]) -> Result<Shares, Shortage> {
     };
     subsets.retain(|used| used.contains(&true));
     let best = |away: bool, share: f64| {
-        let room: Vec<u64> = nodes
-            .iter()
-            .map(|node| (node.bytes as f64 * share) as u64)
-            .collect();
+        let room: Vec<u64> = nodes.iter().map(|node| part_of(node.bytes, share)).collect();
         let arranged = subsets.iter().filter_map(|used| {
             let head = match used.iter().rposition(|used| *used).filter(|_| away) {
                 None => Head::Host,
@@ -228,6 +225,15 @@ pub fn best_shares(work: &Work, nodes: &[Node]) -> Result<Shares, Shortage> {
             needed: work.layers.iter().sum::<u64>() + work.head,
             offered: nodes.iter().map(|node| node.bytes).sum(),
         })
+}
+
+/// Of what a node offers, what weights take if it can be helped.
+pub fn for_weights(bytes: u64) -> u64 {
+    part_of(bytes, FOR_WEIGHTS)
+}
+
+fn part_of(bytes: u64, share: f64) -> u64 {
+    (bytes as f64 * share) as u64
 }
 
 /// The fastest node, the two fastest, and so on.

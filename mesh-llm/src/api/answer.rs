@@ -1,6 +1,7 @@
 //! The engine's answer on its way to the client.
 
 use super::error;
+use crate::dialects::Problem;
 use crate::engine::Counted;
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
@@ -8,21 +9,23 @@ use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-/// An answer of the engine. Where the engine crashes in the middle of an event stream, the stream
-/// ends with an event that says so; any other answer breaks off, as its form allows no more.
+/// An answer of the engine. Where the engine crashes, or the node that has it is lost, in the middle of an event
+/// stream, the stream ends with an event that says so; any other answer breaks off, as its form allows no more.
 #[derive(Debug)]
 pub(super) struct Answer<B = Counted> {
     from_engine: B,
     stream: Option<EventStream>,
+    broken_off: Problem,
     over: bool,
 }
 
 impl<B> Answer<B> {
-    pub(super) fn new(headers: &HeaderMap, from_engine: B) -> Self {
+    pub(super) fn new(headers: &HeaderMap, from_engine: B, broken_off: Problem) -> Self {
         let stream = is_event_stream(headers).then(EventStream::default);
         Self {
             from_engine,
             stream,
+            broken_off,
             over: false,
         }
     }
@@ -85,7 +88,7 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Answer<B> {
                 self.over = true;
                 match &self.stream {
                     Some(stream) if stream.between_events() => {
-                        Some(Ok(Frame::data(error::event(&error::crashed()))))
+                        Some(Ok(Frame::data(error::event(&self.broken_off))))
                     }
                     _ => Some(Err(error)),
                 }
@@ -119,7 +122,7 @@ mod tests {
             .iter()
             .map(|piece| Ok(Frame::data(Bytes::from_static(piece.as_bytes()))));
         let frames = frames.chain([Err("cut off")]).collect::<Vec<_>>();
-        let mut answer = Answer::new(&headers, StreamBody::new(stream::iter(frames)));
+        let mut answer = Answer::new(&headers, StreamBody::new(stream::iter(frames)), error::crashed());
         let mut seen = Vec::new();
         while let Some(frame) = answer.frame().await {
             match frame {

@@ -1,7 +1,7 @@
 //! Takes a request to the place that answers it best, and to the next one where that gives no answer.
 
 use super::asked::Asked;
-use super::error::{NotReady, crashed, nobody_answers};
+use super::error::{FromNode, NotReady, crashed, nobody_answers};
 use super::forward::Context;
 use super::places::{Place, Way, ways};
 use crate::dialects::Problem;
@@ -87,7 +87,11 @@ async fn take(way: &Way, mut request: Request<Bytes>) -> Result<Response<Counted
             tracing::debug!(%place, "a node does not serve the model any more");
             Err(nobody_answers())
         }
-        (Ok(response), _) => Ok(response),
+        (Ok(mut response), Place::Node(_)) => {
+            response.extensions_mut().insert(FromNode);
+            Ok(response)
+        }
+        (Ok(response), Place::Own) => Ok(response),
         (Err(error), place) => {
             tracing::warn!(%place, error = &error as &dyn Error, "a request got no answer");
             Err(match place {

@@ -4,6 +4,7 @@ use crate::dialects::Problem;
 use crate::engine::{MORE_PEERS, Serving, State, waiting_for};
 use crate::http::{self, AnswerBody, refuse_with, refused};
 use bytes::Bytes;
+use hyper::http::Extensions;
 use hyper::{Method, Response, StatusCode};
 use serde_json::json;
 
@@ -17,6 +18,22 @@ pub(super) fn crashed() -> Problem {
         "the engine broke this request off, most likely because it crashed; it is then started again at once, so try again in a moment",
         Some(1),
     )
+}
+
+/// Says of a response that another node gave it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct FromNode;
+
+/// What to say if an answer breaks off, whose response has these extensions.
+pub(super) fn broken_off(extensions: &Extensions) -> Problem {
+    match extensions.get::<FromNode>() {
+        None => crashed(),
+        Some(FromNode) => unavailable(
+            "node_lost",
+            "the machine that answered this request is gone, or cannot be reached any more; others are asked from now on, so try again in a moment",
+            Some(1),
+        ),
+    }
 }
 
 /// The request's `Host` is a name that somebody else may have pointed at this machine.

@@ -172,7 +172,7 @@ pub(super) fn strip(head: &mut Parts) {
 pub(super) fn passed_on(response: Response<Counted>) -> Response<AnswerBody> {
     let (mut parts, body) = response.into_parts();
     strip_hop_by_hop(&mut parts.headers);
-    let body = Answer::new(&parts.headers, body);
+    let body = Answer::new(&parts.headers, body, error::broken_off(&parts.extensions));
     Response::from_parts(parts, body.boxed_unsync())
 }
 

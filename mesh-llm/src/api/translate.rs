@@ -2,7 +2,7 @@
 //! what it answers is translated as it comes.
 
 use super::dispatch;
-use super::error::{NotReady, crashed};
+use super::error::{NotReady, broken_off};
 use super::forward::Context;
 use crate::dialects::{Answer, Exchange, Form, Problem, sse};
 use crate::engine::Counted;
@@ -34,10 +34,14 @@ pub(super) async fn perform(context: &Context, exchange: Exchange) -> Result<Res
     let content_type = HeaderValue::from_static(answer.content_type());
     let (body, streams) = match exchange.form {
         Form::Whole => {
-            let answered = collect(response.into_body()).await?;
+            let answered = collect(response).await?;
             (whole(answer.whole(&answered)?), false)
         }
-        Form::Stream => (Translated::new(response.into_body(), answer).boxed_unsync(), true),
+        Form::Stream => {
+            let broken_off = broken_off(response.extensions());
+            let body = Translated::new(response.into_body(), answer, broken_off);
+            (body.boxed_unsync(), true)
+        }
     };
     let mut response = Response::new(body);
     let headers = response.headers_mut();
@@ -53,7 +57,7 @@ pub(super) async fn get(context: &Context, path: &'static str) -> Result<Bytes, 
     let serving = context.own.serving().map_err(NotReady::problem)?;
     let request = request(Method::GET, path, Vec::new());
     let response = or_refused(dispatch::to_own(&serving, request).await?).await?;
-    collect(response.into_body()).await
+    collect(response).await
 }
 
 /// A request to the engine.
@@ -75,18 +79,19 @@ async fn or_refused(response: Response<Counted>) -> Result<Response<Counted>, Pr
     let status = response.status().as_u16();
     let retry_after = response.headers().get(RETRY_AFTER);
     let retry_after_seconds = retry_after.and_then(|value| value.to_str().ok()?.parse().ok());
-    let body = collect(response.into_body()).await?;
+    let body = collect(response).await?;
     Err(Problem {
         retry_after_seconds,
         ..Problem::from_answer(status, &body)
     })
 }
 
-async fn collect(body: Counted) -> Result<Bytes, Problem> {
-    match Limited::new(body, ANSWER_BYTES).collect().await {
+async fn collect(response: Response<Counted>) -> Result<Bytes, Problem> {
+    let broken_off = broken_off(response.extensions());
+    match Limited::new(response.into_body(), ANSWER_BYTES).collect().await {
         Ok(body) => Ok(body.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => Err(Problem::engine("the answer is too long")),
-        Err(_) => Err(crashed()),
+        Err(_) => Err(broken_off),
     }
 }
 
@@ -96,17 +101,20 @@ struct Translated<B = Counted> {
     from_engine: B,
     events: sse::Reader,
     answer: Box<dyn Answer>,
+    /// What is said if it ends before that.
+    broken_off: Problem,
     /// The engine has said that all was sent.
     done: bool,
     over: bool,
 }
 
 impl<B> Translated<B> {
-    fn new(from_engine: B, answer: Box<dyn Answer>) -> Self {
+    fn new(from_engine: B, answer: Box<dyn Answer>, broken_off: Problem) -> Self {
         Self {
             from_engine,
             events: sse::Reader::default(),
             answer,
+            broken_off,
             done: false,
             over: false,
         }
@@ -131,7 +139,7 @@ impl<B> Translated<B> {
         if self.done {
             self.answer.end(&mut out);
         } else {
-            self.answer.broken(&crashed(), &mut out);
+            self.answer.broken(&self.broken_off, &mut out);
         }
         out
     }
@@ -204,7 +212,8 @@ mod tests {
         let frames = pieces
             .into_iter()
             .map(|piece| piece.map(|text| Frame::data(Bytes::from_static(text.as_bytes()))));
-        let body = Translated::new(StreamBody::new(stream::iter(frames)), Box::new(Plain));
+        let broken_off = Problem::engine("it is gone");
+        let body = Translated::new(StreamBody::new(stream::iter(frames)), Box::new(Plain), broken_off);
         let bytes = body.collect().await.unwrap().to_bytes();
         String::from_utf8(bytes.to_vec()).unwrap()
     }

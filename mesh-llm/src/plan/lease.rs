@@ -72,6 +72,9 @@ struct Newest {
     lease: LeaseId,
 }
 
+/// Less memory than this is not worth a process: it takes as much for itself. In bytes.
+pub const LEAST_LENT: u64 = 192 << 20;
+
 /// What a machine has lent, and to whom it would lend.
 #[derive(Debug, Clone)]
 pub struct Ledger {

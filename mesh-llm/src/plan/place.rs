@@ -11,8 +11,9 @@
 //!   arrangement with which a token takes at most four fifths of the time.
 //! - *A round at a time.* What changes makes room for other changes, so the rules are applied to their own result until
 //!   that stays (`round`).
-//! - *What a group takes* of each machine is calculated, by [`best_shares`] and with caches and buffers in proportion. A
-//!   worker's [ledger](super::lease) says what was really lent.
+//! - *What a group takes* of each machine is calculated when it is planned, by [`best_shares`] and with caches and buffers in
+//!   proportion, and stays so while it runs: its host says how the plan divided the layers. A worker's
+//!   [ledger](super::lease) says what was really lent.
 //!
 //! [`best_shares`]: llama_engine::rpc::plan::best_shares
 
@@ -29,7 +30,7 @@ mod simulation;
 mod tests;
 
 use known::Known;
-use llama_engine::rpc::plan::Work;
+use llama_engine::rpc::plan::{Shares, Work};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
@@ -92,6 +93,8 @@ pub struct Group {
     pub host: MachineId,
     /// Who computes for it, in the order of the layers. The last one may have the output layer and no other.
     pub workers: Vec<MachineId>,
+    /// How their layers are planned, the host first. How its machines really divide them, a group finds out by itself.
+    pub shares: Shares,
 }
 
 /// Who serves a model.
@@ -133,6 +136,8 @@ pub struct View {
     pub round_trips: BTreeMap<(MachineId, MachineId), Duration>,
     /// The most that is borne between two machines of a group.
     pub most_round_trip: Duration,
+    /// Bytes that a machine must have left to work for another at all.
+    pub least_lent: u64,
 }
 
 /// Who is to serve each model that a machine of the view wants.

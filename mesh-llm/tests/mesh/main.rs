@@ -3,6 +3,9 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used)]
 
+#[path = "../support/clock.rs"]
+mod clock;
+mod clocks;
 mod entering;
 #[path = "../blackbox/harness/mod.rs"]
 #[allow(dead_code, unused_imports)]
@@ -17,3 +20,4 @@ mod relay;
 mod relaying;
 mod serving;
 mod splitting;
+mod strangers;

@@ -1,5 +1,7 @@
 //! Models that several machines of a mesh serve together.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
 use crate::harness::{DEADLINE, Kind, Signal, Start, eventually, model};
@@ -149,4 +151,79 @@ fn machines_that_are_too_far_away_share_no_model() {
     // The plan follows the network.
     lab.network.set_rtt(std::time::Duration::from_millis(2));
     until_group(&lab, &first, 2);
+}
+
+/// The models that machines of different memory are told to serve. The first fits on none of them.
+const MODELS: [(&str, Kind); 3] = [
+    ("forgetless", Kind::Forgetless),
+    ("endless", Kind::Endless),
+    ("least", Kind::Least),
+];
+
+/// One of these machines; the last is told nothing, and has the memory that the first one lacks.
+fn uneven(number: usize) -> Start {
+    let start = match MODELS.get(number) {
+        Some((_, kind)) => serving(*kind),
+        None => lab::lending(),
+    };
+    calm(start).flag("--max-memory", ["0.12", "0.05", "0.04", "0.6"][number])
+}
+
+/// Waits until these of the models can be asked for at all of the machines, and asks for them.
+fn until_served<'a>(
+    machines: impl Iterator<Item = &'a Machine>,
+    models: &[usize],
+    expected: &[Value; MODELS.len()],
+) {
+    for machine in machines {
+        eventually(&format!("models {models:?} are served"), DEADLINE, || {
+            let served = machine.models()?;
+            let numbers =
+                (0..MODELS.len()).filter(|number| served.iter().any(|name| name == MODELS[*number].0));
+            (numbers.collect::<Vec<_>>() == models).then_some(())
+        });
+        for number in models {
+            let name = MODELS[*number].0;
+            assert_eq!(machine.ask(name), expected[*number], "{name}");
+        }
+    }
+}
+
+#[test]
+fn four_uneven_machines_serve_three_models_one_of_them_split_in_whatever_order_they_come_and_go() {
+    let test = "four_uneven_machines_serve_three_models_one_of_them_split_in_whatever_order_they_come_and_go";
+    let expected = MODELS.map(|(_, kind)| expected(kind));
+    for order in [[0, 1, 2, 3], [3, 2, 1, 0]] {
+        let Some(lab) = MeshLab::start(test, 4) else {
+            return;
+        };
+        let founder = lab.machine(order[0], uneven(order[0]));
+        let token = founder.invite();
+        let mut machines = BTreeMap::from([(order[0], founder)]);
+        for number in order.into_iter().skip(1) {
+            let machine = lab.machine(number, uneven(number).flag("--join", &token));
+            machines.insert(number, machine);
+        }
+        until_served(machines.values(), &[0, 1, 2], &expected);
+        let group = until_group(&lab, &machines[&1], 2);
+        assert_eq!(
+            group,
+            [&machines[&0], &machines[&3]].map(|machine| lab.id(machine))
+        );
+        // Whoever goes takes along what only it has, and nothing else; and is back without a token. The starts keep the
+        // folders.
+        let mut starts = Vec::new();
+        for number in order {
+            let gone = machines.remove(&number).unwrap();
+            starts.push(gone.start.clone());
+            let home = gone.home().to_owned();
+            drop(gone);
+            let left: Vec<usize> = (0..MODELS.len())
+                .filter(|model| *model != number && (*model, number) != (0, 3))
+                .collect();
+            until_served(machines.values(), &left, &expected);
+            machines.insert(number, lab.machine(number, uneven(number).home(home)));
+            until_served(machines.values(), &[0, 1, 2], &expected);
+        }
+    }
 }

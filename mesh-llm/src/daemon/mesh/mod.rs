@@ -7,6 +7,7 @@ mod offer;
 mod orders;
 mod placing;
 mod remotes;
+mod round_trips;
 pub(super) mod split;
 mod status;
 

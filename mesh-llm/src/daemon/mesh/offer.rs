@@ -1,6 +1,7 @@
 //! What this machine offers to the mesh.
 
 use super::super::serving::{ByModel, Shortage};
+use super::round_trips::RoundTrips;
 use crate::engine::State;
 use crate::mesh::Offer;
 use crate::mesh::core::View;
@@ -11,9 +12,6 @@ use tokio::time::{MissedTickBehavior, interval};
 
 /// How often is looked at how busy the engine is.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-
-/// A round trip that differs by less than this is no news, whatever it is.
-const LEAST_NEWS_MICROS: u32 = 1_000;
 
 /// This machine's memory, of which a model may take so much.
 pub(super) fn memory(most: Option<u64>) -> Memory {
@@ -73,7 +71,7 @@ pub(super) fn of(engine: &State, model: Option<&str>, memory: Memory) -> Offer {
 }
 
 impl Sources {
-    /// What is offered now; `trips` is how far others were, as was said last.
+    /// What is offered now; `trips` is how far others are.
     fn offer(&mut self, trips: Vec<RoundTrip>) -> Offer {
         let engine = self.engine.borrow_and_update().clone();
         let downloaded = match &engine {
@@ -158,11 +156,11 @@ pub(super) async fn follow(
 ) {
     let mut look = interval(LOOK_EVERY);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut round_trips = RoundTrips::default();
     loop {
-        let said = offer.borrow().round_trips.clone();
         let trips = view
             .as_mut()
-            .map(|view| round_trips(&view.borrow_and_update(), &said));
+            .map(|view| round_trips.say(&view.borrow_and_update()));
         let now = sources.offer(trips.unwrap_or_default());
         offer.send_if_modified(|old| std::mem::replace(old, now.clone()) != now);
         let seen = async {
@@ -176,71 +174,7 @@ pub(super) async fn follow(
             seen = seen => if !seen {
                 return;
             },
-            _ = look.tick() => {}
+            _ = look.tick() => round_trips.next(),
         }
-    }
-}
-
-/// How far the others are, the nearest first. What was `said` is said again until it is clearly wrong: each news goes to
-/// everybody.
-fn round_trips(view: &View, said: &[RoundTrip]) -> Vec<RoundTrip> {
-    let measured = view.nodes.iter().filter_map(|seen| {
-        let node = seen.state.node;
-        let micros = u32::try_from(seen.path?.rtt.as_micros()).unwrap_or(u32::MAX);
-        let before = said.iter().find(|trip| trip.node == node).map(|trip| trip.micros);
-        let micros = match before {
-            Some(before) if before.abs_diff(micros) <= (before / 4).max(LEAST_NEWS_MICROS) => before,
-            _ => micros,
-        };
-        Some(RoundTrip { node, micros })
-    });
-    let mut trips: Vec<RoundTrip> = measured.collect();
-    trips.sort_by_key(|trip| (trip.micros, trip.node));
-    trips
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::mesh::core::{Path, Seen};
-    use crate::mesh::id::{Boot, MeshId, NodeId, Role};
-    use crate::mesh::state::NodeState;
-
-    fn node(number: u8) -> NodeId {
-        iroh_base::SecretKey::from_bytes(&[number; 32]).public()
-    }
-
-    fn view(micros: &[(u8, u64)]) -> View {
-        let seen = |(number, micros): &(u8, u64)| Seen {
-            state: NodeState::bare(node(*number), Boot(1), 1),
-            path: (*micros > 0).then(|| Path {
-                rtt: Duration::from_micros(*micros),
-                relayed: false,
-            }),
-        };
-        View {
-            mesh: MeshId(node(1)),
-            me: node(1),
-            role: Some(Role::Node),
-            nodes: micros.iter().map(seen).collect(),
-            clients: Vec::new(),
-        }
-    }
-
-    #[test]
-    fn only_a_clear_change_of_a_round_trip_is_news() {
-        let trip = |number, micros| RoundTrip {
-            node: node(number),
-            micros,
-        };
-        let said = round_trips(&view(&[(2, 40_000), (3, 500), (4, 0)]), &[]);
-        assert_eq!(
-            said,
-            [trip(3, 500), trip(2, 40_000)],
-            "who was measured, the nearest first"
-        );
-        assert_eq!(round_trips(&view(&[(2, 49_000), (3, 1_400)]), &said), said);
-        let other = round_trips(&view(&[(2, 51_000), (3, 2_000)]), &said);
-        assert_eq!(other, [trip(3, 2_000), trip(2, 51_000)]);
     }
 }

@@ -5,8 +5,9 @@ use crate::mesh::core::View;
 use crate::mesh::id::{NodeId, Role};
 use crate::mesh::state::{GroupState, ModelState, RoundTrip, SplitPart, Stage, WantState};
 use crate::mesh::{Mesh, Offer};
+use crate::plan::lease::LEAST_LENT;
 use crate::plan::place::{self, Group, Machine, MachineId, Placement, Running, Want, Wish, plan};
-use llama_engine::rpc::plan::{MOST_LAYERS, Work};
+use llama_engine::rpc::plan::{Head, MOST_LAYERS, Shares, Work};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -23,8 +24,13 @@ const SETTLE_OF_GROUPS: Duration = Duration::from_millis(1_500);
 pub(in crate::daemon) enum Directive {
     /// Serve it alone.
     Alone,
-    /// Serve it with these, in the order of the layers.
-    Host(Vec<Wanted>),
+    /// Serve it with others.
+    Host {
+        /// Who lends, in the order of the layers.
+        workers: Vec<Wanted>,
+        /// How the plan divides the layers, this machine first.
+        shares: Shares,
+    },
     /// Leave it to others.
     Elsewhere {
         /// What they are called.
@@ -81,7 +87,7 @@ pub(super) async fn follow(
         } else if coming.as_ref().is_none_or(|(before, _)| *before != now) {
             let told = directives.borrow();
             let begins = |(model, directive): (&String, &Directive)| {
-                matches!(directive, Directive::Host(_)) && told.get(model) != Some(directive)
+                matches!(directive, Directive::Host { .. }) && told.get(model) != Some(directive)
             };
             let settle = match now.iter().any(begins) {
                 true => SETTLE_OF_GROUPS,
@@ -142,12 +148,17 @@ fn directive(view: &View, placement: Placement) -> Directive {
         Placement::Alone(machines) => Directive::Elsewhere {
             by: machines.first().map(name).unwrap_or_default(),
         },
-        Placement::Split(Group { host, workers }) if host == me => {
+        Placement::Split(Group {
+            host,
+            workers,
+            shares,
+        }) if host == me => {
             let wanted = |machine| {
                 let (node, label) = label(machine)?;
                 Some(Wanted { node, label })
             };
-            Directive::Host(workers.iter().filter_map(wanted).collect())
+            let workers = workers.iter().filter_map(wanted).collect();
+            Directive::Host { workers, shares }
         }
         Placement::Split(Group { host, .. }) => Directive::Elsewhere { by: name(&host) },
         Placement::Waiting { need, have } => Directive::Wait { need, have },
@@ -194,6 +205,7 @@ fn known(view: &View, own: &Offer) -> place::View {
     });
     let mut known = place::View {
         most_round_trip: Duration::MAX,
+        least_lent: LEAST_LENT,
         ..place::View::default()
     };
     for said in std::iter::once(own).chain(others) {
@@ -245,6 +257,13 @@ fn add(known: &mut place::View, said: &Said<'_>) {
         placement: Placement::Split(Group {
             host: machine,
             workers: group.workers.iter().map(|worker| id(worker.node)).collect(),
+            shares: Shares {
+                layers: group.planned.clone(),
+                head: match group.planned_head {
+                    0 => Head::Host,
+                    worker => Head::Worker(worker as usize),
+                },
+            },
         }),
     }));
     for trip in said.round_trips {
@@ -363,7 +382,16 @@ mod tests {
             label: "machine 2".to_owned(),
         };
         let far = machine(3, 64, 81_000);
-        assert_eq!(directive(vec![near, far.clone()]), Directive::Host(vec![wanted]));
+        // Of 24 layers of 0.52 GB, with caches, 85 % of 8 GB have room for 12 beside the output layer.
+        let shares = Shares {
+            layers: vec![12, 12],
+            head: Head::Host,
+        };
+        let workers = vec![wanted];
+        assert_eq!(
+            directive(vec![near, far.clone()]),
+            Directive::Host { workers, shares }
+        );
         assert!(matches!(directive(vec![far]), Directive::Wait { .. }));
     }
 

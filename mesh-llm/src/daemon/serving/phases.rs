@@ -7,6 +7,7 @@ use super::{AskedFor, Shortage, Task};
 use crate::engine::{MORE_PEERS, State, Wish};
 use crate::mesh::Mesh;
 use crate::mesh::state::{GroupState, GroupWorker};
+use llama_engine::rpc::plan::Shares;
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -49,9 +50,12 @@ impl Task {
             tracing::debug!(?now, "what this machine does");
             let cut = match now {
                 Now::Plan(Directive::Alone) => self.alone(now).await,
-                Now::Plan(Directive::Host(ref workers)) => {
-                    let workers = workers.clone();
-                    self.host(now, workers).await
+                Now::Plan(Directive::Host {
+                    ref workers,
+                    ref shares,
+                }) => {
+                    let planned = (workers.clone(), shares.clone());
+                    self.host(now, planned).await
                 }
                 Now::Plan(Directive::Elsewhere { ref by }) => {
                     let message = format!("{} is served by {by}", self.model());
@@ -213,12 +217,12 @@ impl Task {
         }
     }
 
-    async fn host(&mut self, now: Now, workers: Vec<Wanted>) -> Option<bool> {
+    async fn host(&mut self, now: Now, planned: (Vec<Wanted>, Shares)) -> Option<bool> {
         let (Some(asked), Some(mesh)) = (self.asked().cloned(), self.mesh()) else {
             return None;
         };
         self.takes(asked.bytes, false);
-        let names: Vec<&str> = workers.iter().map(|worker| worker.label.as_str()).collect();
+        let names: Vec<&str> = planned.0.iter().map(|worker| worker.label.as_str()).collect();
         let message = format!("{} to lend its memory for {}", names.join(", "), self.model());
         let seen = newest_epoch(&mesh.view().borrow(), self.model());
         let epoch = self.last_epoch.max(seen).saturating_add(1);
@@ -233,7 +237,7 @@ impl Task {
         }
         let model = self.model().to_owned();
         let bytes = lend_bytes(asked.bytes, self.tight);
-        let forming = async move { Group::form(&mesh, &model, epoch, bytes, workers).await };
+        let forming = async move { Group::form(&mesh, &model, epoch, bytes, planned).await };
         let mut wishes = self.wishes.clone();
         let formed = tokio::select! {
             formed = forming => formed,
@@ -304,6 +308,8 @@ impl Task {
                 epoch: group.epoch(),
                 own_layers: layers_of(0),
                 workers: workers.collect(),
+                planned: group.planned().layers.clone(),
+                planned_head: group.planned().head.node() as u32,
             }
         });
         in_mesh.groups.send_modify(|groups| {

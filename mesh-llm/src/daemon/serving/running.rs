@@ -95,7 +95,7 @@ impl Task {
     /// Lets the engine answer what it was asked before another arrangement takes its place.
     async fn move_on(&mut self, states: &watch::Receiver<State>, wishes: &mut watch::Receiver<Wish>) {
         let next = self.now();
-        if matches!(next, Now::Plan(Directive::Alone | Directive::Host(_))) {
+        if matches!(next, Now::Plan(Directive::Alone | Directive::Host { .. })) {
             // Nobody else would answer meanwhile.
             self.finish(states, wishes, Wish::Finish, SERVE_ON_FOR).await;
         }

@@ -14,6 +14,9 @@ pub const MAX_GROUPS: usize = 4;
 /// Workers of a group: llama.cpp takes no more devices.
 pub const MAX_WORKERS: usize = 15;
 
+/// Machines of a group.
+pub const MAX_MACHINES: usize = MAX_WORKERS + 1;
+
 /// Round trips in a state.
 pub const MAX_ROUND_TRIPS: usize = 64;
 
@@ -71,6 +74,11 @@ pub struct GroupState {
     /// The others, in the order of the layers.
     #[serde(deserialize_with = "bounded::list::<_, _, MAX_WORKERS>")]
     pub workers: Vec<GroupWorker>,
+    /// Layers that the plan gave each machine, this node first: what the group takes of them, as all reckon.
+    #[serde(deserialize_with = "bounded::list::<_, _, MAX_MACHINES>")]
+    pub planned: Vec<u32>,
+    /// Which of these machines the plan gave the output layer.
+    pub planned_head: u32,
 }
 
 /// A worker of a group.
@@ -102,6 +110,7 @@ pub(super) fn fit(state: &mut NodeState) {
     state.groups.truncate(MAX_GROUPS);
     for group in &mut state.groups {
         group.workers.truncate(MAX_WORKERS);
+        group.planned.truncate(MAX_MACHINES);
     }
     state.round_trips.truncate(MAX_ROUND_TRIPS);
 }

@@ -3,9 +3,9 @@
 use super::demand::Demand;
 use super::known::{Known, MOST_BYTES};
 use super::{Group, MachineId, Wish};
-use llama_engine::rpc::plan::{Head, Node, Shares, Work, best_shares, predict};
+use llama_engine::rpc::plan::{Head, Node, Shares, Work, best_shares, for_weights, predict};
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Machines among which the workers of one host are looked for: those that would be quickest by themselves. llama.cpp takes
@@ -44,7 +44,11 @@ pub(super) fn best(
     let most = most_of_host(demand, wish);
     let found = circles.iter().filter_map(|circle| {
         // Who has no room for a layer only hinders.
-        let roomy: Vec<MachineId> = circle.iter().copied().filter(|id| left[id] >= layer).collect();
+        let roomy = circle
+            .iter()
+            .copied()
+            .filter(|id| known.has_room(left[id], layer));
+        let roomy: Vec<MachineId> = roomy.collect();
         let counts = [FEW, SEVERAL, roomy.len()].map(|count| count.min(roomy.len()));
         counts
             .iter()
@@ -62,7 +66,7 @@ fn settled(
     mut workers: Vec<MachineId>,
 ) -> Option<Arrangement> {
     loop {
-        let (arrangement, used) = divide(known, demand, most_of_host, left, &BTreeSet::new(), &workers)?;
+        let (arrangement, used) = divide(known, demand, most_of_host, left, &workers)?;
         if used == workers {
             return Some(arrangement);
         }
@@ -70,23 +74,40 @@ fn settled(
     }
 }
 
-/// What a group that runs means with what is left. How it divides its layers is not known: as well as it can, but where
-/// its host has come to have room for all of them, that is not how it began. Of machines that are `spared` no more is taken
-/// than must be.
-pub(super) fn kept(
-    known: &Known,
-    demand: &Demand,
-    wish: Wish,
-    left: &Left,
-    spared: &BTreeSet<MachineId>,
-    group: &Group,
-) -> Option<Arrangement> {
-    let layers = demand.room.as_ref()?.layers.len() as u64;
-    let most = [most_of_host(demand, wish), Some(layers / 2), Some(layers - 1)];
-    let mut divided = most
-        .into_iter()
-        .filter_map(|most| divide(known, demand, most, left, spared, &group.workers));
-    divided.next().map(|(arrangement, _)| arrangement)
+/// What a group that runs means, if what it takes is left. A group whose layers are not those of the model cannot be.
+pub(super) fn kept(known: &Known, demand: &Demand, left: &Left, group: &Group) -> Option<Arrangement> {
+    let room = demand.room.as_ref()?;
+    let Shares { layers, head } = &group.shares;
+    let all = layers.iter().map(|layers| u64::from(*layers)).sum::<u64>();
+    let ids = members(group);
+    if layers.len() != ids.len() || head.node() >= ids.len() || all != room.layers.len() as u64 {
+        return None;
+    }
+    let found = arrangement(known, demand, room, left, group.clone());
+    let fits = found.takes.iter().all(|(id, bytes)| *bytes <= left[id]);
+    fits.then_some(found)
+}
+
+/// The machines of a group, the host first.
+fn members(group: &Group) -> Vec<MachineId> {
+    std::iter::once(group.host)
+        .chain(group.workers.iter().copied())
+        .collect()
+}
+
+/// What a group means whose layers are those of the model.
+fn arrangement(known: &Known, demand: &Demand, room: &Work, left: &Left, group: Group) -> Arrangement {
+    let ids = members(&group);
+    let nodes = nodes(known, demand, room, left, &ids);
+    let time = predict(room, &nodes, &group.shares);
+    let takes = ids.into_iter().zip(group.shares.weights(room)).collect();
+    Arrangement { group, time, takes }
+}
+
+/// Machines as nodes with what they have left.
+fn nodes(known: &Known, demand: &Demand, room: &Work, left: &Left, ids: &[MachineId]) -> Vec<Node> {
+    let node = |id: &MachineId| demand.node_for(room, known.node(demand.by, *id, left[id]));
+    ids.iter().map(node).collect()
 }
 
 /// Layers that a host may have at most: half of them where they are to be shared, not all where it found out that it has
@@ -100,9 +121,28 @@ fn most_of_host(demand: &Demand, wish: Wish) -> Option<u64> {
     }
 }
 
+/// Bytes that a host may have at most that may have so many layers.
+fn bytes_of_host(room: &Work, layers: Option<u64>) -> u64 {
+    let bytes = |layers: u64| layers.saturating_mul(room.layers[0]).saturating_add(room.head);
+    layers.map_or(u64::MAX, bytes)
+}
+
+/// Whether a group leaves its machines as much room as [`best_shares`] does wherever it can. Of such groups with the output
+/// layer on the host, the best does not become quicker with less room.
+pub(super) fn is_roomy(demand: &Demand, wish: Wish, left: &Left, group: &Arrangement) -> bool {
+    let Some(room) = &demand.room else {
+        return false;
+    };
+    let most = bytes_of_host(room, most_of_host(demand, wish));
+    group.takes.iter().all(|(id, bytes)| {
+        let most = if *id == demand.by { most } else { u64::MAX };
+        *bytes <= for_weights(left[id].min(most))
+    })
+}
+
 /// Whether a group could be there: what has become of its machines and the ways between them.
 pub(super) fn is_possible(known: &Known, group: &Group) -> bool {
-    let Group { host, workers } = group;
+    let Group { host, workers, .. } = group;
     let distinct = |index: usize| !workers[..index].contains(&workers[index]);
     !workers.is_empty()
         && workers.len() <= MOST_CANDIDATES
@@ -116,34 +156,23 @@ pub(super) fn is_possible(known: &Known, group: &Group) -> bool {
         })
 }
 
-/// Divides the layers among a host and its workers, and says which of the workers get something. What is
-/// spared comes last.
+/// Divides the layers among a host and its workers, and says which of the workers get something.
 fn divide(
     known: &Known,
     demand: &Demand,
     most_of_host: Option<u64>,
     left: &Left,
-    spared: &BTreeSet<MachineId>,
     workers: &[MachineId],
 ) -> Option<(Arrangement, Vec<MachineId>)> {
     let room = demand.room.as_ref()?;
     let host = demand.by;
     let ids: Vec<MachineId> = std::iter::once(host).chain(workers.iter().copied()).collect();
-    let mut nodes: Vec<Node> = ids
-        .iter()
-        .map(|id| demand.node_for(room, known.node(host, *id, left[id])))
-        .collect();
-    if let Some(layers) = most_of_host {
-        let most = layers.saturating_mul(room.layers[0]).saturating_add(room.head);
-        nodes[0].bytes = nodes[0].bytes.min(most);
-    }
-    let shares = if workers.len() <= SEVERAL && spared.is_empty() {
+    let mut nodes = nodes(known, demand, room, left, &ids);
+    nodes[0].bytes = nodes[0].bytes.min(bytes_of_host(room, most_of_host));
+    let shares = if workers.len() <= SEVERAL {
         best_shares(room, &nodes).ok()?
     } else {
-        // As if what is spared were slow.
-        let rate = |(id, node): (&MachineId, &Node)| if spared.contains(id) { 1 } else { node.bandwidth };
-        let rates: Vec<u64> = ids.iter().zip(&nodes).map(rate).collect();
-        filled(room, &nodes, &rates)?
+        filled(room, &nodes)?
     };
     let used = |index: usize| shares.layers[index] > 0 || shares.head == Head::Worker(index);
     let used: Vec<MachineId> = (1..ids.len())
@@ -153,20 +182,19 @@ fn divide(
     if used.is_empty() {
         return None;
     }
-    let takes = ids.iter().copied().zip(shares.weights(room)).collect();
+    let workers = workers.to_vec();
     let group = Group {
         host,
-        workers: workers.to_vec(),
+        workers,
+        shares,
     };
-    let time = predict(room, &nodes, &shares);
-    Some((Arrangement { group, time, takes }, used))
+    Some((arrangement(known, demand, room, left, group), used))
 }
 
-/// As many layers as possible on the nodes of the greatest rates, where there are too many nodes to try more, or some are
-/// to be spared.
-fn filled(work: &Work, nodes: &[Node], rates: &[u64]) -> Option<Shares> {
+/// As many layers as possible on the nodes that read most, where there are too many nodes to try more.
+fn filled(work: &Work, nodes: &[Node]) -> Option<Shares> {
     let mut order: Vec<usize> = (0..nodes.len()).collect();
-    order.sort_by_key(|node| (Reverse(rates[*node]), *node));
+    order.sort_by_key(|node| (Reverse(nodes[*node].bandwidth), *node));
     let with_head = |head: Head| {
         let mut room: Vec<u64> = nodes.iter().map(|node| node.bytes).collect();
         room[head.node()] = room[head.node()].checked_sub(work.head)?;

@@ -52,6 +52,11 @@ impl<'a> Known<'a> {
             .map_or(0, |machine| machine.memory.min(MOST_BYTES))
     }
 
+    /// Whether a machine that has so many bytes left has room for a worker of such layers.
+    pub(super) fn has_room(&self, left: u64, layer: u64) -> bool {
+        left >= layer.max(self.view.least_lent)
+    }
+
     /// Whether both speak the same in a split.
     pub(super) fn understand(&self, a: MachineId, b: MachineId) -> bool {
         let word = |id| self.machines.get(&id).and_then(|machine| machine.split.as_ref());

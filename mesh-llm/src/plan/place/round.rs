@@ -4,6 +4,7 @@ use super::demand::{Demand, Model};
 use super::group::{self, Arrangement, Left};
 use super::known::Known;
 use super::{Group, MachineId, Placement, Wish};
+use llama_engine::rpc::plan::Head;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -95,7 +96,9 @@ impl<'a> Round<'a> {
         for model in models {
             self.keep_copies(model, runs);
         }
-        self.keep_groups(models, runs);
+        for model in models {
+            self.keep_group(model, runs);
+        }
         let kept: Vec<&Model> = models
             .iter()
             .filter(|model| self.placed.contains_key(model.name))
@@ -129,7 +132,7 @@ impl<'a> Round<'a> {
         let times = fitting.iter().map(|demand| demand.time_alone(self.known));
         let quickest = times.min();
         // Both run where machines could not hear of each other for a while.
-        let group = self.kept_group(model, runs, &self.left, &BTreeSet::new());
+        let group = self.kept_group(model, runs);
         if group.is_some_and(|group| quickest.is_some_and(|quickest| group.time < quickest)) {
             return;
         }
@@ -164,65 +167,31 @@ impl<'a> Round<'a> {
         }
     }
 
-    /// Keeps all groups that run, if there is a way in which all of them find their room: what a group takes is
-    /// calculated, and those before might be given what this one has. So those that find none come first, and where that
-    /// does not help, all leave as much as they can of the machines that others use.
-    fn keep_groups(&mut self, models: &'a [Model<'a>], runs: &Runs) {
-        let none = BTreeSet::new();
-        let possible = |model: &&Model| {
-            !self.placed.contains_key(model.name) && self.kept_group(model, runs, &self.left, &none).is_some()
-        };
-        let mut order: Vec<&Model> = models.iter().filter(possible).collect();
-        let shared = shared(order.iter().filter_map(|model| runs.groups.get(model.name)));
-        let mut kept = Vec::new();
-        for attempt in 0..2 * order.len() {
-            let spared = if attempt < order.len() { &none } else { &shared };
-            let mut left = self.left.clone();
-            let mut found = Vec::new();
-            let mut lost = BTreeSet::new();
-            for model in &order {
-                if let Some(arrangement) = self.kept_group(model, runs, &left, spared) {
-                    charge(&mut left, &arrangement);
-                    found.push((*model, arrangement));
-                } else {
-                    lost.insert(model.name);
-                }
-            }
-            if found.len() > kept.len() {
-                kept = found;
-            }
-            if lost.is_empty() {
-                break;
-            }
-            // Who found none comes first next time.
-            order.sort_by_key(|model| !lost.contains(model.name));
-        }
-        for (model, arrangement) in kept {
+    fn keep_group(&mut self, model: &Model<'a>, runs: &Runs) {
+        if !self.placed.contains_key(model.name)
+            && let Some(arrangement) = self.kept_group(model, runs)
+        {
             self.split(model, arrangement);
         }
     }
 
     /// Of the groups that run a model, the quickest that is still possible.
-    fn kept_group(
-        &self,
-        model: &Model,
-        runs: &Runs,
-        left: &Left,
-        spared: &BTreeSet<MachineId>,
-    ) -> Option<Arrangement> {
+    fn kept_group(&self, model: &Model, runs: &Runs) -> Option<Arrangement> {
         let groups = runs.groups.get(model.name)?.iter();
         let possible = groups.filter_map(|group| {
             let demand = model.demands.get(&group.host)?;
             if !group::is_possible(self.known, group) {
                 return None;
             }
-            group::kept(self.known, demand, model.wish, left, spared, group)
+            group::kept(self.known, demand, &self.left, group)
         });
         possible.min_by(|a, b| (a.time, &a.group).cmp(&(b.time, &b.group)))
     }
 
     fn split(&mut self, model: &Model<'a>, arrangement: Arrangement) {
-        charge(&mut self.left, &arrangement);
+        for (id, bytes) in &arrangement.takes {
+            self.take(*id, *bytes);
+        }
         self.placed.insert(model.name, Placed::Split(arrangement));
     }
 
@@ -285,24 +254,7 @@ impl<'a> Round<'a> {
             return;
         };
         let before = before.clone();
-        // What others take is calculated anew each time, and may leave this group less than it has: it is not taken for
-        // slower than with all the memory of its machines. And with less left, another division may come out that was passed
-        // over when there was more: another group must be as much quicker with all memory, too.
-        let all: Left = self.known.ids().map(|id| (id, self.known.memory(id))).collect();
-        let demand = &model.demands[&before.group.host];
-        let at_best = group::kept(
-            self.known,
-            demand,
-            model.wish,
-            &all,
-            &BTreeSet::new(),
-            &before.group,
-        );
-        let runs = at_best.map_or(before.time, |at_best| at_best.time.min(before.time));
-        let enough = |time: Duration| time.as_nanos() * 5 <= runs.as_nanos() * 4;
-        let other = self
-            .best_group(model, &all)
-            .is_some_and(|group| enough(group.time));
+        let enough = |time: Duration| time.as_nanos() * 5 <= before.time.as_nanos() * 4;
         self.placed.remove(model.name);
         for (id, bytes) in &before.takes {
             if let Some(left) = self.left.get_mut(id) {
@@ -310,13 +262,9 @@ impl<'a> Round<'a> {
             }
         }
         let copy = self.best_copy(model).filter(|(time, _)| enough(*time));
-        let spare = |group: &Arrangement| {
-            let mut takes = group.takes.iter();
-            takes.all(|(id, bytes)| u128::from(*bytes) * 10 <= u128::from(self.left[id]) * 9)
-        };
         let group = self
             .best_group(model, &self.left)
-            .filter(|group| other && enough(group.time) && spare(group));
+            .filter(|group| enough(group.time) && self.is_better(model, &before, group));
         match (copy, group) {
             (Some((time, _)), Some(group)) if group.time < time => self.split(model, group),
             (Some((_, demand)), _) => {
@@ -326,6 +274,22 @@ impl<'a> Round<'a> {
             (None, Some(group)) => self.split(model, group),
             (None, None) => self.split(model, before),
         }
+    }
+
+    /// Whether a group, which is quicker, would have been chosen with more room, too: else a running one would be moved
+    /// because of what comes to run beside it.
+    fn is_better(&self, model: &Model, before: &Arrangement, after: &Arrangement) -> bool {
+        // How the same machines divide the layers is for their host to say.
+        if (before.group.host, &before.group.workers) == (after.group.host, &after.group.workers) {
+            return false;
+        }
+        let demand = &model.demands[&after.group.host];
+        let head_stays = after.group.shares.head == Head::Host || {
+            let all = self.known.ids().map(|id| (id, self.known.memory(id)));
+            let best = self.best_group(model, &all.collect());
+            best.is_some_and(|best| best.group.shares.head != Head::Host)
+        };
+        head_stays && group::is_roomy(demand, model.wish, &self.left, after)
     }
 
     fn placement(&self, model: &Model) -> Placement {
@@ -339,34 +303,14 @@ impl<'a> Round<'a> {
     fn waiting(&self, model: &Model) -> Placement {
         let offers = model.demands.values().map(|demand| {
             let circles = &self.circles[&(model.name, demand.by)];
-            let sum = |circle: &Vec<MachineId>| circle.iter().map(|id| self.left[id]).sum::<u64>();
+            let lends = |left: &u64| self.known.has_room(*left, 0);
+            let sum = |circle: &Vec<MachineId>| -> u64 {
+                circle.iter().map(|id| self.left[id]).filter(lends).sum()
+            };
             let have = self.left[&demand.by] + circles.iter().map(sum).max().unwrap_or(0);
             (have, Reverse(demand.need))
         });
         let (have, Reverse(need)) = offers.max().unwrap_or((0, Reverse(0)));
         Placement::Waiting { need, have }
-    }
-}
-
-/// Machines that groups of more than one model use.
-fn shared<'a>(groups: impl Iterator<Item = &'a BTreeSet<Group>>) -> BTreeSet<MachineId> {
-    let (mut used, mut shared) = (BTreeSet::new(), BTreeSet::new());
-    for groups in groups {
-        let members = groups
-            .iter()
-            .flat_map(|group| group.workers.iter().chain([&group.host]));
-        let members: BTreeSet<MachineId> = members.copied().collect();
-        shared.extend(used.intersection(&members).copied());
-        used.extend(members);
-    }
-    shared
-}
-
-/// Takes of its machines what a group takes.
-fn charge(left: &mut Left, arrangement: &Arrangement) {
-    for (id, bytes) in &arrangement.takes {
-        if let Some(left) = left.get_mut(id) {
-            *left = left.saturating_sub(*bytes);
-        }
     }
 }

@@ -3,6 +3,7 @@
 mod stays;
 
 use super::*;
+use llama_engine::rpc::plan::Head;
 
 const MIB: u64 = 1 << 20;
 
@@ -48,10 +49,20 @@ fn alone(machines: &[u8]) -> Placement {
     Placement::Alone(machines.iter().copied().map(id).collect())
 }
 
+/// A group, however it divides its layers.
 fn split(host: u8, workers: &[u8]) -> Placement {
+    divided(host, workers, &[])
+}
+
+/// A group with so many layers of each machine, the host first, which has the output layer.
+fn divided(host: u8, workers: &[u8], layers: &[u32]) -> Placement {
     Placement::Split(Group {
         host: id(host),
         workers: workers.iter().copied().map(id).collect(),
+        shares: Shares {
+            layers: layers.to_vec(),
+            head: Head::Host,
+        },
     })
 }
 
@@ -60,9 +71,31 @@ fn running(model: &str, placement: Placement) -> Running {
     Running { model, placement }
 }
 
-/// The plan's word on one model.
+/// The plan's word on one model, but for how a group divides its layers.
 fn of(view: &View, model: &str) -> Placement {
-    plan(view)[model].clone()
+    whole(plan(view)[model].clone())
+}
+
+fn whole(placement: Placement) -> Placement {
+    match placement {
+        Placement::Split(group) => Placement::Split(Group {
+            shares: Shares {
+                layers: Vec::new(),
+                head: Head::Host,
+            },
+            ..group
+        }),
+        other => other,
+    }
+}
+
+/// A mesh that does what it planned.
+fn run(view: &mut View) {
+    let plan = plan(view);
+    view.running = plan
+        .into_iter()
+        .map(|(model, placement)| running(&model, placement))
+        .collect();
 }
 
 fn set_way(view: &mut View, a: u8, b: u8, milliseconds: u64) {
@@ -119,6 +152,17 @@ fn a_model_that_fits_nowhere_is_split_over_the_quickest_machines() {
     let mut view = mesh(&[(60, 50), (100, 20), (100, 80), (100, 40)]);
     view.wants = vec![want("a", 1, 10)];
     assert_eq!(of(&view, "a"), split(1, &[3]));
+}
+
+#[test]
+fn a_machine_with_too_little_left_for_a_process_works_for_nobody() {
+    let mut view = mesh(&[(60, 50), (60, 50)]);
+    view.wants = vec![want("a", 1, 10)];
+    view.least_lent = 60 * MIB;
+    assert_eq!(of(&view, "a"), split(1, &[2]));
+    view.least_lent += 1;
+    let (need, have) = (100 * MIB, 60 * MIB);
+    assert_eq!(of(&view, "a"), Placement::Waiting { need, have });
 }
 
 #[test]
@@ -247,7 +291,7 @@ fn what_runs_comes_before_what_is_smaller() {
 fn a_group_that_runs_gives_way_only_to_one_that_is_a_fifth_quicker() {
     let mut view = mesh(&[(60, 50), (60, 50), (60, 50)]);
     view.wants = vec![want("a", 1, 10)];
-    view.running = vec![running("a", split(1, &[2]))];
+    view.running = vec![running("a", divided(1, &[2], &[5, 5]))];
     view.machines[2].bandwidth = 60 << 30;
     assert_eq!(of(&view, "a"), split(1, &[2]));
     view.machines[2].bandwidth = 500 << 30;
@@ -260,7 +304,7 @@ fn a_model_that_comes_to_fit_on_one_machine_stays_split_unless_it_gains_a_fifth(
     view.wants = vec![want("a", 1, 100)];
     view.machines[0].memory = 1000 * MIB;
     view.machines[1].memory = 1000 * MIB;
-    view.running = vec![running("a", split(1, &[2]))];
+    view.running = vec![running("a", divided(1, &[2], &[5, 5]))];
     // Twenty milliseconds to compute, and two more on the way.
     assert_eq!(of(&view, "a"), split(1, &[2]));
     set_way(&mut view, 1, 2, 10);
@@ -271,7 +315,7 @@ fn a_model_that_comes_to_fit_on_one_machine_stays_split_unless_it_gains_a_fifth(
 fn a_group_outlives_ways_that_waver_and_are_not_known_for_a_while() {
     let mut view = mesh(&[(50, 50), (50, 50)]);
     view.wants = vec![want("a", 1, 10)];
-    view.running = vec![running("a", split(1, &[2]))];
+    view.running = vec![running("a", divided(1, &[2], &[5, 5]))];
     set_way(&mut view, 1, 2, 25);
     assert_eq!(of(&view, "a"), split(1, &[2]));
     view.round_trips.clear();
@@ -284,7 +328,7 @@ fn a_group_outlives_ways_that_waver_and_are_not_known_for_a_while() {
 fn a_group_ends_with_a_machine_with_its_memory_and_with_the_want() {
     let mut view = mesh(&[(60, 50), (60, 50), (60, 45)]);
     view.wants = vec![want("a", 1, 10)];
-    view.running = vec![running("a", split(1, &[3]))];
+    view.running = vec![running("a", divided(1, &[3], &[6, 4]))];
     let without = View {
         machines: view.machines[..2].to_vec(),
         ..view.clone()
@@ -303,7 +347,7 @@ fn a_group_ends_with_a_machine_with_its_memory_and_with_the_want() {
 fn of_a_group_and_a_copy_that_both_run_the_quicker_stays() {
     let mut view = mesh(&[(500, 50), (500, 50), (1000, 50)]);
     view.wants = vec![want("a", 1, 100), want("a", 3, 100)];
-    view.running = vec![running("a", split(1, &[2])), running("a", alone(&[3]))];
+    view.running = vec![running("a", divided(1, &[2], &[5, 5])), running("a", alone(&[3]))];
     assert_eq!(of(&view, "a"), alone(&[3]));
     view.machines[2].bandwidth = 45 << 30;
     assert_eq!(of(&view, "a"), split(1, &[2]));
@@ -313,18 +357,45 @@ fn of_a_group_and_a_copy_that_both_run_the_quicker_stays() {
 fn of_two_groups_that_run_one_model_the_quicker_stays() {
     let mut view = mesh(&[(50, 50), (50, 50), (50, 40), (50, 40)]);
     view.wants = vec![want("a", 1, 10), want("a", 3, 10)];
-    view.running = vec![running("a", split(3, &[4])), running("a", split(1, &[2]))];
+    view.running = vec![
+        running("a", divided(3, &[4], &[5, 5])),
+        running("a", divided(1, &[2], &[5, 5])),
+    ];
     assert_eq!(of(&view, "a"), split(1, &[2]));
 }
 
 #[test]
-fn groups_that_run_keep_their_room_in_whichever_order_it_is_found() {
+fn groups_that_run_keep_what_they_have() {
     // By itself, "a" would take all of the quick machine, which "b" cannot do without.
     let mut view = mesh(&[(90, 10), (40, 10), (100, 50)]);
     view.wants = vec![want("a", 1, 10), want("b", 2, 11)];
-    view.running = vec![running("a", split(1, &[3])), running("b", split(2, &[3]))];
-    let before = plan(&view);
-    assert_eq!((&before["a"], &before["b"]), (&split(1, &[3]), &split(2, &[3])));
+    let (a, b) = (divided(1, &[3], &[8, 2]), divided(2, &[3], &[3, 7]));
+    view.running = vec![running("a", a.clone()), running("b", b.clone())];
+    let after = plan(&view);
+    assert_eq!((&after["a"], &after["b"]), (&a, &b));
+}
+
+#[test]
+fn of_groups_that_were_promised_the_same_memory_the_smaller_stays() {
+    // They could not hear of each other.
+    let mut view = mesh(&[(60, 10), (40, 10), (100, 50)]);
+    view.wants = vec![want("a", 1, 10), want("b", 2, 11)];
+    let (a, b) = (divided(1, &[3], &[6, 4]), divided(2, &[3], &[3, 7]));
+    view.running = vec![running("b", b), running("a", a.clone())];
+    let after = plan(&view);
+    assert_eq!(after["a"], a);
+    assert!(matches!(after["b"], Placement::Waiting { .. }));
+}
+
+#[test]
+fn a_group_whose_layers_are_not_those_of_the_model_is_planned_anew() {
+    let mut view = mesh(&[(60, 50), (60, 50)]);
+    view.wants = vec![want("a", 1, 10)];
+    let first = plan(&view);
+    for layers in [&[5, 4][..], &[10], &[], &[5, 5, 0], &[u32::MAX, u32::MAX]] {
+        view.running = vec![running("a", divided(1, &[2], layers))];
+        assert_eq!(plan(&view), first);
+    }
 }
 
 #[test]
@@ -334,12 +405,10 @@ fn large_meshes_are_planned_for_with_all_that_it_takes() {
     assert!(matches!(of(&view, "a"), Placement::Split(group) if group.workers.len() == 9));
     // As many as llama.cpp takes devices.
     view.wants[0].work.layers = vec![10 * MIB; 14];
-    let Placement::Split(group) = of(&view, "a") else {
-        panic!("it fits")
-    };
-    assert_eq!(group.workers.len(), 13);
-    view.running = vec![running("a", Placement::Split(group.clone()))];
-    assert_eq!(of(&view, "a"), Placement::Split(group));
+    let before = plan(&view);
+    assert!(matches!(&before["a"], Placement::Split(group) if group.workers.len() == 13));
+    run(&mut view);
+    assert_eq!(plan(&view), before);
     view.wants[0].work.layers = vec![10 * MIB; 15];
     let (need, have) = (150 * MIB, 140 * MIB);
     assert_eq!(of(&view, "a"), Placement::Waiting { need, have });

@@ -10,7 +10,7 @@ use crate::engine::{Worker, WorkerLaunch};
 use crate::mesh::id::NodeId;
 use crate::mesh::wire::{GroupId, Lend, Lending, Open};
 use crate::mesh::{Mesh, PeerRequest, PeerStream};
-use crate::plan::lease::{Asked, Epoch, LeaseId, Ledger, Verdict};
+use crate::plan::lease::{Asked, Epoch, LEAST_LENT, LeaseId, Ledger, Verdict};
 use crate::plan::place::MachineId;
 use llama_engine::rpc::door::Door;
 use std::collections::BTreeMap;
@@ -23,9 +23,6 @@ use tokio::time::timeout;
 
 /// How long this machine's own model may take to make room: what it answers, it finishes.
 const ROOM_WITHIN: Duration = Duration::from_secs(60);
-
-/// Less memory than this is not worth a process: it takes as much for itself.
-const LEAST: u64 = 192 << 20;
 
 /// To whom this machine lends.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -187,7 +184,7 @@ impl Lender {
             epoch: Epoch(lend.epoch),
             bytes: wanted,
         };
-        if wanted < LEAST {
+        if wanted < LEAST_LENT {
             return Err(too_little(left));
         }
         let (id, bytes, ends) = match ledger.ask(&asked) {
