@@ -41,8 +41,8 @@ struct Tally {
 
 /// One attempt, which must not lead anywhere; whether it was refused in words.
 async fn knock(endpoint: &Endpoint, at: EndpointAddr, number: usize) -> bool {
-    let mesh = MeshId(at.id);
-    if number % 6 == 0 {
+    let (mesh, kind) = (MeshId(at.id), number % 6);
+    if kind == 0 {
         assert!(endpoint.connect(at, b"mesh-llm/mesh/0").await.is_err());
         return false;
     }
@@ -59,7 +59,7 @@ async fn knock(endpoint: &Endpoint, at: EndpointAddr, number: usize) -> bool {
         };
         encode(&hello).unwrap()
     };
-    match number % 6 {
+    match kind {
         1 => false,
         2 => answer(&connection, &[7; 300]).await.is_some(),
         3 => answer(&connection, &[u8::MAX; 8]).await.is_some(),
