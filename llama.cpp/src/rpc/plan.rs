@@ -191,24 +191,8 @@ pub fn whole_layers(shares: &[u32], devices: usize, layers: u32) -> Result<Vec<u
 /// # Errors
 /// Where none fits.
 pub fn best_shares(work: &Work, nodes: &[Node]) -> Result<Shares, Shortage> {
-    let mut subsets: Vec<Vec<bool>> = if nodes.len() <= MOST_SUBSETS {
-        (0_u32..1 << nodes.len())
-            .map(|subset| (0..nodes.len()).map(|node| subset >> node & 1 == 1).collect())
-            .collect()
-    } else {
-        fastest_first(nodes)
-    };
-    subsets.retain(|used| used.contains(&true));
     let best = |away: bool, share: f64| {
-        let room: Vec<u64> = nodes.iter().map(|node| part_of(node.bytes, share)).collect();
-        let arranged = subsets.iter().filter_map(|used| {
-            let head = match used.iter().rposition(|used| *used).filter(|_| away) {
-                None => Head::Host,
-                Some(0) => return None,
-                Some(last) => Head::Worker(last),
-            };
-            arrange(work, nodes, &room, used, head)
-        });
+        let arranged = arranged(work, nodes, away, share);
         arranged
             .min_by_key(|(time, shares)| {
                 let count = shares.layers.iter().filter(|share| **share > 0).count();
@@ -227,13 +211,42 @@ pub fn best_shares(work: &Work, nodes: &[Node]) -> Result<Shares, Shortage> {
         })
 }
 
-/// Of what a node offers, what weights take if it can be helped.
-pub fn for_weights(bytes: u64) -> u64 {
-    part_of(bytes, FOR_WEIGHTS)
+/// The best arrangement of each set of nodes that hold the model with room to spare, and the time of a token; the head on
+/// the host, or on the last worker. With less room on any node there are no more of them, and none is quicker.
+pub fn roomy_shares(work: &Work, nodes: &[Node], head_on_host: bool) -> Vec<(Duration, Shares)> {
+    arranged(work, nodes, !head_on_host, FOR_WEIGHTS).collect()
+}
+
+/// The best arrangement of each set of nodes that hold the model with this share of what they offer.
+fn arranged<'a>(
+    work: &'a Work,
+    nodes: &'a [Node],
+    head_away: bool,
+    share: f64,
+) -> impl Iterator<Item = (Duration, Shares)> + 'a {
+    let room: Vec<u64> = nodes.iter().map(|node| part_of(node.bytes, share)).collect();
+    subsets(nodes).into_iter().filter_map(move |used| {
+        let head = match used.iter().rposition(|used| *used).filter(|_| head_away) {
+            None => Head::Host,
+            Some(0) => return None,
+            Some(last) => Head::Worker(last),
+        };
+        arrange(work, nodes, &room, &used, head)
+    })
 }
 
 fn part_of(bytes: u64, share: f64) -> u64 {
     (bytes as f64 * share) as u64
+}
+
+/// The sets of nodes that are tried: all, unless there are too many.
+fn subsets(nodes: &[Node]) -> Vec<Vec<bool>> {
+    if nodes.len() > MOST_SUBSETS {
+        return fastest_first(nodes);
+    }
+    (1_u32..1 << nodes.len())
+        .map(|subset| (0..nodes.len()).map(|node| subset >> node & 1 == 1).collect())
+        .collect()
 }
 
 /// The fastest node, the two fastest, and so on.
@@ -295,12 +308,17 @@ pub fn predict(work: &Work, nodes: &[Node], shares: &Shares) -> Duration {
     for ((number, node), bytes) in nodes.iter().enumerate().zip(shares.weights(work)) {
         seconds += bytes as f64 / rate(node);
         if shares.layers[number] > 0 || shares.head == Head::Worker(number) {
-            // Between two workers the way is at most that by the host, and about half of it.
-            seconds += ((at + node.hop) / if at.is_zero() { 1 } else { 2 }).as_secs_f64();
+            seconds += way(at, node.hop).as_secs_f64();
             at = node.hop;
         }
     }
     Duration::from_secs_f64(seconds + at.as_secs_f64())
+}
+
+/// The way between two nodes that are so far from the host, which is as far from itself as nothing: at most that by the
+/// host, at least what one of them is farther away; about half of the way by the host.
+fn way(from: Duration, to: Duration) -> Duration {
+    from.abs_diff(to).max((from + to) / 2)
 }
 
 #[cfg(test)]
@@ -407,6 +425,17 @@ mod tests {
     }
 
     #[test]
+    fn a_node_that_is_left_out_never_lengthens_the_ring() {
+        let hops = [1, 10, 3, 4].map(Duration::from_millis);
+        for pair in hops.windows(2) {
+            let through = way(Duration::ZERO, pair[0]) + way(pair[0], pair[1]) + pair[1];
+            assert!(through >= pair[1] * 2 && through >= pair[0] * 2, "{through:?}");
+        }
+        assert_eq!(way(hops[0], hops[1]), Duration::from_millis(9));
+        assert_eq!(way(hops[2], hops[3]), Duration::from_micros(3_500));
+    }
+
+    #[test]
     fn shares_are_layers_or_proportions() {
         assert_eq!(whole_layers(&[10, 14], 2, 24), Ok(vec![10, 14]));
         assert_eq!(whole_layers(&[1, 2], 2, 24), Ok(vec![8, 16]));
@@ -415,7 +444,35 @@ mod tests {
         assert!(whole_layers(&[1], 2, 5).is_err());
     }
 
+    fn few_nodes() -> impl Strategy<Value = Vec<Node>> {
+        let node = (0_u64..40, 1_u64..5, 0_u64..30).prop_map(|(bytes, bandwidth, hop)| Node {
+            bytes,
+            bandwidth,
+            hop: Duration::from_secs(hop),
+        });
+        prop::collection::vec(node, 1..6)
+    }
+
     proptest! {
+        #[test]
+        fn less_room_makes_no_roomy_arrangement_quicker(
+            nodes in few_nodes(),
+            less in prop::collection::vec(0_u64..20, 6),
+            head in 0_u64..9,
+            head_on_host: bool,
+        ) {
+            let work = Work { layers: vec![5; 8], head, logits: 0 };
+            let quickest = |nodes: &[Node]| {
+                let times = roomy_shares(&work, nodes, head_on_host).into_iter().map(|(time, _)| time);
+                times.min().unwrap_or(Duration::MAX)
+            };
+            let mut tighter = nodes.clone();
+            for (node, less) in tighter.iter_mut().zip(less) {
+                node.bytes = node.bytes.saturating_sub(less);
+            }
+            prop_assert!(quickest(&tighter) + Duration::from_nanos(3) >= quickest(&nodes));
+        }
+
         #[test]
         fn every_layer_has_one_place(shares in prop::collection::vec(0_u32..100, 1..8), layers in 1_u32..200) {
             if let Ok(whole) = whole_layers(&shares, shares.len(), layers) {

@@ -30,7 +30,7 @@ pub(super) fn broken_off(extensions: &Extensions) -> Problem {
         None => crashed(),
         Some(FromNode) => unavailable(
             "node_lost",
-            "the machine that answered this request is gone, or cannot be reached any more; others are asked from now on, so try again in a moment",
+            "the machine that answered this request broke off: it, or its engine, is gone, or it cannot be reached any more; try again in a moment",
             Some(1),
         ),
     }

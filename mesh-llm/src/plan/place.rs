@@ -7,8 +7,8 @@
 //!   room for it serves a copy. Groups share what is left.
 //! - *The smallest first*, so that most models are served; by name where they are as large. The first copy of
 //!   each comes before a second one of any.
-//! - *What runs stays* while it is possible, and comes before all that does not run yet. A group gives way only to an
-//!   arrangement with which a token takes at most four fifths of the time.
+//! - *What runs stays* while it is possible, and comes before all that does not run yet. A group gives way only to a copy
+//!   or to other machines with which a token takes at most four fifths of the time, and which have room to spare.
 //! - *A round at a time.* What changes makes room for other changes, so the rules are applied to their own result until
 //!   that stays (`round`).
 //! - *What a group takes* of each machine is calculated when it is planned, by [`best_shares`] and with caches and buffers in
@@ -136,8 +136,8 @@ pub struct View {
     pub round_trips: BTreeMap<(MachineId, MachineId), Duration>,
     /// The most that is borne between two machines of a group.
     pub most_round_trip: Duration,
-    /// Bytes that a machine must have left to work for another at all.
-    pub least_lent: u64,
+    /// Bytes that a worker takes beside its layers: its process has to be somewhere, too.
+    pub beside_worker: u64,
 }
 
 /// Who is to serve each model that a machine of the view wants.

@@ -45,6 +45,17 @@ pub(in crate::daemon) enum Directive {
     },
 }
 
+impl Directive {
+    /// Whether both are the same to do: how the plan divides the layers among a group's machines is nothing to do, but what
+    /// others reckon with.
+    pub(in crate::daemon) fn is_as(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Host { workers, .. }, Self::Host { workers: others, .. }) => workers == others,
+            _ => self == other,
+        }
+    }
+}
+
 /// What a node says of itself, as far as the plan is concerned.
 struct Said<'a> {
     node: NodeId,
@@ -82,20 +93,7 @@ pub(super) async fn follow(
             now
         };
         directives.send_if_modified(|told| tell_at_once(told, &now));
-        if *directives.borrow() == now {
-            coming = None;
-        } else if coming.as_ref().is_none_or(|(before, _)| *before != now) {
-            let told = directives.borrow();
-            let begins = |(model, directive): (&String, &Directive)| {
-                matches!(directive, Directive::Host { .. }) && told.get(model) != Some(directive)
-            };
-            let settle = match now.iter().any(begins) {
-                true => SETTLE_OF_GROUPS,
-                false => SETTLE,
-            };
-            drop(told);
-            coming = Some((now, Instant::now() + settle));
-        }
+        coming = settle(coming, &directives.borrow(), now);
         let due = coming.as_ref().map(|(_, due)| *due);
         tokio::select! {
             changed = view.changed() => if changed.is_err() { return },
@@ -110,15 +108,55 @@ pub(super) async fn follow(
     }
 }
 
+/// What is to be told, and when, of which `told` is told already: it counts from when it was first seen.
+fn settle(
+    coming: Option<(Directives, Instant)>,
+    told: &Directives,
+    now: Directives,
+) -> Option<(Directives, Instant)> {
+    if *told == now {
+        return None;
+    }
+    let seen = coming.filter(|(before, _)| is_as(before, &now));
+    let due = seen.map_or_else(
+        || {
+            let begins = |(model, directive): (&String, &Directive)| {
+                matches!(directive, Directive::Host { .. })
+                    && told.get(model).is_none_or(|told| !told.is_as(directive))
+            };
+            let settle = match now.iter().any(begins) {
+                true => SETTLE_OF_GROUPS,
+                false => SETTLE,
+            };
+            Instant::now() + settle
+        },
+        |(_, due)| due,
+    );
+    Some((now, due))
+}
+
+/// Whether the same is to be done with the same models.
+fn is_as(these: &Directives, others: &Directives) -> bool {
+    these.len() == others.len()
+        && these
+            .iter()
+            .all(|(model, directive)| others.get(model).is_some_and(|other| other.is_as(directive)))
+}
+
 /// Tells what need not settle: nobody else has to be heard before a machine does alone what it can, and what it was
-/// not told to serve any more it does not. Whether there was anything.
+/// not told to serve any more it does not. Nor is there anything to do where only the layers are divided in another way.
+/// Whether there was anything to tell.
 fn tell_at_once(told: &mut Directives, now: &Directives) -> bool {
     let before = told.len();
     told.retain(|model, _| now.contains_key(model));
     let mut is_news = told.len() != before;
     for (model, directive) in now {
-        if *directive == Directive::Alone && !told.contains_key(model) {
-            told.insert(model.clone(), Directive::Alone);
+        let at_once = match told.get(model) {
+            None => *directive == Directive::Alone,
+            Some(before) => before != directive && before.is_as(directive),
+        };
+        if at_once {
+            told.insert(model.clone(), directive.clone());
             is_news = true;
         }
     }
@@ -205,7 +243,7 @@ fn known(view: &View, own: &Offer) -> place::View {
     });
     let mut known = place::View {
         most_round_trip: Duration::MAX,
-        least_lent: LEAST_LENT,
+        beside_worker: LEAST_LENT,
         ..place::View::default()
     };
     for said in std::iter::once(own).chain(others) {
@@ -417,5 +455,31 @@ mod tests {
         assert!(tell_at_once(&mut told, &now));
         assert_eq!(told, of(&[("a", Directive::Alone), ("b", Directive::Alone)]));
         assert!(!tell_at_once(&mut told, &now));
+    }
+
+    #[test]
+    fn another_division_among_the_same_machines_is_told_at_once_and_delays_nothing() {
+        let host = |number: u8, layers: &[u32]| Directive::Host {
+            workers: vec![Wanted {
+                node: node(number),
+                label: "machine".to_owned(),
+            }],
+            shares: Shares {
+                layers: layers.to_vec(),
+                head: Head::Host,
+            },
+        };
+        let of = |directive: Directive| Directives::from([("a".to_owned(), directive)]);
+        let mut told = of(host(2, &[5, 5]));
+        let divided = of(host(2, &[6, 4]));
+        assert!(tell_at_once(&mut told, &divided));
+        assert_eq!(told, divided);
+        assert!(!tell_at_once(&mut told, &of(host(3, &[6, 4]))));
+        assert_eq!(told, divided);
+        let coming = settle(None, &told, of(host(3, &[6, 4])));
+        let (_, due) = coming.clone().unwrap();
+        let now = of(host(3, &[7, 3]));
+        assert_eq!(settle(coming.clone(), &told, now.clone()), Some((now, due)));
+        assert_eq!(settle(coming, &told, divided), None);
     }
 }

@@ -26,12 +26,30 @@ pub(super) enum Now {
     Unknown,
 }
 
+impl Now {
+    /// Whether both are the same to do.
+    fn is_as(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Plan(directive), Self::Plan(other)) => directive.is_as(other),
+            _ => self == other,
+        }
+    }
+
+    /// How the plan divides the layers of the group whose host this machine is.
+    fn shares(&self) -> Option<&Shares> {
+        match self {
+            Self::Plan(Directive::Host { shares, .. }) => Some(shares),
+            _ => None,
+        }
+    }
+}
+
 impl Task {
     /// Serves until it is told to end; whether the end was cut short. What it had of this machine is free then.
     pub(super) async fn run(mut self) -> bool {
         let cut = self.phases().await;
         self.takes(0, false);
-        self.tell_group(None);
+        self.end_group();
         if let Some(in_mesh) = &self.service.in_mesh {
             let model = self.model();
             in_mesh.own_bytes.send_modify(|own| {
@@ -50,12 +68,9 @@ impl Task {
             tracing::debug!(?now, "what this machine does");
             let cut = match now {
                 Now::Plan(Directive::Alone) => self.alone(now).await,
-                Now::Plan(Directive::Host {
-                    ref workers,
-                    ref shares,
-                }) => {
-                    let planned = (workers.clone(), shares.clone());
-                    self.host(now, planned).await
+                Now::Plan(Directive::Host { ref workers, .. }) => {
+                    let workers = workers.clone();
+                    self.host(now, workers).await
                 }
                 Now::Plan(Directive::Elsewhere { ref by }) => {
                     let message = format!("{} is served by {by}", self.model());
@@ -109,9 +124,16 @@ impl Task {
         }
     }
 
-    /// Waits until there is something else to do than `now`.
+    /// Waits until there is something else to do than `now`, and says meanwhile how the plan divides the group's layers.
     pub(super) async fn changed(&mut self, now: &Now) {
-        while self.now() == *now {
+        loop {
+            let next = self.now();
+            if !next.is_as(now) {
+                return;
+            }
+            if let Some(shares) = next.shares() {
+                self.announce_shares(shares);
+            }
             let Some(in_mesh) = &mut self.service.in_mesh else {
                 return std::future::pending().await;
             };
@@ -217,12 +239,12 @@ impl Task {
         }
     }
 
-    async fn host(&mut self, now: Now, planned: (Vec<Wanted>, Shares)) -> Option<bool> {
+    async fn host(&mut self, now: Now, workers: Vec<Wanted>) -> Option<bool> {
         let (Some(asked), Some(mesh)) = (self.asked().cloned(), self.mesh()) else {
             return None;
         };
         self.takes(asked.bytes, false);
-        let names: Vec<&str> = planned.0.iter().map(|worker| worker.label.as_str()).collect();
+        let names: Vec<&str> = workers.iter().map(|worker| worker.label.as_str()).collect();
         let message = format!("{} to lend its memory for {}", names.join(", "), self.model());
         let seen = newest_epoch(&mesh.view().borrow(), self.model());
         let epoch = self.last_epoch.max(seen).saturating_add(1);
@@ -237,7 +259,7 @@ impl Task {
         }
         let model = self.model().to_owned();
         let bytes = lend_bytes(asked.bytes, self.tight);
-        let forming = async move { Group::form(&mesh, &model, epoch, bytes, planned).await };
+        let forming = async move { Group::form(&mesh, &model, epoch, bytes, workers).await };
         let mut wishes = self.wishes.clone();
         let formed = tokio::select! {
             formed = forming => formed,
@@ -266,9 +288,11 @@ impl Task {
             .in_mesh
             .as_ref()
             .map(|mesh| mesh.fingerprints.clone());
-        self.tell_group(Some((&group, &[])));
+        let next = self.now();
+        let shares = next.shares().filter(|_| next.is_as(&now))?;
+        self.announce(&group, shares);
         let (over, cut) = self.serve(&now, launch, Some(&mut group)).await;
-        self.tell_group(None);
+        self.end_group();
         drop(group);
         match over {
             Over::Broken { message } => self.pause(now, State::Lost { message }).await,
@@ -292,31 +316,69 @@ impl Task {
         timeout(pause, idle).await.unwrap_or(None)
     }
 
-    /// Tells the mesh which group serves the model, with what of it each has.
-    pub(super) fn tell_group(&self, group: Option<(&Group, &[u32])>) {
-        let Some(in_mesh) = &self.service.in_mesh else {
-            return;
+    /// Tells the mesh which group serves the model, and how the plan divides it.
+    fn announce(&self, group: &Group, shares: &Shares) {
+        let workers = group.workers().map(|node| GroupWorker { node, layers: 0 });
+        let mut told = GroupState {
+            model: self.model().to_owned(),
+            epoch: group.epoch(),
+            own_layers: 0,
+            workers: workers.collect(),
+            planned: Vec::new(),
+            planned_head: 0,
         };
-        let told = group.map(|(group, layers)| {
-            let layers_of = |place: usize| layers.get(place).copied().unwrap_or(0);
-            let workers = group.workers().zip(1..).map(|(node, place)| GroupWorker {
-                node,
-                layers: layers_of(place),
+        plan_as(&mut told, shares);
+        if let Some(in_mesh) = &self.service.in_mesh {
+            in_mesh.groups.send_modify(|groups| {
+                groups.retain(|group| group.model != self.model());
+                groups.push(told);
             });
-            GroupState {
-                model: self.model().to_owned(),
-                epoch: group.epoch(),
-                own_layers: layers_of(0),
-                workers: workers.collect(),
-                planned: group.planned().layers.clone(),
-                planned_head: group.planned().head.node() as u32,
-            }
-        });
-        in_mesh.groups.send_modify(|groups| {
-            groups.retain(|group| group.model != self.model());
-            groups.extend(told);
-        });
+        }
     }
+
+    /// Tells the mesh how the plan divides the model of the group that serves it.
+    fn announce_shares(&self, shares: &Shares) {
+        self.change_group(|told| plan_as(told, shares));
+    }
+
+    /// Tells the mesh how many layers each machine of the group really has, this one first.
+    pub(super) fn announce_layers(&self, group: &Group, layers: &[u32]) {
+        let mut layers = layers.iter().copied();
+        let mut next = || layers.next().unwrap_or(0);
+        let own_layers = next();
+        let workers = group.workers().map(|node| GroupWorker { node, layers: next() });
+        let workers = workers.collect();
+        self.change_group(|told| (told.own_layers, told.workers) = (own_layers, workers));
+    }
+
+    /// Changes what is told of the group that serves the model.
+    fn change_group(&self, change: impl FnOnce(&mut GroupState)) {
+        if let Some(in_mesh) = &self.service.in_mesh {
+            in_mesh.groups.send_if_modified(|groups| {
+                let told = groups.iter_mut().find(|group| group.model == self.model());
+                told.is_some_and(|told| {
+                    let before = told.clone();
+                    change(told);
+                    *told != before
+                })
+            });
+        }
+    }
+
+    /// Tells the mesh that no group serves the model.
+    fn end_group(&self) {
+        if let Some(in_mesh) = &self.service.in_mesh {
+            in_mesh
+                .groups
+                .send_modify(|groups| groups.retain(|group| group.model != self.model()));
+        }
+    }
+}
+
+/// Writes down how the plan divides the layers.
+fn plan_as(told: &mut GroupState, Shares { layers, head }: &Shares) {
+    told.planned.clone_from(layers);
+    told.planned_head = head.node() as u32;
 }
 
 /// Bytes, for people.

@@ -151,7 +151,7 @@ impl Task {
                 State::Ready(serving) => {
                     self.restarts = Restarts::default();
                     match group.as_deref() {
-                        Some(group) => self.tell_group(Some((group, &serving.ready.node_layers))),
+                        Some(group) => self.announce_layers(group, &serving.ready.node_layers),
                         // It has chosen its context: now it is known what it takes.
                         None if self.asked().is_some() => {
                             let bytes = serving.ready.model_bytes + serving.ready.context_bytes;

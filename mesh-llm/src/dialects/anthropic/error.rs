@@ -51,7 +51,7 @@ pub(super) fn event(problem: &Problem, out: &mut Vec<u8>) {
 fn kind(problem: &Problem) -> &'static str {
     match (problem.status, problem.code.as_deref()) {
         // Within a stream the status is not known any more.
-        (503 | 529, _) | (500, Some("shutting_down" | "engine_crashed")) => "overloaded_error",
+        (503 | 529, _) | (500, Some("shutting_down" | "engine_crashed" | "node_lost")) => "overloaded_error",
         (401, _) => "authentication_error",
         (403, _) => "permission_error",
         (404, _) => "not_found_error",

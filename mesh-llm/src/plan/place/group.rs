@@ -3,9 +3,9 @@
 use super::demand::Demand;
 use super::known::{Known, MOST_BYTES};
 use super::{Group, MachineId, Wish};
-use llama_engine::rpc::plan::{Head, Node, Shares, Work, best_shares, for_weights, predict};
+use llama_engine::rpc::plan::{Head, Node, Shares, Work, best_shares, predict, roomy_shares};
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// Machines among which the workers of one host are looked for: those that would be quickest by themselves. llama.cpp takes
@@ -74,18 +74,28 @@ fn settled(
     }
 }
 
-/// What a group that runs means, if what it takes is left. A group whose layers are not those of the model cannot be.
+/// What a group that runs means, if what it takes is left. A group that divides the model as no plan does cannot be.
 pub(super) fn kept(known: &Known, demand: &Demand, left: &Left, group: &Group) -> Option<Arrangement> {
     let room = demand.room.as_ref()?;
-    let Shares { layers, head } = &group.shares;
-    let all = layers.iter().map(|layers| u64::from(*layers)).sum::<u64>();
-    let ids = members(group);
-    if layers.len() != ids.len() || head.node() >= ids.len() || all != room.layers.len() as u64 {
+    if !divides(demand, room, group) {
         return None;
     }
     let found = arrangement(known, demand, room, left, group.clone());
     let fits = found.takes.iter().all(|(id, bytes)| *bytes <= left[id]);
     fits.then_some(found)
+}
+
+/// Whether a group's shares are of its machines and all layers, each worker has something, and the host no more than it may.
+fn divides(demand: &Demand, room: &Work, group: &Group) -> bool {
+    let Shares { layers, head } = &group.shares;
+    let all = room.layers.len() as u64;
+    let workers = group.workers.len();
+    let most = bytes_of_host(room, most_of_host(demand, Wish::Whole));
+    layers.len() == workers + 1
+        && layers.iter().map(|layers| u64::from(*layers)).sum::<u64>() == all
+        && (*head == Head::Host || *head == Head::Worker(workers))
+        && (1..=workers).all(|worker| is_used(&group.shares, worker))
+        && group.shares.weights(room)[0] <= most
 }
 
 /// The machines of a group, the host first.
@@ -100,13 +110,27 @@ fn arrangement(known: &Known, demand: &Demand, room: &Work, left: &Left, group: 
     let ids = members(&group);
     let nodes = nodes(known, demand, room, left, &ids);
     let time = predict(room, &nodes, &group.shares);
-    let takes = ids.into_iter().zip(group.shares.weights(room)).collect();
+    let beside = |id: &MachineId| {
+        if *id == group.host {
+            0
+        } else {
+            known.beside_worker()
+        }
+    };
+    let takes = ids.iter().zip(group.shares.weights(room));
+    let takes = takes
+        .map(|(id, bytes)| (*id, bytes.saturating_add(beside(id))))
+        .collect();
     Arrangement { group, time, takes }
 }
 
-/// Machines as nodes with what they have left.
+/// Machines as nodes with what they have left for layers.
 fn nodes(known: &Known, demand: &Demand, room: &Work, left: &Left, ids: &[MachineId]) -> Vec<Node> {
-    let node = |id: &MachineId| demand.node_for(room, known.node(demand.by, *id, left[id]));
+    let for_layers = |id: &MachineId| match *id == demand.by {
+        true => left[id],
+        false => known.for_layers(left[id]),
+    };
+    let node = |id: &MachineId| demand.node_for(room, known.node(demand.by, *id, for_layers(id)));
     ids.iter().map(node).collect()
 }
 
@@ -127,17 +151,63 @@ fn bytes_of_host(room: &Work, layers: Option<u64>) -> u64 {
     layers.map_or(u64::MAX, bytes)
 }
 
-/// Whether a group leaves its machines as much room as [`best_shares`] does wherever it can. Of such groups with the output
-/// layer on the host, the best does not become quicker with less room.
-pub(super) fn is_roomy(demand: &Demand, wish: Wish, left: &Left, group: &Arrangement) -> bool {
-    let Some(room) = &demand.room else {
-        return false;
+/// The quickest group of other machines than `than`, in which a token takes at most so long, with the machine that wants it
+/// as its host. It leaves its machines room to spare, and its workers are some of the [`FEW`] quickest.
+///
+/// Every set of machines is tried, and whether one is good enough depends on its own room only. So where there is none with
+/// more room left there is none with less: nothing that comes to run beside a group moves it.
+pub(super) fn better(
+    known: &Known,
+    demand: &Demand,
+    circles: &[Vec<MachineId>],
+    wish: Wish,
+    left: &Left,
+    (than, most): (&Group, Duration),
+) -> Option<Arrangement> {
+    let room = demand.room.as_ref()?;
+    let bytes_of_host = bytes_of_host(room, most_of_host(demand, wish));
+    // Whether the host could have the output layer if nothing else ran.
+    let head_on_host = known.memory(demand.by).min(bytes_of_host) >= room.head;
+    let found = circles.iter().flat_map(|circle| {
+        let few = circle.iter().take(FEW).copied();
+        let roomy = few.filter(|id| known.has_room(left[id], room.layers[0]));
+        let ids: Vec<MachineId> = std::iter::once(demand.by).chain(roomy).collect();
+        let mut nodes = nodes(known, demand, room, left, &ids);
+        nodes[0].bytes = nodes[0].bytes.min(bytes_of_host);
+        let shares = roomy_shares(room, &nodes, head_on_host).into_iter();
+        let quick = shares.filter(|(time, _)| *time <= most);
+        let groups = quick.filter_map(move |(_, shares)| of_used(&ids, &shares));
+        groups.filter(|group| machines(group) != machines(than))
+    });
+    let found = found.map(|group| arrangement(known, demand, room, left, group));
+    found.min_by(|a, b| (a.time, &a.group).cmp(&(b.time, &b.group)))
+}
+
+/// The host of a group, and its workers in whatever order.
+fn machines(group: &Group) -> (MachineId, BTreeSet<MachineId>) {
+    (group.host, group.workers.iter().copied().collect())
+}
+
+/// The group of these machines, the host first, without those workers that get nothing; `None` if no worker does.
+fn of_used(ids: &[MachineId], shares: &Shares) -> Option<Group> {
+    let used = |index: &usize| is_used(shares, *index);
+    let used: Vec<usize> = (1..ids.len()).filter(used).collect();
+    let head = match shares.head {
+        Head::Host => Head::Host,
+        Head::Worker(_) => Head::Worker(used.len()),
     };
-    let most = bytes_of_host(room, most_of_host(demand, wish));
-    group.takes.iter().all(|(id, bytes)| {
-        let most = if *id == demand.by { most } else { u64::MAX };
-        *bytes <= for_weights(left[id].min(most))
+    let layers = std::iter::once(0).chain(used.iter().copied());
+    let layers = layers.map(|index| shares.layers[index]).collect();
+    (!used.is_empty()).then(|| Group {
+        host: ids[0],
+        workers: used.iter().map(|index| ids[*index]).collect(),
+        shares: Shares { layers, head },
     })
+}
+
+/// Whether a node gets something to compute.
+fn is_used(shares: &Shares, node: usize) -> bool {
+    shares.layers[node] > 0 || shares.head == Head::Worker(node)
 }
 
 /// Whether a group could be there: what has become of its machines and the ways between them.
@@ -174,9 +244,8 @@ fn divide(
     } else {
         filled(room, &nodes)?
     };
-    let used = |index: usize| shares.layers[index] > 0 || shares.head == Head::Worker(index);
     let used: Vec<MachineId> = (1..ids.len())
-        .filter(|index| used(*index))
+        .filter(|index| is_used(&shares, *index))
         .map(|index| ids[index])
         .collect();
     if used.is_empty() {

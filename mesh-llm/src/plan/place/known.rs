@@ -52,9 +52,19 @@ impl<'a> Known<'a> {
             .map_or(0, |machine| machine.memory.min(MOST_BYTES))
     }
 
+    /// Bytes that a worker takes beside its layers.
+    pub(super) fn beside_worker(&self) -> u64 {
+        self.view.beside_worker
+    }
+
+    /// Bytes that a machine has for layers of another which has so many left.
+    pub(super) fn for_layers(&self, left: u64) -> u64 {
+        left.saturating_sub(self.view.beside_worker)
+    }
+
     /// Whether a machine that has so many bytes left has room for a worker of such layers.
     pub(super) fn has_room(&self, left: u64, layer: u64) -> bool {
-        left >= layer.max(self.view.least_lent)
+        self.for_layers(left) >= layer
     }
 
     /// Whether both speak the same in a split.

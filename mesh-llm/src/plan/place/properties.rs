@@ -112,7 +112,7 @@ fn view() -> impl Strategy<Value = View> {
                     .map(|((a, b), way)| ((a.min(b), a.max(b)), Duration::from_millis(way)))
                     .collect(),
                 most_round_trip: MOST,
-                least_lent: LEAST,
+                beside_worker: LEAST,
             }
         })
 }

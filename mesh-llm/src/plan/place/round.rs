@@ -4,7 +4,6 @@ use super::demand::{Demand, Model};
 use super::group::{self, Arrangement, Left};
 use super::known::Known;
 use super::{Group, MachineId, Placement, Wish};
-use llama_engine::rpc::plan::Head;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -227,17 +226,24 @@ impl<'a> Round<'a> {
         if self.placed.contains_key(model.name) {
             return;
         }
-        if let Some(arrangement) = self.best_group(model, &self.left) {
+        let found = self.quickest(model, |demand, circles| {
+            group::best(self.known, demand, circles, model.wish, &self.left)
+        });
+        if let Some(arrangement) = found {
             self.split(model, arrangement);
         }
     }
 
-    /// The quickest group; the host with more memory, or the smaller id, if several are.
-    fn best_group(&self, model: &Model, left: &Left) -> Option<Arrangement> {
-        let found = model.demands.values().filter_map(|demand| {
-            let circles = &self.circles[&(model.name, demand.by)];
-            group::best(self.known, demand, circles, model.wish, left)
-        });
+    /// The quickest of the groups that are found for each host; the host with more memory, or the smaller id, if several are.
+    fn quickest(
+        &self,
+        model: &Model,
+        find: impl Fn(&Demand, &[Vec<MachineId>]) -> Option<Arrangement>,
+    ) -> Option<Arrangement> {
+        let found = model
+            .demands
+            .values()
+            .filter_map(|demand| find(demand, &self.circles[&(model.name, demand.by)]));
         found.min_by_key(|found| {
             (
                 found.time,
@@ -247,24 +253,25 @@ impl<'a> Round<'a> {
         })
     }
 
-    /// Puts another arrangement in the place of a group if a token then takes at most four fifths of the time. Another
-    /// group must have room to spare: fewer machines are quicker than more as long as they just hold the model.
+    /// Puts another arrangement in the place of a group if a token then takes at most four fifths of the time. How the same
+    /// machines divide the layers is for their host to say.
     fn improve(&mut self, model: &Model<'a>) {
         let Some(Placed::Split(before)) = self.placed.get(model.name) else {
             return;
         };
         let before = before.clone();
-        let enough = |time: Duration| time.as_nanos() * 5 <= before.time.as_nanos() * 4;
+        let most = before.time * 4 / 5;
         self.placed.remove(model.name);
         for (id, bytes) in &before.takes {
             if let Some(left) = self.left.get_mut(id) {
                 *left += bytes;
             }
         }
-        let copy = self.best_copy(model).filter(|(time, _)| enough(*time));
-        let group = self
-            .best_group(model, &self.left)
-            .filter(|group| enough(group.time) && self.is_better(model, &before, group));
+        let copy = self.best_copy(model).filter(|(time, _)| *time <= most);
+        let group = self.quickest(model, |demand, circles| {
+            let than = (&before.group, most);
+            group::better(self.known, demand, circles, model.wish, &self.left, than)
+        });
         match (copy, group) {
             (Some((time, _)), Some(group)) if group.time < time => self.split(model, group),
             (Some((_, demand)), _) => {
@@ -274,22 +281,6 @@ impl<'a> Round<'a> {
             (None, Some(group)) => self.split(model, group),
             (None, None) => self.split(model, before),
         }
-    }
-
-    /// Whether a group, which is quicker, would have been chosen with more room, too: else a running one would be moved
-    /// because of what comes to run beside it.
-    fn is_better(&self, model: &Model, before: &Arrangement, after: &Arrangement) -> bool {
-        // How the same machines divide the layers is for their host to say.
-        if (before.group.host, &before.group.workers) == (after.group.host, &after.group.workers) {
-            return false;
-        }
-        let demand = &model.demands[&after.group.host];
-        let head_stays = after.group.shares.head == Head::Host || {
-            let all = self.known.ids().map(|id| (id, self.known.memory(id)));
-            let best = self.best_group(model, &all.collect());
-            best.is_some_and(|best| best.group.shares.head != Head::Host)
-        };
-        head_stays && group::is_roomy(demand, model.wish, &self.left, after)
     }
 
     fn placement(&self, model: &Model) -> Placement {
@@ -303,10 +294,8 @@ impl<'a> Round<'a> {
     fn waiting(&self, model: &Model) -> Placement {
         let offers = model.demands.values().map(|demand| {
             let circles = &self.circles[&(model.name, demand.by)];
-            let lends = |left: &u64| self.known.has_room(*left, 0);
-            let sum = |circle: &Vec<MachineId>| -> u64 {
-                circle.iter().map(|id| self.left[id]).filter(lends).sum()
-            };
+            let lent = |id: &MachineId| self.known.for_layers(self.left[id]);
+            let sum = |circle: &Vec<MachineId>| -> u64 { circle.iter().map(lent).sum() };
             let have = self.left[&demand.by] + circles.iter().map(sum).max().unwrap_or(0);
             (have, Reverse(demand.need))
         });

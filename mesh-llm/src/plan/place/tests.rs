@@ -155,14 +155,21 @@ fn a_model_that_fits_nowhere_is_split_over_the_quickest_machines() {
 }
 
 #[test]
-fn a_machine_with_too_little_left_for_a_process_works_for_nobody() {
+fn a_worker_takes_room_for_its_process_beside_the_layers() {
     let mut view = mesh(&[(60, 50), (60, 50)]);
     view.wants = vec![want("a", 1, 10)];
-    view.least_lent = 60 * MIB;
+    view.beside_worker = 20 * MIB;
     assert_eq!(of(&view, "a"), split(1, &[2]));
-    view.least_lent += 1;
-    let (need, have) = (100 * MIB, 60 * MIB);
+    view.beside_worker += 1;
+    // There are 40 MiB less a byte for layers on one of them.
+    let (need, have) = (100 * MIB, 100 * MIB - 1);
     assert_eq!(of(&view, "a"), Placement::Waiting { need, have });
+    // What runs takes the room as well.
+    view.beside_worker = 20 * MIB;
+    run(&mut view);
+    view.wants.push(want("b", 2, 1));
+    let (need, have) = (10 * MIB, 0);
+    assert_eq!(of(&view, "b"), Placement::Waiting { need, have });
 }
 
 #[test]
@@ -379,6 +386,7 @@ fn groups_that_run_keep_what_they_have() {
 fn of_groups_that_were_promised_the_same_memory_the_smaller_stays() {
     // They could not hear of each other.
     let mut view = mesh(&[(60, 10), (40, 10), (100, 50)]);
+    set_way(&mut view, 1, 2, 100);
     view.wants = vec![want("a", 1, 10), want("b", 2, 11)];
     let (a, b) = (divided(1, &[3], &[6, 4]), divided(2, &[3], &[3, 7]));
     view.running = vec![running("b", b), running("a", a.clone())];

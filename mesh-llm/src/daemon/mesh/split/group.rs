@@ -8,7 +8,6 @@ use crate::mesh::wire::{GroupId, Lend, Lending, Open};
 use crate::mesh::{Mesh, PeerStream, readable};
 use futures_util::future::try_join_all;
 use llama_engine::rpc::door::Door;
-use llama_engine::rpc::plan::Shares;
 use std::io;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -56,7 +55,6 @@ pub(in crate::daemon) struct Group {
     secret: [u8; 32],
     epoch: u64,
     workers: Vec<Wanted>,
-    planned: Shares,
     doorway: Doorway,
     ended: mpsc::Receiver<(String, String)>,
     /// One for each worker: holds the stream that it lends by.
@@ -64,7 +62,7 @@ pub(in crate::daemon) struct Group {
 }
 
 impl Group {
-    /// Asks all of them at once to lend as much as a model may take, of which the plan gave each so many layers.
+    /// Asks all of them at once to lend as much as a model may take.
     ///
     /// # Errors
     /// If one does not; what the others lent is back then.
@@ -73,7 +71,7 @@ impl Group {
         model: &str,
         epoch: u64,
         bytes: u64,
-        (workers, planned): (Vec<Wanted>, Shares),
+        workers: Vec<Wanted>,
     ) -> Result<Self, FormError> {
         let (mut id, mut secret) = ([0; 16], [0; 32]);
         getrandom::fill(&mut id).map_err(io::Error::other)?;
@@ -108,7 +106,6 @@ impl Group {
             secret,
             epoch,
             workers,
-            planned,
             doorway,
             ended,
             _leases: leases,
@@ -141,11 +138,6 @@ impl Group {
     /// The workers, in the order of the layers.
     pub(in crate::daemon) fn workers(&self) -> impl Iterator<Item = NodeId> {
         self.workers.iter().map(|worker| worker.node)
-    }
-
-    /// How the plan divided the layers, this machine first.
-    pub(in crate::daemon) fn planned(&self) -> &Shares {
-        &self.planned
     }
 
     /// Waits until a worker does not lend any more: which, and why.

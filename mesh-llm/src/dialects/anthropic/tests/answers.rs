@@ -188,13 +188,14 @@ fn a_sign_of_life_is_a_ping_until_the_end() {
 
 #[test]
 fn a_stream_that_breaks_off_ends_with_one_error() {
-    let crashed = Problem {
-        status: 503,
-        code: Some("engine_crashed".into()),
-        ..Problem::engine("gone")
-    };
-    let from_engine = json!({"error": {"message": "gone", "type": "server_error", "code": "engine_crashed"}});
-    for by_event in [true, false] {
+    let cases = ["engine_crashed", "node_lost"].map(|code| [(code, true), (code, false)]);
+    for (code, by_event) in cases.into_iter().flatten() {
+        let crashed = Problem {
+            status: 503,
+            code: Some(code.into()),
+            ..Problem::engine("gone")
+        };
+        let from_engine = json!({"error": {"message": "gone", "type": "server_error", "code": code}});
         let mut exchange = exchange(json!({"stream": true})).unwrap();
         let mut out = Vec::new();
         exchange.answer.event(first().to_string().as_bytes(), &mut out);

@@ -234,7 +234,7 @@ impl World {
             running: facts().flat_map(|facts| facts.running.clone()).collect(),
             round_trips: self.round_trips.clone(),
             most_round_trip: Duration::from_millis(20),
-            least_lent: 6,
+            beside_worker: 6,
         }
     }
 

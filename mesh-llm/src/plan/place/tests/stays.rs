@@ -68,3 +68,61 @@ fn a_group_is_not_moved_to_a_way_that_only_less_room_makes_the_best() {
     assert_eq!(of(&view, "a"), before);
     assert!(matches!(of(&view, "new"), Placement::Split(_)));
 }
+
+#[test]
+fn a_quick_group_without_room_to_spare_hides_no_better_one() {
+    let mut view = mesh(&[(50, 50), (60, 5), (50, 500), (100, 100)]);
+    for (a, b) in [(2, 3), (2, 4), (3, 4)] {
+        set_way(&mut view, a, b, 100);
+    }
+    view.wants = vec![want("a", 1, 10)];
+    view.running = vec![running("a", divided(1, &[2], &[5, 5]))];
+    // The third machine just holds its half, the fourth is quicker than the second, too, and has room to spare.
+    assert_eq!(of(&view, "a"), split(1, &[4]));
+    run(&mut view);
+    view.wants.push(want("new", 3, 1));
+    assert_eq!(of(&view, "new"), alone(&[3]));
+    assert_eq!(of(&view, "a"), split(1, &[4]));
+}
+
+#[test]
+fn another_division_among_the_same_machines_hides_no_better_one() {
+    let mut view = mesh(&[(100, 50), (100, 400), (100, 100)]);
+    set_way(&mut view, 2, 3, 100);
+    view.wants = vec![want("a", 1, 10), want("new", 2, 9)];
+    view.wants[0].alone = false;
+    // Now that the second machine has room it could have all but one layer; the third is quicker than what it has.
+    view.running = vec![running("a", divided(1, &[2], &[9, 1]))];
+    let before = {
+        view.wants.truncate(1);
+        of(&view, "a")
+    };
+    run(&mut view);
+    view.wants.push(want("new", 2, 9));
+    assert_eq!(of(&view, "a"), before);
+}
+
+#[test]
+fn the_order_of_workers_makes_no_other_group() {
+    let mut view = mesh(&[(40, 50), (40, 50), (40, 50)]);
+    view.wants = vec![want("a", 1, 10)];
+    for workers in [[2, 3], [3, 2]] {
+        view.running = vec![running("a", divided(1, &workers, &[3, 3, 4]))];
+        assert_eq!(of(&view, "a"), split(1, &workers));
+    }
+}
+
+#[test]
+fn a_division_that_no_plan_makes_is_not_kept() {
+    let mut view = mesh(&[(100, 50), (100, 50), (100, 50)]);
+    view.wants = vec![want("a", 1, 10)];
+    view.wants[0].alone = false;
+    let planned = of(&view, "a");
+    for layers in [&[10, 0][..], &[5, 5, 0], &[5, 4], &[5, 5, 0, 0]] {
+        view.running = vec![running(
+            "a",
+            divided(1, &[2, 3][..layers.len().min(3) - 1], layers),
+        )];
+        assert_eq!(of(&view, "a"), planned, "{layers:?}");
+    }
+}
