@@ -352,6 +352,10 @@ impl Membership {
                 }
             }
             while let Some((after, timer)) = self.runtime.to_schedule() {
+                let after = match timer {
+                    Timer::ChangeSuspectToDown { .. } => tempo::time_to_object(after, self.alive.len()),
+                    _ => after,
+                };
                 let after = self.stretch.of(&timer, after);
                 self.timers.add(now + after, Due::Foca(timer));
             }

@@ -18,17 +18,25 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 /// The most nodes of a world.
-const MAX_NODES: usize = 20;
+const MAX_NODES: usize = 500;
 
 /// The first boot of each node.
 const FIRST_BOOT: Boot = Boot(1_790_000_000_000);
 
-/// How finely [`World::within`] looks.
+/// How finely [`World::within`] looks; at large worlds, which are a lot to look at, ten times as coarsely.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
+
+/// A world of more nodes is large.
+const LARGE: usize = 100;
 
 /// Keys cost more than all else that a small world does.
 static KEYS: LazyLock<Vec<(SecretKey, NodeId)>> = LazyLock::new(|| {
-    let keys = (1..=MAX_NODES as u8).map(|number| SecretKey::from_bytes(&[number; 32]));
+    let key = |number: u16| {
+        let mut bytes = [1; 32];
+        bytes[..2].copy_from_slice(&number.to_le_bytes());
+        SecretKey::from_bytes(&bytes)
+    };
+    let keys = (1..=MAX_NODES as u16).map(key);
     keys.map(|key| (key.clone(), key.public())).collect()
 });
 
@@ -42,12 +50,16 @@ struct World {
     seed: u64,
     network: Network,
     nodes: Vec<Option<Run>>,
+    /// When each running node is to be looked at next.
+    due: BTreeSet<(Duration, usize)>,
     numbers: BTreeMap<NodeId, usize>,
     /// Nodes that have a state to tell: the first ones. Signatures are slow.
     speakers: usize,
     members: BTreeSet<NodeId>,
     flying: BTreeMap<(Duration, u64), Flight>,
     sent: u64,
+    /// Bytes that each node has sent, with what QUIC, UDP and IP add to them.
+    bytes: Vec<u64>,
     /// All that was sent, while it is kept.
     tape: Option<Vec<Flight>>,
     log: Vec<Entry>,
@@ -59,6 +71,8 @@ struct Run {
     gossip: Gossip,
     state: NodeState,
     connected: BTreeSet<NodeId>,
+    /// When it is to be looked at next, as the world has noted.
+    due: Option<Duration>,
 }
 
 /// What one node sent to another.
@@ -73,6 +87,23 @@ struct Flight {
 enum Parcel {
     Membership(Vec<u8>),
     Gossip(Message),
+}
+
+/// What a QUIC packet adds to what is in it, with its tag, UDP's head and IP's.
+const PACKET_HEAD: u64 = 70;
+
+/// Bytes of a stream in a packet.
+const PACKET_BYTES: u64 = 1_200;
+
+impl Parcel {
+    /// Bytes on the wire.
+    fn bytes(&self) -> u64 {
+        let length = match self {
+            Self::Membership(packet) => packet.len(),
+            Self::Gossip(message) => message.encode().len(),
+        } as u64;
+        length + PACKET_HEAD * length.div_ceil(PACKET_BYTES).max(1)
+    }
 }
 
 /// What a node noticed of another.
@@ -98,11 +129,13 @@ impl World {
             seed,
             network,
             nodes: (0..count).map(|_| None).collect(),
+            due: BTreeSet::new(),
             numbers: (0..count).map(|node| (id(node), node)).collect(),
             speakers,
             members: (0..count).map(id).collect(),
             flying: BTreeMap::new(),
             sent: 0,
+            bytes: vec![0; count],
             tape: None,
             log: Vec::new(),
         };
@@ -125,6 +158,7 @@ impl World {
             gossip: Gossip::new(World::mesh(), me, seed),
             state: state(node, boot),
             connected: BTreeSet::new(),
+            due: None,
         });
         self.say(node);
         for other in self.running() {
@@ -147,7 +181,9 @@ impl World {
 
     /// It is gone, without a word.
     fn kill(&mut self, node: usize) {
-        self.nodes[node] = None;
+        if let Some(due) = self.nodes[node].take().and_then(|run| run.due) {
+            self.due.remove(&(due, node));
+        }
     }
 
     /// A speaker's state changes.
@@ -165,9 +201,9 @@ impl World {
     /// Time passes.
     fn run_until(&mut self, end: Duration) {
         loop {
-            let timers = self.nodes.iter().flatten().map(Run::next_timer);
+            let timer = self.due.first().map(|(at, _)| *at);
             let arrival = self.flying.first_key_value().map(|((at, _), _)| *at);
-            let Some(next) = timers.chain(arrival).min().filter(|&next| next <= end) else {
+            let Some(next) = timer.into_iter().chain(arrival).min().filter(|&next| next <= end) else {
                 break;
             };
             self.now = self.now.max(next);
@@ -186,14 +222,20 @@ impl World {
     /// Time passes until something is true.
     fn within(&mut self, limit: Duration, what: &str, is_true: impl Fn(&World) -> bool) {
         let begin = self.now;
+        let is_large = self.nodes.len() > LARGE;
+        let pause = LOOK_EVERY * if is_large { 10 } else { 1 };
         while !is_true(self) {
+            let seen = || match is_large {
+                true => self.describe_errors(),
+                false => self.describe(),
+            };
             assert!(
                 self.now - begin < limit,
                 "seed {}: {what} within {limit:?}: {}",
                 self.seed,
-                self.describe()
+                seen()
             );
-            self.run_for(LOOK_EVERY);
+            self.run_for(pause);
         }
     }
 
@@ -230,14 +272,12 @@ impl World {
     }
 
     fn tick(&mut self) {
-        for node in self.running() {
-            let now = self.now;
+        let now = self.now;
+        while let Some(&(_, node)) = self.due.first().filter(|(at, _)| *at <= now) {
             let run = self.run_mut(node);
-            if run.next_timer() <= now {
-                run.membership.tick(now);
-                run.gossip.tick(now);
-                self.drain(node);
-            }
+            run.membership.tick(now);
+            run.gossip.tick(now);
+            self.drain(node);
         }
     }
 
@@ -254,6 +294,15 @@ impl World {
                 run.membership.reboot(now, Boot(ahead.boot.0 + 1));
             } else {
                 break;
+            }
+        }
+        let run = self.run_mut(node);
+        let next = Some(run.next_timer());
+        let before = std::mem::replace(&mut run.due, next);
+        if before != next {
+            self.due.extend(next.map(|next| (next, node)));
+            if let Some(before) = before {
+                self.due.remove(&(before, node));
             }
         }
     }
@@ -291,6 +340,7 @@ impl World {
     }
 
     fn fly(&mut self, from: usize, to: usize, parcel: Parcel) {
+        self.bytes[from] += parcel.bytes();
         let flight = Flight { from, to, parcel };
         if let Some(tape) = &mut self.tape {
             tape.push(flight.clone());

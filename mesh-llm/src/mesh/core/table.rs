@@ -5,6 +5,7 @@ use super::super::state::{SignedState, Stamp};
 use super::super::wire::{Control, Table};
 use super::{Core, Output};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// States of nodes, by their newest version.
 type Versions = BTreeMap<NodeId, Stamp>;
@@ -12,7 +13,9 @@ type Versions = BTreeMap<NodeId, Stamp>;
 /// What each client of this node knows.
 #[derive(Debug, Default)]
 pub(super) struct Tables {
-    known: BTreeMap<NodeId, Versions>,
+    known: BTreeMap<NodeId, Arc<Versions>>,
+    /// The newest: thousands of clients know the same.
+    newest: Arc<Versions>,
     urgent: bool,
 }
 
@@ -31,16 +34,25 @@ impl Tables {
         self.known.remove(&client);
     }
 
-    /// What a client lacks; none: nothing has changed for it.
-    fn news(&mut self, client: NodeId, now: &Versions) -> Option<Vec<NodeId>> {
-        let known = self.known.get(&client);
-        if known == Some(now) {
-            return None;
+    /// Takes what there is now.
+    fn renew(&mut self, now: Versions) {
+        if *self.newest != now {
+            self.newest = Arc::new(now);
         }
-        let is_new = |node: &NodeId| known.and_then(|known| known.get(node)) != now.get(node);
-        let lacking = now.keys().copied().filter(is_new).collect();
-        self.known.insert(client, now.clone());
-        Some(lacking)
+    }
+
+    /// Whether a client knows the newest.
+    fn is_told(&self, client: NodeId) -> bool {
+        let known = self.known.get(&client);
+        known.is_some_and(|known| Arc::ptr_eq(known, &self.newest))
+    }
+
+    /// The nodes of which a client lacks the newest; it is told now.
+    fn tell(&mut self, client: NodeId) -> Vec<NodeId> {
+        let now = Arc::clone(&self.newest);
+        let known = self.known.insert(client, Arc::clone(&now)).unwrap_or_default();
+        let is_new = |node: &NodeId| known.get(node) != now.get(node);
+        now.keys().copied().filter(is_new).collect()
     }
 }
 
@@ -53,21 +65,25 @@ impl Core {
         if clients.is_empty() {
             return;
         }
-        let claimed = |signed: &SignedState| Some((signed.claim().ok()?, signed.clone()));
-        let states: Vec<((NodeId, Stamp), SignedState)> = self.states().filter_map(claimed).collect();
-        let now: Versions = states.iter().map(|(claim, _)| *claim).collect();
-        let states: BTreeMap<NodeId, SignedState> = states
+        let claims = self.states().filter_map(|signed| signed.claim().ok());
+        let now: Versions = claims.collect();
+        self.tables.renew(now);
+        let untold: Vec<_> = clients
             .into_iter()
-            .map(|((node, _), state)| (node, state))
+            .filter(|(client, _)| !self.tables.is_told(*client))
             .collect();
-        for (client, link) in clients {
-            if let Some(lacking) = self.tables.news(client, &now) {
-                let table = Table {
-                    alive: now.keys().copied().collect(),
-                    states: lacking.iter().map(|node| states[node].clone()).collect(),
-                };
-                self.outputs.push_back(Output::Send(link, Control::Table(table)));
-            }
+        if untold.is_empty() {
+            return;
+        }
+        let claimed = |signed: &SignedState| Some((signed.claim().ok()?.0, signed.clone()));
+        let states: BTreeMap<NodeId, SignedState> = self.states().filter_map(claimed).collect();
+        for (client, link) in untold {
+            let lacking = self.tables.tell(client);
+            let table = Table {
+                alive: states.keys().copied().collect(),
+                states: lacking.iter().map(|node| states[node].clone()).collect(),
+            };
+            self.outputs.push_back(Output::Send(link, Control::Table(table)));
         }
     }
 

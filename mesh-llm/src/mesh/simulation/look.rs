@@ -1,10 +1,10 @@
 //! A world as seen from above.
 
 use super::{Entry, Noticed, World, id};
-use crate::mesh::id::NodeId;
+use crate::mesh::id::{Boot, NodeId};
 use crate::mesh::membership::Member;
 use crate::mesh::state::NodeState;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 impl World {
@@ -53,6 +53,25 @@ impl World {
             .filter(|entry| entry.what == Noticed::Down)
             .copied()
             .collect()
+    }
+
+    /// By how many each node is wrongly taken for alive or dead, or for another run.
+    pub fn describe_errors(&self) -> String {
+        let mut wrong: BTreeMap<usize, usize> = BTreeMap::new();
+        for node in self.running() {
+            let alive: BTreeMap<NodeId, Boot> = self
+                .run(node)
+                .membership
+                .alive()
+                .map(|member| (member.node, member.boot))
+                .collect();
+            for other in (0..self.nodes.len()).filter(|&other| other != node) {
+                let truth = self.nodes[other].as_ref().map(|run| run.state.boot);
+                *wrong.entry(other).or_default() += usize::from(alive.get(&id(other)) != truth.as_ref());
+            }
+        }
+        wrong.retain(|_, by| *by > 0);
+        format!("{wrong:?}")
     }
 
     pub fn describe(&self) -> String {

@@ -3,6 +3,7 @@
 use super::network::Network;
 use super::{FIRST_BOOT, Noticed, World, id};
 use crate::mesh::id::Boot;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// The worst path of a mesh whose promises about time are kept.
@@ -205,4 +206,45 @@ fn a_slow_path_kills_nobody_once_it_is_measured() {
         assert_eq!(world.deaths(), [], "loss {loss}");
         assert!(world.agrees(), "{}", world.describe());
     }
+}
+
+#[test]
+fn five_hundred_nodes_agree_on_changes_within_ten_seconds_and_say_little() {
+    const COUNT: usize = 500;
+    const MOST_BYTES_A_SECOND: u64 = 20_000;
+    let network = Network::new(14, RTT).with_loss(0.05);
+    let mut world = World::new(14, COUNT, 20, network);
+    world.within(seconds(10), "all know each other", World::agrees);
+    // That all have met at once, which no mesh does, goes on to be told for a while.
+    world.run_for(seconds(20));
+    let met = world.now;
+    let spend = |world: &mut World, what: &str, change: &dyn Fn(&mut World)| {
+        world.bytes.fill(0);
+        let begin = world.now;
+        change(world);
+        world.within(seconds(10), what, World::agrees);
+        let agreed = world.now - begin;
+        world.run_until(begin + seconds(10));
+        let all = world.bytes.iter().sum::<u64>() / COUNT as u64 / 10;
+        let most = world.bytes.iter().max().expect("there are nodes") / 10;
+        println!("{what}: {agreed:?}, {all} bytes a second and node, {most} of one at most");
+        assert!(all <= MOST_BYTES_A_SECOND, "{what}: {all}");
+    };
+    spend(&mut world, "nothing changes", &|_| {});
+    spend(&mut world, "a state changes", &|world| world.say(3));
+    spend(&mut world, "twenty states change", &|world| {
+        (0..20).for_each(|node| world.say(node))
+    });
+    spend(&mut world, "a node dies", &|world| world.kill(7));
+    spend(&mut world, "it comes back", &|world| {
+        world.start(7, Boot(FIRST_BOOT.0 + 1))
+    });
+    spend(&mut world, "fifty die at once", &|world| {
+        (100..150).for_each(|node| world.kill(node))
+    });
+    let deaths = world.deaths();
+    let killed = |node| node == 7 || (100..150).contains(&node);
+    let wrong = deaths.iter().filter(|death| death.at > met && !killed(death.of));
+    let wrong: BTreeSet<usize> = wrong.map(|death| death.of).collect();
+    assert_eq!(wrong, BTreeSet::new(), "nobody else is taken for dead");
 }

@@ -127,3 +127,34 @@ fn members_are_listed_with_the_clients_of_this_node() {
     assert_eq!((client.role, client.admitted_by), (Role::Client, node_id(0)));
     assert!(client.is_alive);
 }
+
+#[test]
+fn five_thousand_clients_cost_nodes_nothing_while_nothing_changes() {
+    const CLIENTS: std::ops::Range<usize> = 5..5_005;
+    let mut lab = Lab::of(3);
+    // Events: what anybody sends, the clients included.
+    let spent = |lab: &mut Lab| {
+        let before = lab.count;
+        lab.run_for(Duration::from_secs(20));
+        lab.count - before
+    };
+    let without = spent(&mut lab);
+    let token = lab.invite(0, Role::Client);
+    for client in CLIENTS {
+        lab.start(client, Part::Client, Some(&token));
+    }
+    lab.run_for(SOON);
+    assert_eq!(lab.clients(0).len(), CLIENTS.len());
+    let told = lab.nodes[&5_004].heard;
+    let with = spent(&mut lab);
+    assert!(
+        with.abs_diff(without) < without / 20,
+        "{with} instead of {without}"
+    );
+    assert_eq!(lab.nodes[&5_004].heard, told);
+    lab.rename(2, "renamed");
+    lab.run_for(Duration::from_millis(1_500));
+    for client in CLIENTS {
+        assert_eq!(lab.nodes[&client].heard, told + 1, "each is told once");
+    }
+}
