@@ -9,12 +9,16 @@ use iroh::endpoint::{Connection, presets};
 use iroh::{Endpoint, EndpointAddr, RelayMode, TransportAddr};
 use mesh_llm::mesh::core::Part;
 use mesh_llm::mesh::id::{Boot, MeshId, NodeId};
-use mesh_llm::mesh::wire::{ALPN, Answer, Credential, Hello, Reader, VERSIONS, encode};
+use mesh_llm::mesh::wire::{ALPN, Answer, Credential, Hello, Open, Reader, VERSIONS, encode};
 use tokio::runtime::Runtime;
 use tokio::time::timeout;
 
 use crate::harness::Kind;
 use crate::lab::{MeshLab, serving, using};
+
+/// Kinds of attempts, of which the last say something that can be answered.
+const KINDS: usize = 7;
+const ANSWERED_FROM: usize = 4;
 
 /// How often they try in the test suite; `ATTEMPTS=10000` tries longer.
 const ATTEMPTS: usize = 600;
@@ -27,6 +31,9 @@ const AT_ONCE: usize = 16;
 
 /// How long one waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A request is answered in less.
+const MOMENT: Duration = Duration::from_millis(300);
 
 /// Bytes that a daemon may come to have more than after the first quarter.
 const SLACK_BYTES: usize = 16 << 20;
@@ -41,7 +48,7 @@ struct Tally {
 
 /// One attempt, which must not lead anywhere; whether it was refused in words.
 async fn knock(endpoint: &Endpoint, at: EndpointAddr, number: usize) -> bool {
-    let (mesh, kind) = (MeshId(at.id), number % 6);
+    let (mesh, kind) = (MeshId(at.id), number % KINDS);
     if kind == 0 {
         assert!(endpoint.connect(at, b"mesh-llm/mesh/0").await.is_err());
         return false;
@@ -64,6 +71,7 @@ async fn knock(endpoint: &Endpoint, at: EndpointAddr, number: usize) -> bool {
         2 => answer(&connection, &[7; 300]).await.is_some(),
         3 => answer(&connection, &[u8::MAX; 8]).await.is_some(),
         4 => answer(&connection, &hello(mesh)).await.is_some(),
+        5 => answer_and_task(&connection, &hello(mesh)).await.is_some(),
         _ => answer(&connection, &hello(MeshId(endpoint.id()))).await.is_some(),
     }
 }
@@ -73,12 +81,35 @@ async fn answer(connection: &Connection, words: &[u8]) -> Option<()> {
     let (mut sender, mut receiver) = connection.open_bi().await.ok()?;
     sender.write_all(words).await.ok()?;
     let heard = receiver.read_to_end(1 << 20).await.ok()?;
+    assert!(is_refusal(&heard)?, "a stranger is let in");
+    Some(())
+}
+
+/// Whether what was heard says no; none: it says nothing.
+fn is_refusal(heard: &[u8]) -> Option<bool> {
     let mut reader = Reader::<Answer>::default();
-    reader.push(&heard);
-    match reader.pop().unwrap()? {
-        Answer::Refused(_) => Some(()),
-        Answer::Welcome(_) => panic!("a stranger is let in"),
-    }
+    reader.push(heard);
+    Some(matches!(reader.pop().unwrap()?, Answer::Refused(_)))
+}
+
+/// The same, and asks for something right behind it, as clients do who are let in: it is not heard.
+async fn answer_and_task(connection: &Connection, words: &[u8]) -> Option<()> {
+    let (mut sender, mut receiver) = connection.open_bi().await.ok()?;
+    sender.write_all(words).await.ok()?;
+    let model = "least".to_owned();
+    let (mut task, mut outcome) = connection.open_bi().await.ok()?;
+    task.write_all(&encode(&Open::Http { model }).unwrap())
+        .await
+        .ok()?;
+    task.write_all(b"GET /v1/models HTTP/1.1\r\nHost: mesh\r\n\r\n")
+        .await
+        .ok()?;
+    let heard = receiver.read_to_end(1 << 20).await.ok()?;
+    assert!(is_refusal(&heard)?, "a stranger is let in");
+    // For a moment the door waits for the refused to read why.
+    let heard = timeout(MOMENT, outcome.read(&mut [0; 64])).await;
+    assert!(!matches!(heard, Ok(Ok(Some(_)))), "a stranger is served");
+    Some(())
 }
 
 /// So many attempts from a host, several at a time.
@@ -96,7 +127,7 @@ fn try_all(lab: &MeshLab, at: &EndpointAddr, attempts: Range<usize>) -> Tally {
                         let knocked = timeout(PATIENCE, knock(&endpoint, at.clone(), number));
                         match knocked.await.expect("nobody is left waiting") {
                             true => tally.refused += 1,
-                            false if number % 6 >= 4 => tally.turned_away += 1,
+                            false if number % KINDS >= ANSWERED_FROM => tally.turned_away += 1,
                             false => {}
                         }
                     }

@@ -289,7 +289,7 @@ impl Core {
     }
 
     /// Whether somebody belongs to the mesh, or shows what makes it belong.
-    pub(super) fn is_still_in(&self, node: NodeId, shown: Option<&SignedAct>) -> bool {
+    pub fn is_still_in(&self, node: NodeId, shown: Option<&SignedAct>) -> bool {
         self.part == Part::Client
             || self.roster.standing(node).is_some()
             || shown.is_some_and(|act| self.roster.certificate_standing(act, node).is_ok())

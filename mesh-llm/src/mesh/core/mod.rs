@@ -266,6 +266,13 @@ impl Core {
         self.links.of(node)
     }
 
+    /// Whether a node that is being called may be asked for something before it says that it lets this one in. A client
+    /// that is connected calls only servers of which it was told, and no server calls it: so there is hardly another connection
+    /// between the two that could take the place of this one.
+    pub fn may_ask_early(&self, node: NodeId) -> bool {
+        self.part == Part::Client && !self.links.is_empty() && self.told.state(node).is_some()
+    }
+
     /// Somebody is to be called although it is not due: a request is for it. None: nobody knows where it is.
     pub fn contact(&self, node: NodeId) -> Option<Contact> {
         let state = self.gossip.state(node).or_else(|| self.told.state(node));

@@ -184,31 +184,55 @@ async fn decide(stranger: Stranger, events: &mpsc::Sender<Event>) {
     }
 }
 
-/// Calls a node and shows it why to let us in.
+/// Calls a node and shows it why to let us in. The connection is told as an event before the answer: the node is who it is
+/// meant to be by then, and what is asked of it right behind the hello does not wait for the answer.
 pub(super) async fn call(
     endpoint: Endpoint,
     contact: Contact,
     hello: Hello,
+    events: mpsc::Sender<Event>,
 ) -> Result<Answered, StreamError> {
     let calling = async {
         let connection = endpoint
             .connect(endpoint_address(&contact), ALPN)
             .await
             .map_err(ended)?;
+        // If nothing comes of it, what was asked early ends, too.
+        let closing = CloseOnDrop(Some(connection.clone()));
         // Its answer has all acts of the roster.
         widen(&connection);
         let (mut sender, mut receive) = connection.open_bi().await.map_err(ended)?;
         send(&mut sender, &hello).await?;
         let _ = sender.finish();
+        let reached = Event::Reached(contact.node, connection.clone());
+        events.send(reached).await.map_err(ended)?;
         let answer = Messages::new().next(&mut receive).await?;
         if let Answer::Refused(_) = answer {
             connection.close(0u32.into(), b"understood");
         }
+        closing.keep();
         Ok(Answered { connection, answer })
     };
     match timeout(CALL_WITHIN, calling).await {
         Ok(called) => called,
         Err(_) => Err(ended(format!("no answer within {} s", CALL_WITHIN.as_secs()))),
+    }
+}
+
+/// Closes a connection unless it is to be kept, whoever else holds it.
+struct CloseOnDrop(Option<Connection>);
+
+impl CloseOnDrop {
+    fn keep(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for CloseOnDrop {
+    fn drop(&mut self) {
+        if let Some(connection) = &self.0 {
+            connection.close(0u32.into(), b"no answer");
+        }
     }
 }
 

@@ -7,9 +7,12 @@ use iroh::{Endpoint, EndpointAddr, RelayMap, RelayMode, RelayUrl, SecretKey, Tra
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-/// Streams of either kind that somebody may open who was not let in yet: the one with its hello, and the one for
-/// control, which it may open early.
-const STREAMS_BEFORE: u32 = 1;
+/// Streams that somebody may open who was not let in yet: the one with its hello, and one with a task, which is looked at
+/// when it was let in.
+const STREAMS_BEFORE: u32 = 2;
+
+/// Streams that go one way of the same: the one for control, which it may open early.
+const ONE_WAY_BEFORE: u32 = 1;
 
 /// Bytes that one stream may have on its way: at 80 ms there and back, 50 MB a second.
 const STREAM_WINDOW: u32 = 4 << 20;
@@ -125,7 +128,7 @@ async fn bind_to(options: &EndpointOptions, port: u16) -> Result<Endpoint, Strin
 fn transport() -> QuicTransportConfig {
     QuicTransportConfig::builder()
         .max_concurrent_bidi_streams(STREAMS_BEFORE.into())
-        .max_concurrent_uni_streams(STREAMS_BEFORE.into())
+        .max_concurrent_uni_streams(ONE_WAY_BEFORE.into())
         .stream_receive_window(STREAM_WINDOW.into())
         .receive_window(WINDOW_BEFORE.into())
         .send_window(u64::from(WINDOW))

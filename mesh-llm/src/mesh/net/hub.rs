@@ -10,13 +10,14 @@ use super::super::wire::{Answer, Control, Hello, Refused, RefusedKind};
 use super::super::words::readable;
 use super::door::{self, Answered, Entered, Verdict};
 use super::endpoint::addresses;
-use super::link::{Link, Peer};
+use super::link::{self, Link, Peer};
 use super::stream::StreamError;
 use super::{Invitation, Offer, Serve};
 use bytes::Bytes;
 use iroh::endpoint::Connection;
 use iroh::{Endpoint, SecretKey, Watcher};
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -36,6 +37,8 @@ pub(super) enum Event {
     },
     /// One was let in.
     Entered(Box<Entered>),
+    /// A node that was called is there, and was shown why to let us in.
+    Reached(NodeId, Connection),
     /// A call came to an end.
     Called {
         node: NodeId,
@@ -92,7 +95,7 @@ pub(super) struct Hub {
     began: Instant,
     links: BTreeMap<LinkId, Link>,
     next_link: u64,
-    /// Who waits for a connection to a node.
+    /// Who waits for a connection to a node that is being called for that.
     waiting: BTreeMap<NodeId, Vec<oneshot::Sender<Connection>>>,
     /// The version of this node's state.
     version: u64,
@@ -218,6 +221,7 @@ impl Hub {
                 let _ = verdict.send(decided);
             }
             Event::Entered(entered) => self.link(*entered, Side::Theirs),
+            Event::Reached(node, connection) => self.reached(node, &connection),
             Event::Called { node, called } => match called {
                 Ok(answered) => self.answered(node, *answered),
                 Err(error) => self.not_reached(node, &error.to_string()),
@@ -229,6 +233,15 @@ impl Hub {
                 self.core.unlinked(now, link);
             }
             Event::Command(command) => self.command(command),
+        }
+    }
+
+    /// What waits for a connection need not wait for the other to say that it lets us in, which it nearly always does.
+    fn reached(&mut self, node: NodeId, connection: &Connection) {
+        if self.core.may_ask_early(node)
+            && let Some(waiting) = self.waiting.get_mut(&node)
+        {
+            tell(waiting.drain(..), connection);
         }
     }
 
@@ -315,6 +328,11 @@ impl Hub {
             peer,
             admitted,
         } = entered;
+        if !self.core.is_still_in(peer.node, admitted.shown.as_ref()) {
+            // It was put out between the answer and this: what it asked for early is not looked at.
+            link::refuse(&connection);
+            return self.not_reached(peer.node, "it was removed from the mesh");
+        }
         let id = LinkId(self.next_link);
         self.next_link += 1;
         let (node, role) = (peer.node, admitted.role);
@@ -332,11 +350,9 @@ impl Hub {
         }
         // Of two connections, the one that stays.
         let stays = self.core.link_to(node).and_then(|id| self.links.get(&id));
-        for waiting in self.waiting.remove(&node).unwrap_or_default() {
-            if let Some(link) = stays {
-                // It waits no more: all the same.
-                let _ = waiting.send(link.connection.clone());
-            }
+        let waiting = self.waiting.remove(&node).unwrap_or_default();
+        if let Some(link) = stays {
+            tell(waiting.into_iter(), &link.connection);
         }
     }
 
@@ -382,10 +398,12 @@ impl Hub {
             // Dropped: there is none.
             return;
         };
-        let waiting = self.waiting.entry(node).or_default();
-        waiting.push(reply);
-        if waiting.len() == 1 {
-            self.call(contact);
+        match self.waiting.entry(node) {
+            Entry::Occupied(called) => called.into_mut().push(reply),
+            Entry::Vacant(uncalled) => {
+                uncalled.insert(vec![reply]);
+                self.call(contact);
+            }
         }
     }
 
@@ -393,7 +411,9 @@ impl Hub {
         let (endpoint, events, hello) = (self.endpoint.clone(), self.events.clone(), self.core.hello());
         tokio::spawn(async move {
             let node = contact.node;
-            let called = door::call(endpoint, contact, hello).await.map(Box::new);
+            let called = door::call(endpoint, contact, hello, events.clone())
+                .await
+                .map(Box::new);
             let _ = events.send(Event::Called { node, called }).await;
         });
     }
@@ -450,5 +470,13 @@ impl Hub {
     fn leave(&mut self) {
         self.core.leave(self.now());
         self.obey();
+    }
+}
+
+/// Gives those who wait for it a connection.
+fn tell(waiting: impl Iterator<Item = oneshot::Sender<Connection>>, connection: &Connection) {
+    for waiting in waiting {
+        // It waits no more: all the same.
+        let _ = waiting.send(connection.clone());
     }
 }

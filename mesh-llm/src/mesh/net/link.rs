@@ -137,6 +137,11 @@ impl Link {
     }
 }
 
+/// Ends the connection of somebody who is no member any more.
+pub(super) fn refuse(connection: &Connection) {
+    connection.close(close_code(Goodbye::Removed), reason(Goodbye::Removed));
+}
+
 /// The code of QUIC's close.
 fn close_code(why: Goodbye) -> VarInt {
     VarInt::from_u32(match why {

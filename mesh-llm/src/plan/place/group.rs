@@ -154,8 +154,10 @@ fn bytes_of_host(room: &Work, layers: Option<u64>) -> u64 {
 /// The quickest group of other machines than `than`, in which a token takes at most so long, with the machine that wants it
 /// as its host. It leaves its machines room to spare, and its workers are some of the [`FEW`] quickest.
 ///
-/// Every set of machines is tried, and whether one is good enough depends on its own room only. So where there is none with
-/// more room left there is none with less: nothing that comes to run beside a group moves it.
+/// Every set of machines is tried, and whether one is good enough depends on its own room only. With more room a set may
+/// come to need fewer of its machines, and be quicker; so that these never are those of `than` itself, a group must also
+/// beat what they could do with all their memory. So where there is none with more room left there is none with less:
+/// nothing that comes to run beside a group moves it.
 pub(super) fn better(
     known: &Known,
     demand: &Demand,
@@ -168,14 +170,22 @@ pub(super) fn better(
     let bytes_of_host = bytes_of_host(room, most_of_host(demand, wish));
     // Whether the host could have the output layer if nothing else ran.
     let head_on_host = known.memory(demand.by).min(bytes_of_host) >= room.head;
+    let all: Left = known.ids().map(|id| (id, known.memory(id))).collect();
     let found = circles.iter().flat_map(|circle| {
         let few = circle.iter().take(FEW).copied();
-        let roomy = few.filter(|id| known.has_room(left[id], room.layers[0]));
-        let ids: Vec<MachineId> = std::iter::once(demand.by).chain(roomy).collect();
-        let mut nodes = nodes(known, demand, room, left, &ids);
-        nodes[0].bytes = nodes[0].bytes.min(bytes_of_host);
-        let shares = roomy_shares(room, &nodes, head_on_host).into_iter();
-        let quick = shares.filter(|(time, _)| *time <= most);
+        let of = |left: &Left, workers: &mut dyn Iterator<Item = MachineId>| {
+            let roomy = workers.filter(|id| known.has_room(left[id], room.layers[0]));
+            let ids: Vec<MachineId> = std::iter::once(demand.by).chain(roomy).collect();
+            let mut nodes = nodes(known, demand, room, left, &ids);
+            nodes[0].bytes = nodes[0].bytes.min(bytes_of_host);
+            (roomy_shares(room, &nodes, head_on_host), ids)
+        };
+        let mut own = few.clone().filter(|id| than.workers.contains(id));
+        let (own, _) = of(&all, &mut own);
+        let own = own.iter().map(|(time, _)| *time).min();
+        let most = own.map_or(most, |own| most.min(own * 4 / 5));
+        let (shares, ids) = of(left, &mut few.clone());
+        let quick = shares.into_iter().filter(move |(time, _)| *time <= most);
         let groups = quick.filter_map(move |(_, shares)| of_used(&ids, &shares));
         groups.filter(|group| machines(group) != machines(than))
     });

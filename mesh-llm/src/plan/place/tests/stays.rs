@@ -103,6 +103,20 @@ fn another_division_among_the_same_machines_hides_no_better_one() {
 }
 
 #[test]
+fn a_group_that_could_divide_its_layers_better_is_not_moved_for_want_of_that() {
+    let mut view = mesh(&[(100, 40), (200, 400), (100, 60)]);
+    view.wants = vec![want("a", 1, 10)];
+    view.wants[0].alone = false;
+    // The second machine had no more room when this was planned.
+    view.running = vec![running("a", divided(1, &[2], &[9, 1]))];
+    assert_eq!(of(&view, "a"), split(1, &[2]));
+    run(&mut view);
+    view.wants.push(want("new", 2, 12));
+    assert_eq!(of(&view, "new"), alone(&[2]));
+    assert_eq!(of(&view, "a"), split(1, &[2]));
+}
+
+#[test]
 fn the_order_of_workers_makes_no_other_group() {
     let mut view = mesh(&[(40, 50), (40, 50), (40, 50)]);
     view.wants = vec![want("a", 1, 10)];
