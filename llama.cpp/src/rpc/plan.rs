@@ -105,6 +105,11 @@ pub struct Shares {
 }
 
 impl Shares {
+    /// Whether a node gets something to compute: layers, or the output layer away from the host.
+    pub fn uses(&self, node: usize) -> bool {
+        self.layers[node] > 0 || self.head == Head::Worker(node)
+    }
+
     /// Bytes of weights of each node.
     pub fn weights(&self, work: &Work) -> Vec<u64> {
         let mut from = 0;
@@ -191,9 +196,9 @@ pub fn whole_layers(shares: &[u32], devices: usize, layers: u32) -> Result<Vec<u
 /// # Errors
 /// Where none fits.
 pub fn best_shares(work: &Work, nodes: &[Node]) -> Result<Shares, Shortage> {
+    let subsets = subsets(nodes);
     let best = |away: bool, share: f64| {
-        let arranged = arranged(work, nodes, away, share);
-        arranged
+        arranged(work, nodes, &subsets, away, share)
             .min_by_key(|(time, shares)| {
                 let count = shares.layers.iter().filter(|share| **share > 0).count();
                 (*time, count)
@@ -214,24 +219,25 @@ pub fn best_shares(work: &Work, nodes: &[Node]) -> Result<Shares, Shortage> {
 /// The best arrangement of each set of nodes that hold the model with room to spare, and the time of a token; the head on
 /// the host, or on the last worker. With less room on any node, the quickest of them is no quicker.
 pub fn roomy_shares(work: &Work, nodes: &[Node], head_on_host: bool) -> Vec<(Duration, Shares)> {
-    arranged(work, nodes, !head_on_host, FOR_WEIGHTS).collect()
+    arranged(work, nodes, &subsets(nodes), !head_on_host, FOR_WEIGHTS).collect()
 }
 
-/// The best arrangement of each set of nodes that hold the model with this share of what they offer.
-fn arranged<'a>(
-    work: &'a Work,
-    nodes: &'a [Node],
+/// The best arrangement of each of these sets of nodes that hold the model with this share of what they offer.
+fn arranged(
+    work: &Work,
+    nodes: &[Node],
+    subsets: &[Vec<bool>],
     head_away: bool,
     share: f64,
-) -> impl Iterator<Item = (Duration, Shares)> + 'a {
+) -> impl Iterator<Item = (Duration, Shares)> {
     let room: Vec<u64> = nodes.iter().map(|node| part_of(node.bytes, share)).collect();
-    subsets(nodes).into_iter().filter_map(move |used| {
+    subsets.iter().filter_map(move |used| {
         let head = match used.iter().rposition(|used| *used).filter(|_| head_away) {
             None => Head::Host,
             Some(0) => return None,
             Some(last) => Head::Worker(last),
         };
-        arrange(work, nodes, &room, &used, head)
+        arrange(work, nodes, &room, used, head)
     })
 }
 
@@ -307,7 +313,7 @@ pub fn predict(work: &Work, nodes: &[Node], shares: &Shares) -> Duration {
     let mut at = Duration::ZERO;
     for ((number, node), bytes) in nodes.iter().enumerate().zip(shares.weights(work)) {
         seconds += bytes as f64 / rate(node);
-        if shares.layers[number] > 0 || shares.head == Head::Worker(number) {
+        if shares.uses(number) {
             seconds += way(at, node.hop).as_secs_f64();
             at = node.hop;
         }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::ops::Range;
 use std::time::Duration;
 
-use iroh::endpoint::{Connection, presets};
+use iroh::endpoint::{Connection, RecvStream, SendStream, presets};
 use iroh::{Endpoint, EndpointAddr, RelayMode, TransportAddr};
 use mesh_llm::mesh::core::Part;
 use mesh_llm::mesh::id::{Boot, MeshId, NodeId};
@@ -78,38 +78,40 @@ async fn knock(endpoint: &Endpoint, at: EndpointAddr, number: usize) -> bool {
 
 /// Says something, and waits for what is said to it until the stream ends.
 async fn answer(connection: &Connection, words: &[u8]) -> Option<()> {
-    let (mut sender, mut receiver) = connection.open_bi().await.ok()?;
-    sender.write_all(words).await.ok()?;
-    let heard = receiver.read_to_end(1 << 20).await.ok()?;
-    assert!(is_refusal(&heard)?, "a stranger is let in");
-    Some(())
-}
-
-/// Whether what was heard says no; none: it says nothing.
-fn is_refusal(heard: &[u8]) -> Option<bool> {
-    let mut reader = Reader::<Answer>::default();
-    reader.push(heard);
-    Some(matches!(reader.pop().unwrap()?, Answer::Refused(_)))
+    let (_sender, receiver) = say(connection, words).await?;
+    refusal(receiver).await
 }
 
 /// The same, and asks for something right behind it, as clients do who are let in: it is not heard.
 async fn answer_and_task(connection: &Connection, words: &[u8]) -> Option<()> {
-    let (mut sender, mut receiver) = connection.open_bi().await.ok()?;
-    sender.write_all(words).await.ok()?;
+    let (_sender, receiver) = say(connection, words).await?;
     let model = "least".to_owned();
-    let (mut task, mut outcome) = connection.open_bi().await.ok()?;
-    task.write_all(&encode(&Open::Http { model }).unwrap())
-        .await
-        .ok()?;
-    task.write_all(b"GET /v1/models HTTP/1.1\r\nHost: mesh\r\n\r\n")
-        .await
-        .ok()?;
-    let heard = receiver.read_to_end(1 << 20).await.ok()?;
-    assert!(is_refusal(&heard)?, "a stranger is let in");
+    let mut task = encode(&Open::Http { model }).unwrap();
+    task.extend(b"GET /v1/models HTTP/1.1\r\nHost: mesh\r\n\r\n");
+    let (_task, mut outcome) = say(connection, &task).await?;
+    refusal(receiver).await?;
     // For a moment the door waits for the refused to read why.
     let heard = timeout(MOMENT, outcome.read(&mut [0; 64])).await;
     assert!(!matches!(heard, Ok(Ok(Some(_)))), "a stranger is served");
     Some(())
+}
+
+/// Opens a stream with these words; it is not ended.
+async fn say(connection: &Connection, words: &[u8]) -> Option<(SendStream, RecvStream)> {
+    let (mut sender, receiver) = connection.open_bi().await.ok()?;
+    sender.write_all(words).await.ok()?;
+    Some((sender, receiver))
+}
+
+/// Hears why a stranger is not let in; none: nothing is said.
+async fn refusal(mut receiver: RecvStream) -> Option<()> {
+    let heard = receiver.read_to_end(1 << 20).await.ok()?;
+    let mut reader = Reader::<Answer>::default();
+    reader.push(&heard);
+    match reader.pop().unwrap()? {
+        Answer::Refused(_) => Some(()),
+        Answer::Welcome(_) => panic!("a stranger is let in"),
+    }
 }
 
 /// So many attempts from a host, several at a time.

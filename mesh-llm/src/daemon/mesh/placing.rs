@@ -117,22 +117,18 @@ fn settle(
     if *told == now {
         return None;
     }
-    let seen = coming.filter(|(before, _)| is_as(before, &now));
-    let due = seen.map_or_else(
-        || {
-            let begins = |(model, directive): (&String, &Directive)| {
-                matches!(directive, Directive::Host { .. })
-                    && told.get(model).is_none_or(|told| !told.is_as(directive))
-            };
-            let settle = match now.iter().any(begins) {
-                true => SETTLE_OF_GROUPS,
-                false => SETTLE,
-            };
-            Instant::now() + settle
-        },
-        |(_, due)| due,
-    );
-    Some((now, due))
+    if let Some((_, due)) = coming.filter(|(before, _)| is_as(before, &now)) {
+        return Some((now, due));
+    }
+    let begins = |(model, directive): (&String, &Directive)| {
+        matches!(directive, Directive::Host { .. })
+            && told.get(model).is_none_or(|told| !told.is_as(directive))
+    };
+    let settle = match now.iter().any(begins) {
+        true => SETTLE_OF_GROUPS,
+        false => SETTLE,
+    };
+    Some((now, Instant::now() + settle))
 }
 
 /// Whether the same is to be done with the same models.

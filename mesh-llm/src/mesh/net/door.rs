@@ -1,7 +1,7 @@
 //! Calling and being called: the first exchange on a connection, within bounds of time and memory.
 
 use super::super::core::Admitted;
-use super::super::id::Contact;
+use super::super::id::{Contact, NodeId};
 use super::super::membership::Member;
 use super::super::wire::{ALPN, Answer, Hello, Refused};
 use super::endpoint::{endpoint_address, widen};
@@ -14,7 +14,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 /// Strangers that are listened to at once; others are turned away.
 const STRANGERS: usize = 64;
@@ -192,48 +192,40 @@ pub(super) async fn call(
     hello: Hello,
     events: mpsc::Sender<Event>,
 ) -> Result<Answered, StreamError> {
-    let calling = async {
-        let connection = endpoint
-            .connect(endpoint_address(&contact), ALPN)
-            .await
-            .map_err(ended)?;
-        // If nothing comes of it, what was asked early ends, too.
-        let closing = CloseOnDrop(Some(connection.clone()));
-        // Its answer has all acts of the roster.
-        widen(&connection);
-        let (mut sender, mut receive) = connection.open_bi().await.map_err(ended)?;
-        send(&mut sender, &hello).await?;
-        let _ = sender.finish();
-        let reached = Event::Reached(contact.node, connection.clone());
-        events.send(reached).await.map_err(ended)?;
-        let answer = Messages::new().next(&mut receive).await?;
-        if let Answer::Refused(_) = answer {
-            connection.close(0u32.into(), b"understood");
-        }
-        closing.keep();
-        Ok(Answered { connection, answer })
-    };
-    match timeout(CALL_WITHIN, calling).await {
-        Ok(called) => called,
-        Err(_) => Err(ended(format!("no answer within {} s", CALL_WITHIN.as_secs()))),
+    let deadline = Instant::now() + CALL_WITHIN;
+    let late = |_| ended(format!("no answer within {} s", CALL_WITHIN.as_secs()));
+    let connecting = endpoint.connect(endpoint_address(&contact), ALPN);
+    let connected = timeout_at(deadline, connecting).await.map_err(late)?;
+    let connection = connected.map_err(ended)?;
+    let asking = ask(&connection, contact.node, &hello, &events);
+    let answer = timeout_at(deadline, asking)
+        .await
+        .unwrap_or_else(|over| Err(late(over)));
+    // What was asked early ends, too, if nothing comes of the call.
+    match &answer {
+        Ok(Answer::Welcome(_)) => {}
+        Ok(Answer::Refused(_)) => connection.close(0u32.into(), b"understood"),
+        Err(_) => connection.close(0u32.into(), b"no answer"),
     }
+    let answer = answer?;
+    Ok(Answered { connection, answer })
 }
 
-/// Closes a connection unless it is to be kept, whoever else holds it.
-struct CloseOnDrop(Option<Connection>);
-
-impl CloseOnDrop {
-    fn keep(mut self) {
-        self.0 = None;
-    }
-}
-
-impl Drop for CloseOnDrop {
-    fn drop(&mut self) {
-        if let Some(connection) = &self.0 {
-            connection.close(0u32.into(), b"no answer");
-        }
-    }
+/// Shows a node why to let us in, and hears what it says.
+async fn ask(
+    connection: &Connection,
+    node: NodeId,
+    hello: &Hello,
+    events: &mpsc::Sender<Event>,
+) -> Result<Answer, StreamError> {
+    // Its answer has all acts of the roster.
+    widen(connection);
+    let (mut sender, mut receive) = connection.open_bi().await.map_err(ended)?;
+    send(&mut sender, hello).await?;
+    let _ = sender.finish();
+    let reached = Event::Reached(node, connection.clone());
+    events.send(reached).await.map_err(ended)?;
+    Messages::new().next(&mut receive).await
 }
 
 #[cfg(test)]

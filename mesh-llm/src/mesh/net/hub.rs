@@ -352,7 +352,7 @@ impl Hub {
         let stays = self.core.link_to(node).and_then(|id| self.links.get(&id));
         let waiting = self.waiting.remove(&node).unwrap_or_default();
         if let Some(link) = stays {
-            tell(waiting.into_iter(), &link.connection);
+            tell(waiting, &link.connection);
         }
     }
 
@@ -474,7 +474,7 @@ impl Hub {
 }
 
 /// Gives those who wait for it a connection.
-fn tell(waiting: impl Iterator<Item = oneshot::Sender<Connection>>, connection: &Connection) {
+fn tell(waiting: impl IntoIterator<Item = oneshot::Sender<Connection>>, connection: &Connection) {
     for waiting in waiting {
         // It waits no more: all the same.
         let _ = waiting.send(connection.clone());

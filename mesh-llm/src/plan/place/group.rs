@@ -39,16 +39,9 @@ pub(super) fn best(
     left: &Left,
 ) -> Option<Arrangement> {
     let room = demand.room.as_ref()?;
-    // All are as large, and there is one at least.
-    let layer = room.layers[0];
     let most = most_of_host(demand, wish);
     let found = circles.iter().filter_map(|circle| {
-        // Who has no room for a layer only hinders.
-        let roomy = circle
-            .iter()
-            .copied()
-            .filter(|id| known.has_room(left[id], layer));
-        let roomy: Vec<MachineId> = roomy.collect();
+        let roomy = with_room(known, room, left, circle);
         let counts = [FEW, SEVERAL, roomy.len()].map(|count| count.min(roomy.len()));
         counts
             .iter()
@@ -94,20 +87,34 @@ fn divides(demand: &Demand, room: &Work, group: &Group) -> bool {
     layers.len() == workers + 1
         && layers.iter().map(|layers| u64::from(*layers)).sum::<u64>() == all
         && (*head == Head::Host || *head == Head::Worker(workers))
-        && (1..=workers).all(|worker| is_used(&group.shares, worker))
+        && (1..=workers).all(|worker| group.shares.uses(worker))
         && group.shares.weights(room)[0] <= most
 }
 
+/// All bytes of all machines.
+pub(super) fn everything(known: &Known) -> Left {
+    known.ids().map(|id| (id, known.memory(id))).collect()
+}
+
+/// Those of the workers that have room for a layer: others only hinder.
+fn with_room(known: &Known, room: &Work, left: &Left, workers: &[MachineId]) -> Vec<MachineId> {
+    // All are as large, and there is one at least.
+    let layer = room.layers[0];
+    let roomy = workers
+        .iter()
+        .copied()
+        .filter(|id| known.has_room(left[id], layer));
+    roomy.collect()
+}
+
 /// The machines of a group, the host first.
-fn members(group: &Group) -> Vec<MachineId> {
-    std::iter::once(group.host)
-        .chain(group.workers.iter().copied())
-        .collect()
+fn with_host(host: MachineId, workers: &[MachineId]) -> Vec<MachineId> {
+    std::iter::once(host).chain(workers.iter().copied()).collect()
 }
 
 /// What a group means whose layers are those of the model.
 fn arrangement(known: &Known, demand: &Demand, room: &Work, left: &Left, group: Group) -> Arrangement {
-    let ids = members(&group);
+    let ids = with_host(group.host, &group.workers);
     let nodes = nodes(known, demand, room, left, &ids);
     let time = predict(room, &nodes, &group.shares);
     let beside = |id: &MachineId| {
@@ -132,6 +139,20 @@ fn nodes(known: &Known, demand: &Demand, room: &Work, left: &Left, ids: &[Machin
     };
     let node = |id: &MachineId| demand.node_for(room, known.node(demand.by, *id, for_layers(id)));
     ids.iter().map(node).collect()
+}
+
+/// What machines, the host first, offer for a division of the layers.
+fn offers(
+    known: &Known,
+    demand: &Demand,
+    room: &Work,
+    most_of_host: Option<u64>,
+    left: &Left,
+    ids: &[MachineId],
+) -> Vec<Node> {
+    let mut nodes = nodes(known, demand, room, left, ids);
+    nodes[0].bytes = nodes[0].bytes.min(bytes_of_host(room, most_of_host));
+    nodes
 }
 
 /// Layers that a host may have at most: half of them where they are to be shared, not all where it found out that it has
@@ -167,27 +188,29 @@ pub(super) fn better(
     (than, most): (&Group, Duration),
 ) -> Option<Arrangement> {
     let room = demand.room.as_ref()?;
-    let bytes_of_host = bytes_of_host(room, most_of_host(demand, wish));
+    let most_of_host = most_of_host(demand, wish);
     // Whether the host could have the output layer if nothing else ran.
-    let head_on_host = known.memory(demand.by).min(bytes_of_host) >= room.head;
-    let all: Left = known.ids().map(|id| (id, known.memory(id))).collect();
+    let head_on_host = known.memory(demand.by).min(bytes_of_host(room, most_of_host)) >= room.head;
+    let (all, own_machines) = (everything(known), machines(than));
     let found = circles.iter().flat_map(|circle| {
-        let few = circle.iter().take(FEW).copied();
-        let of = |left: &Left, workers: &mut dyn Iterator<Item = MachineId>| {
-            let roomy = workers.filter(|id| known.has_room(left[id], room.layers[0]));
-            let ids: Vec<MachineId> = std::iter::once(demand.by).chain(roomy).collect();
-            let mut nodes = nodes(known, demand, room, left, &ids);
-            nodes[0].bytes = nodes[0].bytes.min(bytes_of_host);
+        let few = &circle[..circle.len().min(FEW)];
+        let own: Vec<MachineId> = few
+            .iter()
+            .copied()
+            .filter(|id| than.workers.contains(id))
+            .collect();
+        let divided = |left: &Left, workers: &[MachineId]| {
+            let ids = with_host(demand.by, &with_room(known, room, left, workers));
+            let nodes = offers(known, demand, room, most_of_host, left, &ids);
             (roomy_shares(room, &nodes, head_on_host), ids)
         };
-        let mut own = few.clone().filter(|id| than.workers.contains(id));
-        let (own, _) = of(&all, &mut own);
+        let (own, _) = divided(&all, &own);
         let own = own.iter().map(|(time, _)| *time).min();
         let most = own.map_or(most, |own| most.min(own * 4 / 5));
-        let (shares, ids) = of(left, &mut few.clone());
+        let (shares, ids) = divided(left, few);
         let quick = shares.into_iter().filter(move |(time, _)| *time <= most);
         let groups = quick.filter_map(move |(_, shares)| of_used(&ids, &shares));
-        groups.filter(|group| machines(group) != machines(than))
+        groups.filter(|group| machines(group) != own_machines)
     });
     let found = found.map(|group| arrangement(known, demand, room, left, group));
     found.min_by(|a, b| (a.time, &a.group).cmp(&(b.time, &b.group)))
@@ -200,8 +223,7 @@ fn machines(group: &Group) -> (MachineId, BTreeSet<MachineId>) {
 
 /// The group of these machines, the host first, without those workers that get nothing; `None` if no worker does.
 fn of_used(ids: &[MachineId], shares: &Shares) -> Option<Group> {
-    let used = |index: &usize| is_used(shares, *index);
-    let used: Vec<usize> = (1..ids.len()).filter(used).collect();
+    let used: Vec<usize> = (1..ids.len()).filter(|index| shares.uses(*index)).collect();
     let head = match shares.head {
         Head::Host => Head::Host,
         Head::Worker(_) => Head::Worker(used.len()),
@@ -213,11 +235,6 @@ fn of_used(ids: &[MachineId], shares: &Shares) -> Option<Group> {
         workers: used.iter().map(|index| ids[*index]).collect(),
         shares: Shares { layers, head },
     })
-}
-
-/// Whether a node gets something to compute.
-fn is_used(shares: &Shares, node: usize) -> bool {
-    shares.layers[node] > 0 || shares.head == Head::Worker(node)
 }
 
 /// Whether a group could be there: what has become of its machines and the ways between them.
@@ -246,16 +263,15 @@ fn divide(
 ) -> Option<(Arrangement, Vec<MachineId>)> {
     let room = demand.room.as_ref()?;
     let host = demand.by;
-    let ids: Vec<MachineId> = std::iter::once(host).chain(workers.iter().copied()).collect();
-    let mut nodes = nodes(known, demand, room, left, &ids);
-    nodes[0].bytes = nodes[0].bytes.min(bytes_of_host(room, most_of_host));
+    let ids = with_host(host, workers);
+    let nodes = offers(known, demand, room, most_of_host, left, &ids);
     let shares = if workers.len() <= SEVERAL {
         best_shares(room, &nodes).ok()?
     } else {
         filled(room, &nodes)?
     };
     let used: Vec<MachineId> = (1..ids.len())
-        .filter(|index| is_used(&shares, *index))
+        .filter(|index| shares.uses(*index))
         .map(|index| ids[index])
         .collect();
     if used.is_empty() {

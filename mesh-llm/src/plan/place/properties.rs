@@ -136,7 +136,7 @@ fn round_trip(view: &View, a: MachineId, b: MachineId) -> Option<Duration> {
 /// Bytes that each machine has beside what `plan` takes of it; `None` if it takes more than there is.
 fn rest(view: &View, plan: &BTreeMap<String, Placement>) -> Option<group::Left> {
     let known = Known::new(view);
-    let mut left: group::Left = known.ids().map(|id| (id, known.memory(id))).collect();
+    let mut left = group::everything(&known);
     for model in models(view, &known) {
         let takes = match &plan[model.name] {
             Placement::Alone(machines) => {

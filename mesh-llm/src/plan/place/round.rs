@@ -86,7 +86,7 @@ impl<'a> Round<'a> {
         Self {
             known,
             circles,
-            left: known.ids().map(|id| (id, known.memory(id))).collect(),
+            left: group::everything(known),
             placed: BTreeMap::new(),
         }
     }
