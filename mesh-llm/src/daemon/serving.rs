@@ -42,6 +42,8 @@ pub(super) struct InMesh {
     pub(super) lent: watch::Receiver<Vec<Lent>>,
     /// Told whether a model that nobody asked for is in the way of what is lent.
     pub(super) in_the_way: watch::Sender<bool>,
+    /// For which model one that nobody asked for makes room.
+    pub(super) yields: watch::Receiver<Option<String>>,
     /// Told how many bytes each model takes here that this machine was told to serve.
     pub(super) own_bytes: watch::Sender<ByModel<u64>>,
     /// Told of the group that serves the model.

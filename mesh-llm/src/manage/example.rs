@@ -2,7 +2,7 @@
 
 use super::{
     ClientStatus, DeviceStatus, GroupMachine, GroupStatus, MemoryStatus, MeshStatus, ModelStatus, NodeStatus,
-    PathKind, Role, ServedModel, Stage, Status,
+    PathKind, Role, ServedModel, Stage, Status, StoredModel,
 };
 
 /// What its invite is.
@@ -40,6 +40,10 @@ pub(crate) fn status() -> Status {
                 waiting: 0,
             }],
             addresses: vec!["192.168.1.5:4433".into()],
+            on_disk: vec![StoredModel {
+                name: "qwen".into(),
+                bytes: 5_000_000_000,
+            }],
         },
         mesh: Some(MeshStatus {
             id: id.clone(),

@@ -28,7 +28,7 @@ pub use command::{
 pub use server::{BindError, Console, DEFAULT_CONSOLE_PORT, Manage, Running};
 pub use status::{
     ClientStatus, DeviceStatus, GroupMachine, GroupStatus, Member, MemoryStatus, MeshStatus, ModelStatus,
-    NodeStatus, PathKind, Role, ServedModel, Stage, Status, Viewer,
+    NodeStatus, PathKind, Role, ServedModel, Stage, Status, StoredModel, Viewer,
 };
 
 /// The name of the socket in a daemon's folder.

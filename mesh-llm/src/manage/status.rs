@@ -98,6 +98,17 @@ pub struct NodeStatus {
     pub models: Vec<ServedModel>,
     /// Where it may be reached, the likeliest first.
     pub addresses: Vec<String>,
+    /// The models that it has on disk.
+    pub on_disk: Vec<StoredModel>,
+}
+
+/// A model on a machine's disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredModel {
+    /// What it is called.
+    pub name: String,
+    /// Bytes of its files.
+    pub bytes: u64,
 }
 
 /// How packets come from another machine.

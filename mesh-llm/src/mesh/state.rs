@@ -26,6 +26,9 @@ pub const MAX_MODELS: usize = 64;
 /// Devices in a state.
 pub const MAX_DEVICES: usize = 16;
 
+/// Models on disk in a state.
+pub const MAX_ON_DISK: usize = 32;
+
 /// Addresses in a state.
 pub const MAX_ADDRESSES: usize = 16;
 
@@ -69,6 +72,8 @@ pub struct NodeState {
     pub groups: Vec<GroupState>,
     /// How far others are, the nearest first.
     pub round_trips: Vec<RoundTrip>,
+    /// The models that it has on disk.
+    pub on_disk: Vec<OnDisk>,
 }
 
 /// How much memory a node has for models.
@@ -87,6 +92,15 @@ pub struct Device {
     pub name: String,
     /// All that it has, in bytes.
     pub memory_bytes: u64,
+}
+
+/// A model on a node's disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OnDisk {
+    /// Its name in the API.
+    pub name: String,
+    /// Bytes of its files.
+    pub bytes: u64,
 }
 
 /// A model at a node.
@@ -214,6 +228,7 @@ impl NodeState {
             wants: Vec::new(),
             groups: Vec::new(),
             round_trips: Vec::new(),
+            on_disk: Vec::new(),
         }
     }
 }
@@ -253,8 +268,14 @@ impl NodeState {
         state.models.retain(|model| is_text(&model.name));
         state.models.truncate(MAX_MODELS);
         groups::fit(&mut state);
-        // Without models, all the rest with the longest texts is about 13 KiB: this ends in time.
-        while wire::encode(&state).len() > MAX_STATE_BYTES && state.models.pop().is_some() {}
+        state.on_disk.retain(|model| is_text(&model.name));
+        state.on_disk.truncate(MAX_ON_DISK);
+        // Without any models, all the rest with the longest texts is about 13 KiB: this ends in time.
+        while wire::encode(&state).len() > MAX_STATE_BYTES {
+            if state.on_disk.pop().is_none() && state.models.pop().is_none() {
+                break;
+            }
+        }
         state
     }
 }

@@ -82,12 +82,29 @@ impl MeshLab {
         })
     }
 
+    /// So many machines, each behind a router of its own, and one more host with a full relay that all reach.
+    pub fn behind_routers(test: &str, machines: usize) -> Option<Self> {
+        let lab = Self::start(test, machines + 1)?;
+        for machine in 0..machines {
+            lab.network.put_behind_router(machine);
+        }
+        let relay = Relay::full(&lab.network, machines).unwrap();
+        Some(Self {
+            relay: Some(relay),
+            ..lab
+        })
+    }
+
     /// A start of a machine that uses the lab's relay.
     pub fn relayed(&self, start: Start) -> Start {
         let relay = self.relay.as_ref().expect("the lab has a relay");
-        start
+        let start = start
             .flag("--relay", relay.url())
-            .variable("MESH_LLM_NO_RELAY", "0")
+            .variable("MESH_LLM_NO_RELAY", "0");
+        match relay.certificate() {
+            Some(file) => start.variable("SSL_CERT_FILE", file.to_str().unwrap()),
+            None => start,
+        }
     }
 
     /// Starts a daemon, whatever becomes of it, with its API reachable from here.

@@ -1,12 +1,10 @@
 //! Several models on one machine, which come and go while it runs.
 
-use std::fs;
-
 use llama_engine::gguf::random::Architecture;
 use serde_json::json;
 
-use crate::harness::{DEADLINE, Kind, eventually, model};
-use crate::lab::{self, MeshLab, serving, using};
+use crate::harness::{Kind, model};
+use crate::lab::{MeshLab, serving, using};
 
 #[test]
 fn a_machine_serves_several_models_and_loads_and_drops_them_while_it_runs() {
@@ -68,48 +66,4 @@ fn a_machine_serves_several_models_and_loads_and_drops_them_while_it_runs() {
     );
     laptop.until_models(2);
     assert_eq!(laptop.ask("endless"), said[0]);
-}
-
-#[test]
-fn a_machine_that_was_told_nothing_serves_what_another_has_no_room_for() {
-    let test = "a_machine_that_was_told_nothing_serves_what_another_has_no_room_for";
-    let Some(lab) = MeshLab::start(test, 2) else {
-        return;
-    };
-    // The larger one is what it serves as long as nobody wants anything.
-    let store = tempfile::tempdir().unwrap();
-    let copy = |kind| {
-        let from = model(kind);
-        let to = store.path().join(from.file_name().unwrap());
-        fs::copy(from, to).unwrap()
-    };
-    assert!(copy(Kind::Endless) < copy(Kind::Forgetless));
-    let told_nothing = lab::lending()
-        .flag("--threads", "1")
-        .variable("MESH_LLM_MODELS", store.path().to_str().unwrap());
-    let (second, token) = lab.founder(0, told_nothing);
-    assert_eq!(second.until_models(1), ["forgetless"]);
-    let wants = serving(Kind::Endless)
-        .flag("--threads", "1")
-        .flag("--max-memory", "0.004")
-        .flag("--join", &token);
-    let first = lab.machine(1, wants);
-    for machine in [&first, &second] {
-        let mut models = machine.until_models(2);
-        models.sort();
-        assert_eq!(models, ["endless", "forgetless"]);
-    }
-    assert_eq!(first.ask("endless"), second.ask("endless"));
-    assert_eq!(
-        lab.status(&first)["groups"],
-        json!([]),
-        "it is served by one machine"
-    );
-    eventually("the first machine leaves it to the second", DEADLINE, || {
-        let notice = lab.status(&first)["notice"].to_string();
-        notice.contains("endless is served by").then_some(())
-    });
-    // And where it is wanted no more, it is not served any more.
-    assert!(lab.command(&first, &["stop"]).status.success());
-    assert_eq!(second.until_models(1), ["forgetless"]);
 }

@@ -21,3 +21,4 @@ mod relaying;
 mod serving;
 mod splitting;
 mod strangers;
+mod taking_on;

@@ -85,3 +85,27 @@ fn answers_go_on_through_a_relay_where_the_direct_path_breaks() {
         lab.until_path(other, &first, "direct");
     }
 }
+
+#[test]
+fn machines_behind_routers_of_their_own_come_to_direct_paths() {
+    let test = "machines_behind_routers_of_their_own_come_to_direct_paths";
+    let Some(lab) = MeshLab::behind_routers(test, 3) else {
+        return;
+    };
+    let (first, token) = lab.founder(0, lab.relayed(serving(Kind::Endless)));
+    let second = lab.machine(1, lab.relayed(serving(Kind::Least).flag("--join", &token)));
+    let laptop = lab.machine(2, lab.relayed(using().flag("--join", &token)));
+    let machines = [&first, &second, &laptop];
+    for machine in machines {
+        machine.until_models(2);
+    }
+    let [endless, least] = [first.ask("endless"), second.ask("least")];
+    for machine in machines {
+        assert_eq!(machine.ask("endless"), endless);
+        assert_eq!(machine.ask("least"), least);
+    }
+    for (machine, other) in [(&first, &second), (&first, &laptop), (&second, &laptop)] {
+        lab.until_path(machine, other, "direct");
+        lab.until_path(other, machine, "direct");
+    }
+}

@@ -181,7 +181,7 @@ fn processes_started_within_a_host_are_there_and_labs_are_apart() {
     for lab in &labs {
         let output = lab.within(1, || Command::new("ip").args(["-4", "addr"]).output().unwrap());
         let output = String::from_utf8(output.stdout).unwrap();
-        assert!(output.contains("10.77.0.2/24"), "{output}");
+        assert!(output.contains("10.77.0.2/16"), "{output}");
     }
     let _listener = labs[0].within(1, || TcpListener::bind(("0.0.0.0", PORT)).unwrap());
     let address = SocketAddr::new(labs[1].address(1), PORT);
@@ -209,4 +209,53 @@ fn a_door_leads_to_a_host() {
     client.set_read_timeout(Some(DEADLINE)).unwrap();
     client.read_to_string(&mut rest).unwrap();
     assert_eq!(rest, "bye");
+}
+
+#[test]
+fn a_host_behind_a_router_is_reached_only_by_whom_it_spoke_to() {
+    if !NetLab::available("a_host_behind_a_router_is_reached_only_by_whom_it_spoke_to") {
+        return;
+    }
+    let lab = NetLab::start(3).unwrap();
+    lab.put_behind_router(0);
+    let sockets = [0, 1, 2].map(|host| {
+        let socket = lab.within(host, || UdpSocket::bind(("0.0.0.0", PORT)).unwrap());
+        socket.set_read_timeout(Some(DEADLINE)).unwrap();
+        socket
+    });
+    let [inside, known, stranger] = &sockets;
+    let heard = |socket: &UdpSocket| {
+        let mut text = [0; 9];
+        let (length, from) = socket.recv_from(&mut text).unwrap();
+        (String::from_utf8(text[..length].to_vec()).unwrap(), from)
+    };
+    inside.send_to(b"out", (lab.address(1), PORT)).unwrap();
+    let (text, outside) = heard(known);
+    assert_eq!((text.as_str(), outside.ip()), ("out", lab.public_address(0)));
+    assert_ne!(outside.port(), PORT);
+    // Nobody else gets in, neither there nor by its own address; and whom it spoke to only by the port that it has outside.
+    stranger.send_to(b"stranger", outside).unwrap();
+    stranger.send_to(b"stranger", (lab.address(0), PORT)).unwrap();
+    known.send_to(b"private", (lab.address(0), PORT)).unwrap();
+    known
+        .send_to(b"closed", (outside.ip(), outside.port() + 1))
+        .unwrap();
+    known.send_to(b"in", outside).unwrap();
+    assert_eq!(
+        heard(inside),
+        ("in".to_owned(), SocketAddr::new(lab.address(1), PORT))
+    );
+    // Whoever else it speaks to sees the same port.
+    inside.send_to(b"out", (lab.address(2), PORT)).unwrap();
+    assert_eq!(heard(stranger), ("out".to_owned(), outside));
+    stranger.send_to(b"known", outside).unwrap();
+    assert_eq!(heard(inside).0, "known");
+    // TCP goes through it as well.
+    let listener = lab.within(1, || TcpListener::bind(("0.0.0.0", PORT)).unwrap());
+    let address = SocketAddr::new(lab.address(1), PORT);
+    let mut client = lab.within(0, || TcpStream::connect_timeout(&address, DEADLINE).unwrap());
+    let (mut server, seen) = listener.accept().unwrap();
+    assert_eq!(seen.ip(), lab.public_address(0));
+    server.set_nodelay(true).unwrap();
+    round_trip(&mut client, &mut server);
 }

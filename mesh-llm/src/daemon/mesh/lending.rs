@@ -14,9 +14,13 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 /// Requests of other machines that may wait to be looked at.
 const ASKED: usize = 64;
+
+/// How long a model that nobody asked for may take to make room: what it answers, it finishes.
+const ROOM_WITHIN: Duration = Duration::from_secs(60);
 
 /// What goes between this machine's models and the mesh; clones are the same.
 #[derive(Clone)]
@@ -25,6 +29,7 @@ pub(super) struct Lending {
     directives: watch::Receiver<Directives>,
     lent: watch::Receiver<Vec<Lent>>,
     in_the_way: watch::Sender<bool>,
+    yields: watch::Sender<Option<String>>,
     own_bytes: watch::Sender<ByModel<u64>>,
     groups: watch::Sender<Vec<GroupState>>,
     shortages: watch::Sender<ByModel<Shortage>>,
@@ -76,6 +81,7 @@ impl Lending {
         tasks.spawn(placing::follow(mesh.clone(), ends.offered, directive));
         let (lent, lents) = watch::channel(Vec::new());
         let (in_the_way, ways) = watch::channel(false);
+        let (yields, _) = watch::channel(None);
         let (own_bytes, own) = watch::channel(ByModel::new());
         if let Some(program) = program {
             let engine = settings.engine.clone();
@@ -112,9 +118,28 @@ impl Lending {
             directives,
             lent: lents,
             in_the_way,
+            yields,
             own_bytes,
             groups: ends.groups,
             shortages: ends.shortages,
+        }
+    }
+
+    /// The mesh that it is in.
+    pub(super) fn mesh(&self) -> Mesh {
+        self.mesh.clone()
+    }
+
+    /// To whom this machine lends.
+    pub(super) fn lent(&self) -> watch::Receiver<Vec<Lent>> {
+        self.lent.clone()
+    }
+
+    /// Has the model that nobody asked for make room for others.
+    pub(super) fn room(&self) -> MadeRoom {
+        MadeRoom {
+            yields: self.yields.clone(),
+            in_the_way: self.in_the_way.subscribe(),
         }
     }
 
@@ -125,12 +150,39 @@ impl Lending {
             directives: self.directives.clone(),
             lent: self.lent.clone(),
             in_the_way: self.in_the_way.clone(),
+            yields: self.yields.subscribe(),
             own_bytes: self.own_bytes.clone(),
             groups: self.groups.clone(),
             shortages: self.shortages.clone(),
             asked,
             fingerprints,
         }
+    }
+}
+
+/// Room that the model which nobody asked for makes for one that somebody wants.
+pub(super) struct MadeRoom {
+    yields: watch::Sender<Option<String>>,
+    in_the_way: watch::Receiver<bool>,
+}
+
+impl MadeRoom {
+    /// For which model there is, or is being made.
+    pub(super) fn is_made_for(&self) -> Option<String> {
+        self.yields.borrow().clone()
+    }
+
+    /// Makes room for this one; whether that succeeded.
+    pub(super) async fn make(&self, model: &str) -> bool {
+        self.yields.send_replace(Some(model.to_owned()));
+        let mut in_the_way = self.in_the_way.clone();
+        let made = timeout(ROOM_WITHIN, in_the_way.wait_for(|in_the_way| !in_the_way)).await;
+        made.is_ok_and(|made| made.is_ok())
+    }
+
+    /// The model that nobody asked for may come back.
+    pub(super) fn give_back(&self) {
+        self.yields.send_if_modified(|model| model.take().is_some());
     }
 }
 

@@ -4,6 +4,7 @@
 mod adopting;
 mod lending;
 mod offer;
+mod on_disk;
 mod orders;
 mod placing;
 mod remotes;
@@ -29,6 +30,7 @@ use crate::mesh::state::WantState;
 use crate::mesh::token::{Token, TokenError as TokenText};
 use crate::mesh::wire::Open;
 use crate::mesh::{Invitation, Joining, Mesh, MeshError, MeshOptions, Offer, PeerRequest, Relays, Serve};
+use adopting::Adopting;
 use lending::{Inbox, Lending};
 use split::LenderEvent;
 use std::path::{Path, PathBuf};
@@ -152,6 +154,7 @@ impl Party {
         let (split, splits) = watch::channel(None);
         let (groups, grouped) = watch::channel(Vec::new());
         let (shortage, shortages) = watch::channel(ByModel::new());
+        let (disk, on_disk) = watch::channel(Vec::new());
         let sources = offer::Sources {
             engine: engine.clone(),
             others: others.clone(),
@@ -160,6 +163,7 @@ impl Party {
             split: splits,
             groups: grouped,
             shortages,
+            on_disk: on_disk.clone(),
         };
         tasks.spawn(offer::follow(sources, mesh.as_ref().map(Mesh::view), offer));
         let lending_ends = lending::Ends {
@@ -181,15 +185,29 @@ impl Party {
                 &mut tasks,
             )
         });
-        // One that was told nothing serves what is wanted.
-        if let (Some(mesh), Some(own)) = (&mesh, own.filter(|_| settings.models.is_empty())) {
-            let (library, orders) = (own.library.clone(), model_orders.clone());
-            tasks.spawn(adopting::follow(
-                mesh.clone(),
-                library,
-                (offered.clone(), engine.clone()),
-                orders,
+        if let Some(own) = own {
+            tasks.spawn(on_disk::follow(
+                own.library.clone(),
+                engine.clone(),
+                others.clone(),
+                disk,
             ));
+        }
+        // One that was told nothing serves what is wanted.
+        if let (Some(lending), Some(own)) = (&lending, own.filter(|_| settings.models.is_empty())) {
+            let adopting = Adopting {
+                library: own.library.clone(),
+                sources: adopting::Sources {
+                    offered: offered.clone(),
+                    engine: engine.clone(),
+                    lent: lending.lent(),
+                    on_disk,
+                },
+                room: lending.room(),
+                orders: model_orders.clone(),
+                mesh: lending.mesh(),
+            };
+            tasks.spawn(adopting.follow());
         }
         let (status, shown) = watch::channel(status::alone(&settings.home, &offered.borrow()));
         let (orders, ordered) = mpsc::channel::<Command>(ORDERS);

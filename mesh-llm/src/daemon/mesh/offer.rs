@@ -5,7 +5,9 @@ use super::round_trips::RoundTrips;
 use crate::engine::State;
 use crate::mesh::Offer;
 use crate::mesh::core::View;
-use crate::mesh::state::{Device, GroupState, Memory, ModelState, RoundTrip, SplitPart, Stage, WantState};
+use crate::mesh::state::{
+    Device, GroupState, Memory, ModelState, OnDisk, RoundTrip, SplitPart, Stage, WantState,
+};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
@@ -41,6 +43,8 @@ pub(super) struct Sources {
     pub(super) groups: watch::Receiver<Vec<GroupState>>,
     /// Where models turned out not to fit.
     pub(super) shortages: watch::Receiver<ByModel<Shortage>>,
+    /// The models on its disk.
+    pub(super) on_disk: watch::Receiver<Vec<OnDisk>>,
 }
 
 /// The models that this machine is to serve.
@@ -97,6 +101,7 @@ impl Sources {
             wants: wants.collect(),
             groups: self.groups.borrow_and_update().clone(),
             round_trips: trips,
+            on_disk: self.on_disk.borrow_and_update().clone(),
             ..offer
         }
     }
@@ -110,6 +115,7 @@ impl Sources {
             Ok(()) = self.split.changed() => {}
             Ok(()) = self.groups.changed() => {}
             Ok(()) = self.shortages.changed() => {}
+            Ok(()) = self.on_disk.changed() => {}
             else => std::future::pending().await,
         }
     }

@@ -211,7 +211,8 @@ pub(in crate::daemon) fn newest_epoch(view: &View, model: &str) -> u64 {
     epochs.filter(|epoch| *epoch <= MOST_EPOCH).max().unwrap_or(0)
 }
 
-fn id(node: NodeId) -> MachineId {
+/// A node, as plans call it.
+pub(super) fn id(node: NodeId) -> MachineId {
     MachineId(*node.as_bytes())
 }
 

@@ -4,7 +4,7 @@ use super::super::serving::ByModel;
 use crate::engine::{State, waiting_for};
 use crate::manage::{
     ClientStatus, DeviceStatus, GroupMachine, GroupStatus, MemoryStatus, MeshStatus, ModelStatus, NodeStatus,
-    PathKind, ServedModel, Stage as ShownStage, Status,
+    PathKind, ServedModel, Stage as ShownStage, Status, StoredModel,
 };
 use crate::mesh::core::{ClientSeen, Path, Seen, View};
 use crate::mesh::id::{NodeId, Role};
@@ -31,6 +31,7 @@ pub(super) fn alone(home: &std::path::Path, offer: &Offer) -> Status {
         devices: offer.devices.iter().map(device).collect(),
         models: offer.models.iter().map(model).collect(),
         addresses: Vec::new(),
+        on_disk: offer.on_disk.iter().map(stored).collect(),
     };
     let mut status = Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -171,6 +172,7 @@ fn node(seen: &Seen) -> NodeStatus {
         memory,
         devices,
         models,
+        on_disk,
         ..
     } = &seen.state;
     NodeStatus {
@@ -188,6 +190,7 @@ fn node(seen: &Seen) -> NodeStatus {
         devices: devices.iter().map(device).collect(),
         models: models.iter().map(model).collect(),
         addresses: addresses.iter().map(ToString::to_string).collect(),
+        on_disk: on_disk.iter().map(stored).collect(),
     }
 }
 
@@ -206,6 +209,13 @@ fn device(device: &crate::mesh::state::Device) -> DeviceStatus {
     DeviceStatus {
         name: device.name.clone(),
         memory_bytes: device.memory_bytes,
+    }
+}
+
+fn stored(model: &crate::mesh::state::OnDisk) -> StoredModel {
+    StoredModel {
+        name: model.name.clone(),
+        bytes: model.bytes,
     }
 }
 

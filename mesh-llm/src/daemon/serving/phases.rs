@@ -18,8 +18,8 @@ const FORGET_SHORTAGE_AFTER: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Now {
     Plan(Directive),
-    /// It lends to somebody, and nobody asked it to serve anything.
-    Lends {
+    /// Others want its memory, and nobody asked it to serve this.
+    Yields {
         message: String,
     },
     /// The plan is not made yet.
@@ -80,7 +80,7 @@ impl Task {
                     let message = self.missing(need, have);
                     self.wait(now, State::Waiting { message }).await
                 }
-                Now::Lends { ref message } => {
+                Now::Yields { ref message } => {
                     let message = message.clone();
                     self.idle(now, State::Elsewhere { message }).await
                 }
@@ -107,15 +107,21 @@ impl Task {
             return Now::Plan(Directive::Alone);
         };
         let lent = in_mesh.lent.borrow_and_update().first().cloned();
+        let yields = in_mesh.yields.borrow_and_update().clone();
         match (&in_mesh.asked, lent) {
-            (None, Some(lent)) => Now::Lends {
+            (None, Some(lent)) => Now::Yields {
                 message: format!(
                     "this machine's memory serves {}, whose host is {}",
                     lent.model,
                     lent.host.fmt_short()
                 ),
             },
-            (None, None) => Now::Plan(Directive::Alone),
+            (None, None) => match yields {
+                Some(model) => Now::Yields {
+                    message: format!("this machine serves {model}, which the mesh lacks"),
+                },
+                None => Now::Plan(Directive::Alone),
+            },
             (Some(_), _) => {
                 let model = &self.service.launch.options.model_name;
                 let directive = in_mesh.directives.borrow_and_update().get(model).cloned();
@@ -140,6 +146,7 @@ impl Task {
             let changed = tokio::select! {
                 changed = in_mesh.directives.changed() => changed,
                 changed = in_mesh.lent.changed() => changed,
+                changed = in_mesh.yields.changed() => changed,
             };
             if changed.is_err() {
                 // The mesh is being left, and so the daemon ends.

@@ -100,7 +100,7 @@ impl Task {
             self.finish(states, wishes, Wish::Finish, SERVE_ON_FOR).await;
         }
         let limit = match next {
-            Now::Lends { .. } => MAKE_ROOM_WITHIN,
+            Now::Yields { .. } => MAKE_ROOM_WITHIN,
             Now::Plan(_) | Now::Unknown => DRAIN_WITHIN,
         };
         let message = format!("{} is moving to other machines", self.model());

@@ -3,6 +3,7 @@
 use super::super::id::{Address, Contact};
 use super::super::wire::ALPN;
 use iroh::endpoint::{BindOpts, Connection, QuicTransportConfig, presets};
+use iroh::tls::CaTlsConfig;
 use iroh::{Endpoint, EndpointAddr, RelayMap, RelayMode, RelayUrl, SecretKey, TransportAddr};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
@@ -109,7 +110,8 @@ async fn bind_to(options: &EndpointOptions, port: u16) -> Result<Endpoint, Strin
         Relays::Public => Endpoint::builder(presets::N0),
         Relays::Own(urls) => {
             let map: RelayMap = urls.iter().cloned().collect();
-            Endpoint::builder(presets::Minimal).relay_mode(RelayMode::Custom(map))
+            let builder = Endpoint::builder(presets::Minimal).relay_mode(RelayMode::Custom(map));
+            builder.ca_tls_config(trusted())
         }
         Relays::None => Endpoint::builder(presets::Minimal).relay_mode(RelayMode::Disabled),
     };
@@ -123,6 +125,15 @@ async fn bind_to(options: &EndpointOptions, port: u16) -> Result<Endpoint, Strin
         .and_then(|builder| builder.bind_addr_with_opts((Ipv6Addr::UNSPECIFIED, port), not_required))
         .map_err(|error| error.to_string())?;
     builder.bind().await.map_err(|error| format!("{error:#}"))
+}
+
+/// Who may vouch for a relay of the user's own: those whom all programs of this machine trust, beside those whom browsers do.
+fn trusted() -> CaTlsConfig {
+    let native = rustls_native_certs::load_native_certs();
+    for error in &native.errors {
+        tracing::debug!(%error, "a certificate of this machine cannot be read");
+    }
+    CaTlsConfig::embedded().with_extra_roots(native.certs)
 }
 
 fn transport() -> QuicTransportConfig {

@@ -188,6 +188,7 @@ impl Hub {
             wants,
             groups,
             round_trips,
+            on_disk,
         } = self.offer.clone();
         let state = NodeState {
             node: self.endpoint.id(),
@@ -204,6 +205,7 @@ impl Hub {
             wants,
             groups,
             round_trips,
+            on_disk,
         };
         self.core.own_state(&state);
     }

@@ -69,6 +69,10 @@ fn ada() -> NodeState {
             node: key(1).public(),
             micros: 300,
         }],
+        on_disk: vec![OnDisk {
+            name: "big".to_owned(),
+            bytes: 300,
+        }],
     }
 }
 
@@ -98,10 +102,11 @@ const UP_TO_ADDRESSES: &str =
 const FROM_MEMORY: &str =
     "808080804080808080200109034750558080808040020d0474696e7900013280200201000a03626967028040010003";
 const FROM_SPLIT: &str = "010f09332f302e312e313631ac0280f104010d0362696718ac02050607010001012d03626967ac020a018a88e3dd7409f195fd52db2d3cba5d72ca6709bf1d94121bf3748801b40f6f5c0e020b0d0101228a88e3dd7409f195fd52db2d3cba5d72ca6709bf1d94121bf3748801b40f6f5cac02";
-const SIGNATURE: &str = "222e7f9015a7fcb4ffd47ca44cdbaeadd0ae922276318575dc3dbf976191e1b2a116f8a8c41562f678fb2028d9d3ac5e5c01a8d8404511acde1f44dd6f79bd0d";
+const FROM_ON_DISK: &str = "010603626967ac02";
+const SIGNATURE: &str = "417e6e61ca06150702d0cab3bb5b3c2c79c2400d2321daee3380b3872bedbfa974d16a6e901fdda985588a8498a2a50e05acfaa89f60fbb5057b001c18dd9800";
 
 fn body_of_0_1() -> Vec<u8> {
-    hex(&[NODE, UP_TO_ADDRESSES, FROM_MEMORY, FROM_SPLIT].concat())
+    hex(&[NODE, UP_TO_ADDRESSES, FROM_MEMORY, FROM_SPLIT, FROM_ON_DISK].concat())
 }
 
 /// Such bytes, signed by ada.
@@ -133,12 +138,13 @@ fn what_a_newer_release_appends_to_a_model_is_left_unread_and_a_stage_unknown_he
         wants: Vec::new(),
         groups: Vec::new(),
         round_trips: Vec::new(),
+        on_disk: Vec::new(),
         ..ada()
     };
     let mut body = wire::encode(&state);
     assert_eq!(
-        body.split_off(body.len() - 5),
-        [0; 5],
+        body.split_off(body.len() - 6),
+        [0; 6],
         "no models, and nothing after them"
     );
     let mut longer = postcard::to_allocvec(&model("big", 8192, 1, 0, 3)).unwrap();
@@ -163,6 +169,7 @@ fn what_an_older_release_lacks_is_the_default() {
         wants: Vec::new(),
         groups: Vec::new(),
         round_trips: Vec::new(),
+        on_disk: Vec::new(),
         ..ada()
     };
     assert_eq!(signed(older).open(mesh()), Ok(known));

@@ -12,6 +12,7 @@
 //! | split                   | one record, or none                         |
 //! | wants, groups           | records each                                |
 //! | round trips             | records                                     |
+//! | models on disk          | records                                     |
 //!
 //! Records are their count and, for each, its length and its bytes. Releases that differ understand each other by
 //! three rules. A new field goes to the end: an older release leaves unread what comes after what it knows, and a
@@ -19,7 +20,8 @@
 //! of a kind that an older release doesn't know (an address, a stage) is one that it does without.
 
 use super::{
-    MAX_ADDRESSES, MAX_DEVICES, MAX_GROUPS, MAX_MODELS, MAX_ROUND_TRIPS, MAX_STATE_BYTES, MAX_WANTS, groups,
+    MAX_ADDRESSES, MAX_DEVICES, MAX_GROUPS, MAX_MODELS, MAX_ON_DISK, MAX_ROUND_TRIPS, MAX_STATE_BYTES,
+    MAX_WANTS, groups,
 };
 use super::{NodeState, Rejected, Stage, Stamp, is_text};
 use crate::mesh::id::NodeId;
@@ -43,6 +45,7 @@ pub(super) fn encode(state: &NodeState) -> Vec<u8> {
         records(&state.wants),
         records(&state.groups),
         records(&state.round_trips),
+        records(&state.on_disk),
     ))
 }
 
@@ -64,6 +67,7 @@ pub(super) fn decode(body: &[u8]) -> Result<NodeState, Rejected> {
         wants: reader.records("wanted models", MAX_WANTS)?,
         groups: reader.records("groups", MAX_GROUPS)?,
         round_trips: reader.records("round trips", MAX_ROUND_TRIPS)?,
+        on_disk: reader.records("models on disk", MAX_ON_DISK)?,
     };
     if !texts(&state).all(is_text) {
         return Err(Rejected::Text);
@@ -93,10 +97,12 @@ fn texts(state: &NodeState) -> impl Iterator<Item = &str> {
     let addresses = state.addresses.iter().filter_map(|address| address.text());
     let devices = state.devices.iter().map(|device| device.name.as_str());
     let models = state.models.iter().map(|model| model.name.as_str());
+    let on_disk = state.on_disk.iter().map(|model| model.name.as_str());
     own.into_iter()
         .chain(addresses)
         .chain(devices)
         .chain(models)
+        .chain(on_disk)
         .chain(groups::texts(state))
 }
 

@@ -57,7 +57,8 @@ fn make(address: Ipv4Addr) -> anyhow::Result<Host> {
     unsafe { unshare_unsafe(UnshareFlags::NEWNET) }.context("no network namespace (it needs root)")?;
     let namespace = File::open("/proc/thread-self/ns/net").context("no /proc/thread-self/ns/net")?;
     let device = open_device().context("no device by /dev/net/tun")?;
-    let address = format!("{address}/24");
+    // What routers show to the others is beside the hosts' own addresses.
+    let address = format!("{address}/16");
     let mtu = LONGEST_PACKET.to_string();
     for words in [
         &["link", "set", "lo", "up"][..],

@@ -12,6 +12,7 @@
 
 mod door;
 mod host;
+mod routers;
 mod rules;
 mod switch;
 
@@ -24,6 +25,7 @@ use std::time::Duration;
 use anyhow::Context;
 
 use host::Host;
+use routers::Routers;
 use rules::Rules;
 use switch::Switch;
 
@@ -43,6 +45,7 @@ static MISSING: LazyLock<Option<String>> =
 pub struct NetLab {
     hosts: Vec<Host>,
     rules: Arc<Mutex<Rules>>,
+    routers: Arc<Mutex<Routers>>,
     _switch: Switch,
 }
 
@@ -66,10 +69,12 @@ impl NetLab {
             .map(|host| Host::new(ipv4(host)).with_context(|| format!("host {host}")))
             .collect::<anyhow::Result<Vec<Host>>>()?;
         let devices = hosts.iter().map(Host::device).collect();
-        let switch = Switch::start(devices, rules.clone())?;
+        let routers = Arc::new(Mutex::new(Routers::default()));
+        let switch = Switch::start(devices, rules.clone(), routers.clone())?;
         Ok(Self {
             hosts,
             rules,
+            routers,
             _switch: switch,
         })
     }
@@ -136,6 +141,18 @@ impl NetLab {
     /// Loses every packet between two hosts, until that is taken back: each still reaches the others.
     pub fn set_apart(&self, one: usize, other: usize, apart: bool) {
         self.rules().set_apart(one, other, apart);
+    }
+
+    /// Puts a host behind a router of its own, from now on: it reaches all that are behind none, and nobody reaches it but
+    /// whom it spoke to, at the port that it spoke from.
+    pub fn put_behind_router(&self, host: usize) {
+        let mut routers = self.routers.lock().unwrap_or_else(PoisonError::into_inner);
+        routers.add(host);
+    }
+
+    /// The address by which others see a host behind a router.
+    pub fn public_address(&self, host: usize) -> IpAddr {
+        routers::public(host).into()
     }
 
     /// What one host sent to another so far, what was lost included.

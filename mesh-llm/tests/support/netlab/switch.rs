@@ -12,6 +12,7 @@ use std::time::Instant;
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 
+use super::routers::Routers;
 use super::rules::{Packet, Rules};
 
 /// The longest packet that a device gives.
@@ -43,7 +44,11 @@ impl Switch {
     ///
     /// # Errors
     /// Where there is no thread or file descriptor left.
-    pub fn start(devices: Vec<Arc<File>>, rules: Arc<Mutex<Rules>>) -> anyhow::Result<Self> {
+    pub fn start(
+        devices: Vec<Arc<File>>,
+        rules: Arc<Mutex<Rules>>,
+        routers: Arc<Mutex<Routers>>,
+    ) -> anyhow::Result<Self> {
         let ends = Arc::new(AtomicBool::new(false));
         let wake = Arc::new(File::from(eventfd(
             0,
@@ -52,6 +57,7 @@ impl Switch {
         let forwarding = Forwarding {
             devices,
             rules,
+            routers,
             queue: BinaryHeap::new(),
             sent: 0,
             buffer: vec![0; PACKET_BYTES].into_boxed_slice(),
@@ -101,6 +107,7 @@ fn go_first() {
 struct Forwarding {
     devices: Vec<Arc<File>>,
     rules: Arc<Mutex<Rules>>,
+    routers: Arc<Mutex<Routers>>,
     queue: BinaryHeap<Reverse<OnItsWay>>,
     /// Packets so far.
     sent: u64,
@@ -165,11 +172,15 @@ impl Forwarding {
     fn take(&mut self, from: usize) {
         let now = Instant::now();
         let mut rules = lock(&self.rules);
+        let mut routers = lock(&self.routers);
         for _ in 0..TURN {
             let Ok(length) = self.devices[from].as_ref().read(&mut self.buffer) else {
                 return;
             };
-            let bytes = &self.buffer[..length];
+            let bytes = &mut self.buffer[..length];
+            if Packet::new(bytes).is_none() || !routers.carry(bytes, from) {
+                continue;
+            }
             let Some(packet) = Packet::new(bytes) else {
                 continue;
             };
@@ -188,7 +199,7 @@ impl Forwarding {
     }
 }
 
-fn lock(rules: &Mutex<Rules>) -> MutexGuard<'_, Rules> {
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
     // Each change is one assignment: no panic leaves it half made.
-    rules.lock().unwrap_or_else(PoisonError::into_inner)
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }

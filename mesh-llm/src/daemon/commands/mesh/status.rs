@@ -5,6 +5,7 @@ use super::{Error, Out, Times, plain, short};
 use crate::daemon::report::Reporter;
 use crate::manage::{Client, MeshStatus, NodeStatus, PathKind, ServedModel, Status};
 use llama_engine::server::options::LogFormat;
+use std::collections::BTreeMap;
 use std::io::{self, IsTerminal};
 use std::ops::ControlFlow;
 
@@ -117,6 +118,13 @@ fn text(status: &Status) -> String {
         }),
     );
     text += &section(
+        &["ON DISK", "SIZE", "NODES"],
+        on_disk(&nodes).into_iter().map(|((model, bytes), nodes)| {
+            let nodes: Vec<String> = nodes.iter().map(|node| plain(&node.name)).collect();
+            vec![plain(model), size(bytes), nodes.join(", ")]
+        }),
+    );
+    text += &section(
         &["GROUP", "EPOCH", "MACHINES AND THEIR LAYERS"],
         status.groups.iter().map(|group| {
             let machines = group.machines.iter().map(|machine| match machine.layers {
@@ -187,6 +195,18 @@ fn devices(node: &NodeStatus) -> String {
     devices.collect::<Vec<_>>().join(", ")
 }
 
+/// Who has which files: those of one name may differ.
+fn on_disk<'a>(nodes: &[&'a NodeStatus]) -> BTreeMap<(&'a str, u64), Vec<&'a NodeStatus>> {
+    let mut by_model: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for node in nodes {
+        for model in &node.on_disk {
+            let nodes = by_model.entry((model.name.as_str(), model.bytes)).or_default();
+            nodes.push(*node);
+        }
+    }
+    by_model
+}
+
 fn stage(model: &ServedModel) -> String {
     match model.percent {
         Some(percent) => format!("{} {percent} %", model.stage),
@@ -230,6 +250,10 @@ mod tests {
             line("loading").contains("loading 40 %") && line("loading").contains("1 of 4"),
             "{text}"
         );
+        assert!(
+            line("5.00 GB").starts_with("qwen") && line("5.00 GB").contains("shed, barn"),
+            "{text}"
+        );
         assert!(line("cdcdcdcdcd").contains("relay"), "{text}");
         // What lets others in is not for whoever looks over somebody's shoulder.
         assert!(!text.contains(INVITE));
@@ -241,6 +265,7 @@ mod tests {
         status.mesh = None;
         status.clients.clear();
         status.this.models.clear();
+        status.this.on_disk.clear();
         let text = text(&status);
         assert!(text.contains("alone, in no mesh"), "{text}");
         assert!(!text.contains("CLIENT") && !text.contains("MODEL"), "{text}");

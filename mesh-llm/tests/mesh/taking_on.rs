@@ -1,0 +1,231 @@
+//! Machines that were told to serve nothing, and take on what the mesh lacks.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::harness::{DEADLINE, Kind, Signal, Start, eventually, model};
+use crate::lab::{self, Machine, MeshLab, serving};
+
+/// A folder with these models.
+fn store(kinds: &[Kind]) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for kind in kinds {
+        let from = model(*kind);
+        let to: PathBuf = folder.path().join(from.file_name().unwrap());
+        fs::copy(from, to).unwrap();
+    }
+    folder
+}
+
+/// A start of a machine that was told nothing, and has these models. Of them it serves the largest.
+fn told_nothing(store: &TempDir) -> Start {
+    lab::lending()
+        .flag("--threads", "1")
+        .variable("MESH_LLM_MODELS", store.path().to_str().unwrap())
+}
+
+/// Waits until these are the models that can be asked for.
+fn until(machine: &Machine, names: &[&str]) {
+    eventually(&format!("{names:?} can be asked for"), DEADLINE, || {
+        let mut models = machine.models()?;
+        models.sort();
+        (models == names).then_some(())
+    });
+}
+
+/// Waits until a machine itself is ready to answer with this model.
+fn until_serves(lab: &MeshLab, machine: &Machine, name: &str) {
+    eventually(&format!("it serves {name} itself"), DEADLINE, || {
+        let status = lab.try_status(machine)?;
+        let mut models = status["this"]["models"].as_array()?.iter();
+        let is_ready = models.any(|model| model["name"] == name && model["stage"] == "ready");
+        is_ready.then_some(())
+    });
+}
+
+#[test]
+fn what_another_has_no_room_for_is_taken_on_and_given_up_when_it_is_dropped() {
+    let test = "what_another_has_no_room_for_is_taken_on_and_given_up_when_it_is_dropped";
+    let Some(lab) = MeshLab::start(test, 2) else {
+        return;
+    };
+    let store = store(&[Kind::Endless, Kind::Forgetless]);
+    let (second, token) = lab.founder(0, told_nothing(&store));
+    until(&second, &["forgetless"]);
+    let wants = serving(Kind::Endless)
+        .flag("--threads", "1")
+        .flag("--max-memory", "0.004")
+        .flag("--join", &token);
+    let first = lab.machine(1, wants);
+    for machine in [&first, &second] {
+        until(machine, &["endless", "forgetless"]);
+    }
+    assert_eq!(first.ask("endless"), second.ask("endless"));
+    assert_eq!(
+        lab.status(&first)["groups"],
+        json!([]),
+        "it is served by one machine"
+    );
+    eventually("the first machine leaves it to the second", DEADLINE, || {
+        let notice = lab.status(&first)["notice"].to_string();
+        notice.contains("endless is served by").then_some(())
+    });
+    // All know who has what.
+    let on_disk = lab.status(&first)["nodes"][0]["on_disk"].clone();
+    let names: Vec<&Value> = on_disk
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|model| &model["name"])
+        .collect();
+    assert_eq!(names, ["endless", "forgetless"]);
+    // And where it is wanted no more, it is not served any more.
+    lab.said(&first, &["drop", "endless"]);
+    until(&second, &["forgetless"]);
+}
+
+#[test]
+fn what_nobody_asked_for_makes_room_for_what_is_wanted_and_comes_back() {
+    let test = "what_nobody_asked_for_makes_room_for_what_is_wanted_and_comes_back";
+    let Some(lab) = MeshLab::start(test, 2) else {
+        return;
+    };
+    // It serves what it served last, with 4 MB of its 548. What the other wants is reckoned with 545.
+    let store = store(&[Kind::Endless, Kind::Forgetless]);
+    let path = store.path().join("endless.gguf");
+    let used = told_nothing(&store).flag("--model", path);
+    let (mut once, _) = lab.founder(0, used.clone());
+    once.process.signal(Signal::TERM);
+    once.process.end(DEADLINE);
+    let home = once.home().to_owned();
+    drop(once);
+    let start = told_nothing(&store).flag("--max-memory", "0.548").home(home);
+    let (second, token) = lab.founder(0, start);
+    until(&second, &["endless"]);
+    let wants = serving(Kind::Forgetless)
+        .flag("--threads", "1")
+        .flag("--ctx-size", "4096")
+        .flag("--max-memory", "0.004")
+        .flag("--join", &token);
+    let first = lab.machine(1, wants);
+    for machine in [&first, &second] {
+        until(machine, &["forgetless"]);
+    }
+    assert_eq!(first.ask("forgetless"), second.ask("forgetless"));
+    let notice = lab.status(&second)["notice"].to_string();
+    assert!(notice.contains("this machine serves forgetless"), "{notice}");
+    lab.said(&first, &["drop", "forgetless"]);
+    until(&second, &["endless"]);
+    assert_eq!(lab.status(&second)["notice"], Value::Null);
+}
+
+#[test]
+fn what_is_asked_for_more_than_it_can_answer_gets_a_copy() {
+    let test = "what_is_asked_for_more_than_it_can_answer_gets_a_copy";
+    let Some(lab) = MeshLab::start(test, 2) else {
+        return;
+    };
+    let (first, token) = lab.founder(0, serving(Kind::Endless).flag("--threads", "1"));
+    let store = store(&[Kind::Endless, Kind::Forgetless]);
+    let second = lab.machine(1, told_nothing(&store).flag("--join", &token));
+    for machine in [&first, &second] {
+        until(machine, &["endless", "forgetless"]);
+    }
+    let expected = first.ask("endless");
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for number in 0..6 {
+            let (first, is_over) = (&first, &is_over);
+            scope.spawn(move || {
+                // Conversations of their own, which take a while.
+                let prompt = format!("Conversation {number}: ");
+                let body = json!({"model": "endless", "prompt": prompt, "max_tokens": 400, "temperature": 0});
+                while !is_over.load(Ordering::Relaxed) {
+                    first.post("/v1/completions", &body).ok();
+                }
+            });
+        }
+        until_serves(&lab, &second, "endless");
+        is_over.store(true, Ordering::Relaxed);
+    });
+    assert_eq!(second.ask("endless"), expected);
+    // It stays as long as the model is wanted.
+    lab.said(&first, &["drop", "endless"]);
+    for machine in [&first, &second] {
+        until(machine, &["forgetless"]);
+    }
+}
+
+#[test]
+fn what_a_machine_served_that_died_is_served_by_another_that_has_it() {
+    let test = "what_a_machine_served_that_died_is_served_by_another_that_has_it";
+    let Some(lab) = MeshLab::start(test, 3) else {
+        return;
+    };
+    let start = serving(Kind::Endless).flag("--threads", "1");
+    let (first, token) = lab.founder(0, start.clone());
+    let store = store(&[Kind::Endless, Kind::Forgetless]);
+    let second = lab.machine(1, told_nothing(&store).flag("--join", &token));
+    let third = lab.machine(2, lab::lending().flag("--threads", "1").flag("--join", &token));
+    for machine in [&second, &third] {
+        until(machine, &["endless", "forgetless", "tiny"]);
+    }
+    let expected = third.ask("endless");
+    first.process.signal(Signal::KILL);
+    until_serves(&lab, &second, "endless");
+    assert_eq!(third.ask("endless"), expected);
+    // The dead one is back, and drops it: then nobody wants it.
+    let home = first.home().to_owned();
+    let _folders = first.start.clone();
+    drop(first);
+    let first = lab.machine(0, start.home(home));
+    until_serves(&lab, &first, "endless");
+    lab.said(&first, &["drop", "endless"]);
+    until(&third, &["forgetless", "tiny"]);
+}
+
+#[test]
+fn a_model_that_was_split_outlives_its_host_where_others_have_the_file_and_the_room() {
+    let test = "a_model_that_was_split_outlives_its_host_where_others_have_the_file_and_the_room";
+    let Some(lab) = MeshLab::start(test, 3) else {
+        return;
+    };
+    // It needs 545 MB, which nobody has. The others serve the embedded model until their memory is wanted.
+    let start = |start: Start, gigabytes: &str| {
+        start
+            .flag("--threads", "1")
+            .flag("--ctx-size", "4096")
+            .flag("--max-memory", gigabytes)
+    };
+    let first = lab.machine(0, start(serving(Kind::Forgetless), "0.5"));
+    let token = first.invite();
+    let store = store(&[Kind::Forgetless]);
+    let others = [1, 2].map(|number| {
+        let other = start(told_nothing(&store), "0.54");
+        lab.machine(number, other.flag("--join", &token))
+    });
+    let group = |machine: &Machine| -> Option<Vec<Value>> {
+        let status = lab.try_status(machine)?;
+        let group = status["groups"].as_array()?.first()?["machines"].as_array()?;
+        Some(group.iter().map(|machine| machine["node"].clone()).collect())
+    };
+    until_serves(&lab, &first, "forgetless");
+    let expected = others[0].ask("forgetless");
+    let died = lab.id(&first);
+    first.process.signal(Signal::KILL);
+    eventually("the others serve it together", DEADLINE, || {
+        let machines = group(&others[0])?;
+        (machines.len() == 2 && !machines.contains(&Value::from(died.as_str()))).then_some(())
+    });
+    for machine in &others {
+        eventually("it can be asked for", DEADLINE, || {
+            machine.models()?.contains(&"forgetless".to_owned()).then_some(())
+        });
+        assert_eq!(machine.ask("forgetless"), expected);
+    }
+}
