@@ -98,6 +98,14 @@ impl Ground {
     }
 }
 
+/// What words mean.
+pub(super) enum Found {
+    /// A model that is not served here.
+    New(Box<Wanted>),
+    /// One that this machine took on for the mesh, by its name: now its user wants it.
+    TakenOn(String),
+}
+
 /// All of them.
 pub(super) struct Beside {
     ground: Arc<Ground>,
@@ -116,11 +124,16 @@ impl Beside {
         }
     }
 
-    /// Finds the model that `words` mean. `taken` is the name of one that is served already.
+    /// Finds the model that `words` mean, for whom is `why`. `taken` is the name of one that is served already.
     ///
     /// # Errors
     /// Where it is not clear which is meant, or it is served already.
-    pub(super) fn find(&mut self, words: &str, taken: Option<&str>) -> Result<Wanted, Refusal> {
+    pub(super) fn find(
+        &mut self,
+        words: &str,
+        taken: Option<&str>,
+        why: LoadedFor,
+    ) -> Result<Found, Refusal> {
         let ground = &self.ground;
         let speculation = SpeculationSettings {
             // One that was named is for the first model.
@@ -135,6 +148,9 @@ impl Beside {
             .map_err(|error| Refusal::new(StatusCode::NOT_FOUND, "model_not_found", error.to_string()))?;
         let name = wanted.name();
         self.running.retain(|_, model| !model.has_ended());
+        if why == LoadedFor::User && self.running.contains_key(&name) && ground.joiner.is_users_now(&name) {
+            return Ok(Found::TakenOn(name));
+        }
         if taken == Some(name.as_str()) || self.running.contains_key(&name) {
             let message = format!("{name} is served here already: `mesh-llm status` shows how far it is");
             return Err(Refusal::new(StatusCode::CONFLICT, "already_served", message));
@@ -147,7 +163,7 @@ impl Beside {
             let message = format!("the name has more than {MAX_TEXT_BYTES} bytes: rename the model's file");
             return Err(Refusal::new(StatusCode::BAD_REQUEST, "name_too_long", message));
         }
-        Ok(wanted)
+        Ok(Found::New(Box::new(wanted)))
     }
 
     /// Begins to serve a model, downloading it if it is not there; its name.

@@ -1,7 +1,7 @@
 //! The daemon from when its port is open to its end.
 
 use super::api::Api;
-use super::beside::{Beside, Ground};
+use super::beside::{Beside, Found, Ground};
 use super::mesh::{LoadedFor, ModelOrder, Party};
 use super::report::{self, EngineReport, Offer, Reporter};
 use super::serving::{ByModel, Served};
@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 /// How long exchanges that run may take to finish after the daemon was told to end.
 const DRAIN_WITHIN: Duration = Duration::from_secs(30);
@@ -28,6 +28,9 @@ pub(super) const TELL_WITHIN: Duration = Duration::from_secs(1);
 
 /// An engine that ends within this time is not worth a word.
 const END_QUIETLY: Duration = Duration::from_millis(500);
+
+/// Memory that is back within this time is not worth a word.
+const GIVE_BACK_QUIETLY: Duration = Duration::from_secs(2);
 
 /// How long a model that nobody asked for may take to make room for one that somebody did.
 const MAKE_ROOM_WITHIN: Duration = Duration::from_secs(5);
@@ -112,10 +115,11 @@ impl Run<'_> {
         });
         let mut beside = Beside::new(ground.clone());
         for words in others {
-            match beside.find(&words, Some(&wanted.name())) {
-                Ok(other) => {
-                    beside.begin(other, LoadedFor::User);
+            match beside.find(&words, Some(&wanted.name()), LoadedFor::User) {
+                Ok(Found::New(other)) => {
+                    beside.begin(*other, LoadedFor::User);
                 }
+                Ok(Found::TakenOn(_)) => {}
                 Err(refusal) => reporter.note(&refusal.message),
             }
         }
@@ -236,6 +240,21 @@ async fn drain(api: Api, orders: &mut Orders, reporter: &Reporter) -> bool {
     hurry
 }
 
+/// Waits until others need this machine's memory no more, unless it is too late or somebody is in a hurry.
+async fn give_back(party: &Party, ends_at: Instant, orders: &mut Orders, reporter: &Reporter) {
+    if timeout(GIVE_BACK_QUIETLY, party.is_back()).await.is_ok() {
+        return;
+    }
+    reporter.note(
+        "other machines still compute with this one: ending once they have answered; Ctrl-C ends at once",
+    );
+    tokio::select! {
+        () = party.is_back() => {}
+        () = sleep_until(ends_at) => {}
+        () = orders.next() => {}
+    }
+}
+
 /// The model that the daemon was started with.
 struct First {
     name: String,
@@ -288,6 +307,9 @@ impl Parts {
                 order = self.model_orders.next() => self.obey(order).await,
             }
         };
+        // Where others compute with this machine, their answers are to come to an end, too.
+        self.party.withdraw();
+        let ends_at = Instant::now() + DRAIN_WITHIN;
         let mut hurry = false;
         match &end {
             Err(_) => self.api.finish(sleep(TELL_WITHIN), || {}).await,
@@ -339,6 +361,9 @@ impl Parts {
                 "ended at once: caches of slots that were not saved yet are lost, the prompts of their chats will be computed again",
             );
         }
+        if end.is_ok() && !hurry && !*lates.borrow() {
+            give_back(&self.party, ends_at, &mut self.orders, reporter).await;
+        }
         // After the engines: what they compute with others, and what they answer them, goes through the mesh.
         self.party.finish().await;
         end
@@ -351,12 +376,13 @@ impl Parts {
             ModelOrder::Load { model, why, reply } => {
                 let ending = self.ending.as_ref().filter(|(_, task)| !task.is_finished());
                 let taken = first.or_else(|| ending.map(|(name, _)| name.clone()));
-                let _ = reply.send(match self.beside.find(&model, taken.as_deref()) {
-                    Ok(wanted) => {
+                let _ = reply.send(match self.beside.find(&model, taken.as_deref(), why) {
+                    Ok(Found::TakenOn(name)) => Ok(LoadedModel { name }),
+                    Ok(Found::New(wanted)) => {
                         if why == LoadedFor::User {
                             self.make_room().await;
                         }
-                        let name = self.beside.begin(wanted, why);
+                        let name = self.beside.begin(*wanted, why);
                         Ok(LoadedModel { name })
                     }
                     Err(refusal) => Err(refusal),

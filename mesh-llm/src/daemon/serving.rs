@@ -94,6 +94,7 @@ impl Served {
                 restarts: Restarts::default(),
                 last_epoch: 0,
                 tight: 0,
+                was_ready: false,
             };
             task.run()
         });
@@ -120,4 +121,6 @@ struct Task {
     last_epoch: u64,
     /// How often a worker had lent too little.
     tight: u32,
+    /// Whether it has served the model.
+    was_ready: bool,
 }

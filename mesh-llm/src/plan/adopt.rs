@@ -30,6 +30,8 @@ pub struct Model {
     pub served: Served,
     /// Whether it would be served without this machine.
     pub is_elsewhere: bool,
+    /// Whether it needs more than all machines offer.
+    pub is_hopeless: bool,
 }
 
 /// How a model is served.
@@ -79,6 +81,17 @@ pub struct Room {
     pub most: u64,
 }
 
+/// Why a machine should give up what it took on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Doubt {
+    /// Nobody wants it.
+    Unwanted,
+    /// Another machine serves it as well, and one that nobody asked for made room for it.
+    Spare,
+    /// Another model waits for room, and this one would be served without this machine, or is wanted by none that is there.
+    InTheWay,
+}
+
 /// What a machine may take on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Choice<'a> {
@@ -112,9 +125,9 @@ impl Model {
         }
     }
 
-    /// Whether a machine that is there waits for room.
+    /// Whether a machine that is there waits for room, and not in vain.
     fn waits(&self) -> bool {
-        self.wanted == Wanted::Now && self.served == Served::No
+        self.wanted == Wanted::Now && self.served == Served::No && !self.is_hopeless
     }
 
     /// How many times as much is asked as can be answered at once, in thousandths.
@@ -126,37 +139,61 @@ impl Model {
     }
 }
 
-/// The model to take on, if there is one.
+/// What may be taken on, the best first.
 ///
 /// What is needed most comes first; of that, what is on disk; then what is asked most for what it can answer; then the
 /// smallest. What was wanted by a machine that was lost is not worth a download, and may be too large for one machine: the
 /// plan divides it. Neither that nor a further copy takes room for which a model waits. `source` says how the machine
 /// would come by a model, if at all.
-pub fn choose(models: &[Model], room: Room, source: impl Fn(&str) -> Option<Source>) -> Option<Choice<'_>> {
+pub fn choices(models: &[Model], room: Room, source: impl Fn(&str) -> Option<Source>) -> Vec<Choice<'_>> {
     let somebody_waits = models.iter().any(Model::waits);
     let possible = models.iter().filter_map(|model| {
         let (need, source) = (model.need()?, source(&model.name)?);
         let is_possible = match need {
             Need::Unserved => model.bytes <= room.most,
-            Need::Lost => !somebody_waits && source == Source::OnDisk,
-            Need::Busy => !somebody_waits && model.bytes <= room.beside,
+            Need::Lost => !somebody_waits && source == Source::OnDisk && !model.is_hopeless,
+            Need::Busy => !somebody_waits && !room.is_tight_for(model),
         };
         is_possible.then_some(Choice { model, need, source })
     });
-    possible.min_by_key(|choice| {
+    let mut choices: Vec<_> = possible.collect();
+    choices.sort_by_key(|choice| {
         let Choice { model, need, source } = *choice;
         (need, source, Reverse(model.pressure()), model.bytes, &model.name)
-    })
+    });
+    choices
 }
 
-/// Whether a machine goes on with the model of this name, which it took on: somebody wants it, and it is not in the way of one
-/// that waits for room.
-pub fn keeps(name: &str, models: &[Model]) -> bool {
+/// Why a machine should not go on with the model of this name, which it took on, if there is a reason. `made_room`: one
+/// that nobody asked for made room for it.
+pub fn doubt(name: &str, made_room: bool, models: &[Model]) -> Option<Doubt> {
     let Some(own) = models.iter().find(|model| model.name == name) else {
-        return false;
+        return Some(Doubt::Unwanted);
     };
+    if made_room && own.is_elsewhere {
+        return Some(Doubt::Spare);
+    }
     let is_needed = own.wanted == Wanted::Now && !own.is_elsewhere;
-    is_needed || !models.iter().any(|model| model.name != name && model.waits())
+    let is_in_the_way = || models.iter().any(|model| model.name != name && model.waits());
+    (!is_needed && is_in_the_way()).then_some(Doubt::InTheWay)
+}
+
+impl Doubt {
+    /// How long it has to last: who wanted it may only start anew, and who waits may be about to be served.
+    pub fn patience(self) -> Duration {
+        Duration::from_secs(match self {
+            Doubt::Unwanted => 3,
+            Doubt::Spare => 10,
+            Doubt::InTheWay => 30,
+        })
+    }
+}
+
+impl Room {
+    /// Whether the model that nobody asked for has to make room for this one: it takes more than is reckoned.
+    pub fn is_tight_for(&self, model: &Model) -> bool {
+        model.bytes.saturating_add(model.bytes / 4) > self.beside
+    }
 }
 
 /// How many of the others come before `me`: those that have the model, then by id.
@@ -167,11 +204,12 @@ pub fn turn(me: Candidate, others: impl Iterator<Item = Candidate>) -> u32 {
 }
 
 /// How long a need has to last before a machine whose turn it is takes the model on. Machines that start may be about to serve
-/// what nobody serves, and one that was lost may be back in a moment; who asks much may have enough after a while, the
-/// longer if the model has to be downloaded.
-pub fn patience(need: Need, source: Source, turn: u32) -> Duration {
+/// what nobody serves; one that was lost may be back in a moment, and nothing makes room for its model before it stays away;
+/// who asks much may have enough after a while, the longer if the model has to be downloaded.
+pub fn patience(need: Need, source: Source, makes_room: bool, turn: u32) -> Duration {
     let first = match (need, source) {
         (Need::Unserved, _) => Duration::from_millis(500),
+        (Need::Lost, _) if makes_room => Duration::from_secs(30),
         (Need::Lost, _) => Duration::from_secs(3),
         (Need::Busy, Source::OnDisk) => Duration::from_secs(5),
         (Need::Busy, Source::Catalog) => Duration::from_secs(60),
@@ -191,6 +229,7 @@ mod tests {
             is_split: false,
             served,
             is_elsewhere: false,
+            is_hopeless: false,
         }
     }
 
@@ -215,7 +254,8 @@ mod tests {
     }
 
     fn chosen(models: &[Model], room: Room, source: impl Fn(&str) -> Option<Source>) -> Option<&str> {
-        choose(models, room, source).map(|choice| choice.model.name.as_str())
+        let choices = choices(models, room, source);
+        choices.first().map(|choice| choice.model.name.as_str())
     }
 
     #[test]
@@ -272,6 +312,11 @@ mod tests {
             ..lost("a", 1)
         }];
         assert_eq!(chosen(&divided, room(9, 9), on_disk), Some("a"));
+        let hopeless = [Model {
+            is_hopeless: true,
+            ..lost("a", 100)
+        }];
+        assert_eq!(chosen(&hopeless, room(9, 9), on_disk), None);
     }
 
     #[test]
@@ -312,14 +357,27 @@ mod tests {
             },
         );
         let waiting = unserved("b", 9);
+        let doubt = |models: &[Model]| doubt("a", false, models);
         for kept in [busy.clone(), needed.clone(), ghost.clone()] {
-            assert!(keeps("a", &[kept, asked("b", 1, 1)]));
+            assert_eq!(doubt(&[kept, asked("b", 1, 1)]), None);
         }
-        assert!(!keeps("a", &[asked("b", 1, 1)]), "nobody wants it");
-        assert!(keeps("a", &[needed, waiting.clone()]));
-        assert!(!keeps("a", &[busy, waiting.clone()]));
-        assert!(!keeps("a", &[ghost, waiting]));
-        assert!(keeps("a", &[unserved("a", 9)]), "it waits itself");
+        assert_eq!(doubt(&[asked("b", 1, 1)]), Some(Doubt::Unwanted));
+        assert_eq!(doubt(&[needed.clone(), waiting.clone()]), None);
+        assert_eq!(doubt(&[busy.clone(), waiting.clone()]), Some(Doubt::InTheWay));
+        assert_eq!(doubt(&[ghost, waiting.clone()]), Some(Doubt::InTheWay));
+        assert_eq!(doubt(&[unserved("a", 9)]), None, "it waits itself");
+        let hopeless = Model {
+            is_hopeless: true,
+            ..waiting
+        };
+        assert_eq!(
+            doubt(&[busy.clone(), hopeless]),
+            None,
+            "no room is enough for that"
+        );
+        // What nobody asked for is wanted back.
+        assert_eq!(super::doubt("a", true, &[busy]), Some(Doubt::Spare));
+        assert_eq!(super::doubt("a", true, &[needed]), None);
     }
 
     #[test]
@@ -336,7 +394,7 @@ mod tests {
         ];
         let turns = all.map(|me| turn(me, all.iter().copied().filter(|other| *other != me)));
         assert_eq!(turns, [2, 0, 1, 3]);
-        let waits = turns.map(|turn| patience(Need::Unserved, Source::OnDisk, turn).as_millis());
+        let waits = turns.map(|turn| patience(Need::Unserved, Source::OnDisk, false, turn).as_millis());
         assert_eq!(waits, [4_500, 500, 2_500, 6_500]);
     }
 }

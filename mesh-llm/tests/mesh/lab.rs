@@ -82,12 +82,9 @@ impl MeshLab {
         })
     }
 
-    /// So many machines, each behind a router of its own, and one more host with a full relay that all reach.
-    pub fn behind_routers(test: &str, machines: usize) -> Option<Self> {
+    /// The same with a full relay, by which machines learn at once how they look from outside.
+    pub fn with_full_relay(test: &str, machines: usize) -> Option<Self> {
         let lab = Self::start(test, machines + 1)?;
-        for machine in 0..machines {
-            lab.network.put_behind_router(machine);
-        }
         let relay = Relay::full(&lab.network, machines).unwrap();
         Some(Self {
             relay: Some(relay),
@@ -192,17 +189,6 @@ impl MeshLab {
                 .flatten();
             let other = all.find(|other| other["id"] == id.as_str())?;
             (other["path"] == path).then_some(())
-        });
-    }
-
-    /// Waits until a machine knows the relay of so many others.
-    pub fn until_relays(&self, machine: &Machine, others: usize) {
-        eventually(&format!("{others} relays are known"), DEADLINE, || {
-            let status = self.try_status(machine)?;
-            let is_relay = |address: &Value| address.as_str().unwrap().starts_with("http");
-            let nodes = status["nodes"].as_array()?.iter();
-            let relayed = nodes.filter(|node| node["addresses"].as_array().unwrap().iter().any(is_relay));
-            (relayed.count() == others).then_some(())
         });
     }
 

@@ -29,8 +29,6 @@ fn machines_that_reach_only_a_relay_are_one_mesh() {
     for machine in [&first, &second, &laptop] {
         machine.until_models(2);
     }
-    // Where its relay is, a machine knows some seconds after its start.
-    lab.until_relays(&laptop, 2);
     let [endless, least] = [first.ask("endless"), second.ask("least")];
     for machine in [&first, &second, &laptop] {
         assert_eq!(machine.ask("endless"), endless);
@@ -51,7 +49,7 @@ fn machines_that_reach_only_a_relay_are_one_mesh() {
 #[test]
 fn answers_go_on_through_a_relay_where_the_direct_path_breaks() {
     let test = "answers_go_on_through_a_relay_where_the_direct_path_breaks";
-    let Some(lab) = MeshLab::with_relay(test, 3) else {
+    let Some(lab) = MeshLab::with_full_relay(test, 3) else {
         return;
     };
     let start = serving(Kind::Endless).flag("--ctx-size", "8192");
@@ -62,7 +60,6 @@ fn answers_go_on_through_a_relay_where_the_direct_path_breaks() {
     for other in others {
         other.until_models(2);
         lab.until_path(&first, other, "direct");
-        lab.until_relays(other, 1);
     }
     // The first time its prompt is computed, later it is found, which makes another answer.
     let [_, whole] = [(); 2].map(|()| long(&first).outcome().text);
@@ -89,9 +86,12 @@ fn answers_go_on_through_a_relay_where_the_direct_path_breaks() {
 #[test]
 fn machines_behind_routers_of_their_own_come_to_direct_paths() {
     let test = "machines_behind_routers_of_their_own_come_to_direct_paths";
-    let Some(lab) = MeshLab::behind_routers(test, 3) else {
+    let Some(lab) = MeshLab::with_full_relay(test, 3) else {
         return;
     };
+    for machine in 0..3 {
+        lab.network.put_behind_router(machine);
+    }
     let (first, token) = lab.founder(0, lab.relayed(serving(Kind::Endless)));
     let second = lab.machine(1, lab.relayed(serving(Kind::Least).flag("--join", &token)));
     let laptop = lab.machine(2, lab.relayed(using().flag("--join", &token)));

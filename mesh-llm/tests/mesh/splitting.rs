@@ -109,6 +109,31 @@ fn a_model_that_does_not_fit_waits_starts_when_a_machine_joins_and_moves_when_th
 }
 
 #[test]
+fn a_worker_that_is_told_to_stop_lets_the_host_end_its_answer() {
+    let test = "a_worker_that_is_told_to_stop_lets_the_host_end_its_answer";
+    let Some(lab) = MeshLab::start(test, 2) else {
+        return;
+    };
+    let start = calm(serving(Kind::Endless)).flag("--ctx-size", "8192");
+    let first = lab.machine(0, start.word("--split"));
+    let mut second = lab.machine(1, lending(&first.invite()));
+    until_group(&lab, &first, 2);
+    first.until_models(1);
+    let body =
+        json!({"model": "endless", "prompt": "Once upon a time", "max_tokens": 1_000, "temperature": 0});
+    // The first time its prompt is computed, later it is found, which makes another answer.
+    let [_, whole] = [(); 2].map(|()| first.stream("/v1/completions", &body).outcome().text);
+    let mut stream = first.stream("/v1/completions", &body);
+    let begun = stream.next_text();
+    lab.said(&second, &["stop"]);
+    let outcome = stream.outcome();
+    assert_eq!((outcome.broken, outcome.error), (None, None));
+    assert!(outcome.done && begun + &outcome.text == whole, "another answer");
+    assert_eq!(second.process.end(DEADLINE).code(), Some(0));
+    first.until_health("more_peers_needed");
+}
+
+#[test]
 fn of_two_machines_that_want_a_model_neither_holds_one_is_the_host_and_both_answer() {
     let test = "of_two_machines_that_want_a_model_neither_holds_one_is_the_host_and_both_answer";
     let Some(lab) = MeshLab::start(test, 2) else {

@@ -6,12 +6,12 @@ use super::placing::id;
 use super::split::Lent;
 use crate::engine::State;
 use crate::mesh::core::View;
-use crate::mesh::state::{ModelState, NodeState, OnDisk, Stage, WantState};
+use crate::mesh::state::{MAX_ON_DISK, ModelState, NodeState, OnDisk, Stage, WantState};
 use crate::mesh::{Mesh, Offer};
 use crate::models::{Library, Missing, Resolved, TINY};
 use crate::plan::adopt::{
-    Candidate, Choice, Model, Need, Remembered, Room, Served, Source, Told, Wanted, choose, keeps, patience,
-    turn,
+    Candidate, Choice, Doubt, Model, Need, Remembered, Room, Served, Source, Told, Wanted, choices, doubt,
+    patience, turn,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -22,8 +22,14 @@ use tokio::time::{Instant, sleep_until};
 /// How long a machine that found nothing to do looks again, though nothing changed: files may have come.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
 
-/// What is not wanted any more is given up after this time: its user may only start anew.
-const LET_GO_AFTER: Duration = Duration::from_secs(1);
+/// What does not get ready for so long, though nothing is downloaded or read, will not: what it needs was reckoned wrongly.
+const STUCK_AFTER: Duration = Duration::from_secs(90);
+
+/// What could not be served is left to others for so long, and what the user ended here as well.
+const LEAVE_FOR: Duration = Duration::from_secs(30 * 60);
+
+/// A model that was taken on is there after this time, unless somebody ended it.
+const BEGINS_WITHIN: Duration = Duration::from_secs(5);
 
 /// What is looked at, beside the mesh.
 pub(super) struct Sources {
@@ -54,14 +60,34 @@ pub(super) struct Adopting {
 #[derive(Debug, Default)]
 struct Mind {
     remembered: Remembered,
-    /// Since when each need lasts.
+    /// Since when each need could be met here.
     since: BTreeMap<Needed, Instant>,
-    adopted: Option<String>,
-    /// Since when what it took on is to be given up.
-    unwanted: Option<Instant>,
-    /// What could not be served once is left to others; what was refused, for a while.
-    failed: BTreeSet<String>,
-    refused: BTreeMap<String, Instant>,
+    adopted: Option<Adopted>,
+    /// What is left to others, until then.
+    left: BTreeMap<String, Instant>,
+}
+
+/// A model that was taken on.
+#[derive(Debug)]
+struct Adopted {
+    model: String,
+    since: Instant,
+    /// Why it should be given up, and since when.
+    doubt: Option<(Doubt, Instant)>,
+    /// Since when it does not get on.
+    stuck: Option<Instant>,
+}
+
+/// What becomes of a model that was taken on.
+enum Fate {
+    /// It stays; it is to be looked at again then.
+    Stays(Option<Instant>),
+    /// It is not this machine's to give up any more: its user ended it, or wants it.
+    Users,
+    /// It is given up, as others serve it or nobody needs it.
+    Over,
+    /// It is given up, as it cannot be served here.
+    Failed,
 }
 
 impl Adopting {
@@ -76,14 +102,13 @@ impl Adopting {
                 &mut mind.remembered,
                 began.elapsed(),
             );
-            self.give_up(&mut mind, &models).await;
+            let look = self.give_up(&mut mind, &models).await;
             let next = self.next(&mut mind, &models, &view.borrow());
             let due = match next {
                 Some((choice, due)) if due <= Instant::now() => self.take_on(&mut mind, choice).await,
                 next => next.map(|(_, due)| due),
             };
-            let unwanted = mind.unwanted.map(|since| since + LET_GO_AFTER);
-            let due = due.into_iter().chain(unwanted).min();
+            let due = due.into_iter().chain(look).min();
             tokio::select! {
                 changed = view.changed() => if changed.is_err() { return },
                 changed = self.sources.offered.changed() => if changed.is_err() { return },
@@ -92,76 +117,67 @@ impl Adopting {
         }
     }
 
-    /// Gives up what it took on, if it is to be.
-    async fn give_up(&self, mind: &mut Mind, models: &[Model]) {
-        let Some(model) = &mind.adopted else {
-            // The one that nobody asked for comes back once the other is gone.
+    /// Gives up what it took on, if it is to be; else when that is to be looked at again.
+    async fn give_up(&self, mind: &mut Mind, models: &[Model]) -> Option<Instant> {
+        let Some(adopted) = &mut mind.adopted else {
+            // The one that nobody asked for comes back once the other has ended.
             let made_for = self.room.is_made_for();
-            if made_for.is_some_and(|model| !self.own_models().contains(&model)) {
+            if made_for.is_some_and(|model| !self.has(&model)) {
                 self.room.give_back();
             }
-            return;
+            return None;
         };
-        let has_failed = {
-            let offered = self.sources.offered.borrow();
-            let mut own = offered.models.iter().filter(|own| own.name == *model);
-            own.any(|own| own.stage == Stage::Failed)
-        };
-        mind.unwanted = match keeps(model, models) {
-            true => None,
-            false => mind.unwanted.or_else(|| Some(Instant::now())),
-        };
-        let is_over = mind.unwanted.is_some_and(|since| since.elapsed() >= LET_GO_AFTER);
-        if !has_failed && !is_over {
-            return;
+        let made_room = self.room.is_made_for().as_deref() == Some(adopted.model.as_str());
+        let fate = adopted.fate(made_room, models, &self.sources.offered.borrow());
+        let model = adopted.model.clone();
+        match fate {
+            Fate::Stays(look) => return look,
+            Fate::Users => {
+                mind.leave(model);
+                return None;
+            }
+            Fate::Failed => mind.leave(model.clone()),
+            Fate::Over => mind.adopted = None,
         }
         tracing::info!(
             model,
-            has_failed,
             "this machine gives up a model that it took on for the mesh"
         );
-        if has_failed {
-            mind.failed.insert(model.clone());
-        }
-        mind.unwanted = None;
-        if let Some(model) = mind.adopted.take() {
-            let (reply, _) = oneshot::channel();
-            // The daemon ends: there is nothing to be dropped.
-            let _ = self.orders.send(ModelOrder::Drop { model, reply }).await;
-        }
+        let (reply, _) = oneshot::channel();
+        // The daemon ends: there is nothing to be dropped.
+        let _ = self.orders.send(ModelOrder::Drop { model, reply }).await;
+        None
     }
 
     /// What is to be taken on next, if there is something, and when.
     fn next<'a>(&self, mind: &mut Mind, models: &'a [Model], view: &View) -> Option<(Choice<'a>, Instant)> {
         let now = Instant::now();
-        let needs: BTreeSet<Needed> = models
-            .iter()
-            .filter_map(|model| Some((model.name.clone(), model.need()?)))
-            .collect();
+        mind.left.retain(|_, until| *until > now);
+        let room = self.room_left();
+        let source = |model: &str| {
+            let is_out = mind.left.contains_key(model) || self.has(model);
+            (!is_out).then(|| self.source(model)).flatten()
+        };
+        let choices = choices(models, room, source);
+        let needed = |choice: &Choice<'_>| (choice.model.name.clone(), choice.need);
+        let needs: BTreeSet<Needed> = choices.iter().map(needed).collect();
         mind.since.retain(|needed, _| needs.contains(needed));
         for needed in needs {
             mind.since.entry(needed).or_insert(now);
         }
-        mind.refused.retain(|_, until| *until > now);
-        if mind.adopted.is_some() || self.room.is_made_for().is_some() {
+        if mind.adopted.is_some() || self.room.is_made_for().is_some() || self.is_told() {
             return None;
         }
-        let own = self.own_models();
-        let source = |model: &str| {
-            let is_left = mind.failed.contains(model) || mind.refused.contains_key(model);
-            (!is_left && !own.contains(model))
-                .then(|| self.source(model))
-                .flatten()
-        };
-        let choice = choose(models, self.room_left(), source)?;
+        let choice = *choices.first()?;
         let Choice { model, need, source } = choice;
         let me = Candidate {
-            has_it: source == Source::OnDisk,
+            has_it: has_it(&self.sources.offered.borrow().on_disk, &model.name),
             machine: id(view.me),
         };
         let turn = turn(me, others(view, model));
-        let since = mind.since.get(&(model.name.clone(), need)).copied();
-        Some((choice, since.unwrap_or(now) + patience(need, source, turn)))
+        let since = mind.since.get(&needed(&choice)).copied();
+        let patience = patience(need, source, room.is_tight_for(model), turn);
+        Some((choice, since.unwrap_or(now) + patience))
     }
 
     /// Begins to serve it, if that is possible; else when it is to be looked again.
@@ -170,7 +186,12 @@ impl Adopting {
         match self.load(model).await {
             Ok(()) => {
                 tracing::info!(model = name, ?need, "this machine serves what the mesh lacks");
-                mind.adopted = Some(name.clone());
+                mind.adopted = Some(Adopted {
+                    model: name.clone(),
+                    since: Instant::now(),
+                    doubt: None,
+                    stuck: None,
+                });
                 None
             }
             Err(why) => {
@@ -181,13 +202,13 @@ impl Adopting {
                 );
                 self.room.give_back();
                 let again = Instant::now() + LOOK_AGAIN;
-                mind.refused.insert(name.clone(), again);
+                mind.left.insert(name.clone(), again);
                 Some(again)
             }
         }
     }
 
-    /// Has it served.
+    /// Has it served: others hear of that at once, whatever has to make room first.
     async fn load(&self, model: &Model) -> Result<(), String> {
         let (library, words) = (self.library.clone(), model.name.clone());
         // The disk is looked at: what is there now counts, and words may mean something else here.
@@ -195,8 +216,8 @@ impl Adopting {
         if !is_known.await.unwrap_or_default() {
             return Err("there is no model of this name any more".to_owned());
         }
-        if model.bytes > self.room_left().beside && !self.room.make(&model.name).await {
-            return Err("the model that nobody asked for takes too long to make room".to_owned());
+        if self.room_left().is_tight_for(model) {
+            self.room.make_for(&model.name);
         }
         let (reply, answer) = oneshot::channel();
         let order = ModelOrder::Load {
@@ -210,10 +231,15 @@ impl Adopting {
         answer.map(drop).map_err(|refusal| refusal.message)
     }
 
-    /// The models that this machine has already.
-    fn own_models(&self) -> BTreeSet<String> {
+    /// Whether this machine has a model, or still ends it.
+    fn has(&self, model: &str) -> bool {
+        has(&self.sources.offered.borrow(), model)
+    }
+
+    /// Whether its user told it meanwhile to serve something.
+    fn is_told(&self) -> bool {
         let own = self.sources.offered.borrow();
-        own.models.iter().map(|model| model.name.clone()).collect()
+        own.wants.iter().any(|want| !want.is_adopted)
     }
 
     /// What this machine has left.
@@ -229,6 +255,8 @@ impl Adopting {
             State::Ready(serving) if !own.wants.iter().any(|want| want.model == serving.model) => {
                 serving.ready.model_bytes + serving.ready.context_bytes
             }
+            // What it will take is not known before it is ready.
+            _ if self.room.is_in_the_way() => u64::MAX,
             _ => 0,
         };
         Room {
@@ -248,6 +276,68 @@ impl Adopting {
     }
 }
 
+impl Mind {
+    /// Leaves a model to others, for a while.
+    fn leave(&mut self, model: String) {
+        self.adopted = None;
+        self.left.insert(model, Instant::now() + LEAVE_FOR);
+    }
+}
+
+impl Adopted {
+    /// What becomes of it, where `own` is what this machine offers.
+    fn fate(&mut self, made_room: bool, models: &[Model], own: &Offer) -> Fate {
+        let now = Instant::now();
+        let mut wants = own.wants.iter();
+        let is_users = wants.any(|want| want.model == self.model && !want.is_adopted);
+        let has_begun = self.since + BEGINS_WITHIN <= now;
+        if is_users || (has_begun && !has(own, &self.model)) {
+            return Fate::Users;
+        }
+        let stage = |name: &str| {
+            let mut all = own.models.iter();
+            all.find(|model| model.name == name).map(|model| model.stage)
+        };
+        let its = stage(&self.model);
+        let gets_on = match its {
+            Some(Stage::Ready | Stage::Downloading { .. }) => true,
+            Some(Stage::Loading { percent }) => percent > 0,
+            _ => false,
+        };
+        self.stuck = (!gets_on).then(|| self.stuck.unwrap_or(now));
+        let is_stuck = self.stuck.is_some_and(|since| since + STUCK_AFTER <= now);
+        if is_stuck || its == Some(Stage::Failed) {
+            return Fate::Failed;
+        }
+        // What the user of this machine asked for comes before.
+        let mut asked = own.wants.iter().filter(|want| !want.is_adopted);
+        if asked.any(|want| stage(&want.model) == Some(Stage::Waiting)) {
+            return Fate::Over;
+        }
+        let doubt = doubt(&self.model, made_room, models);
+        let before = self.doubt.filter(|(before, _)| Some(*before) == doubt);
+        self.doubt = before.or(doubt.map(|doubt| (doubt, now)));
+        let due = self.doubt.map(|(doubt, since)| since + doubt.patience());
+        if due.is_some_and(|due| due <= now) {
+            return Fate::Over;
+        }
+        let stuck = self.stuck.map(|since| since + STUCK_AFTER);
+        let begun = (!has_begun).then(|| self.since + BEGINS_WITHIN);
+        Fate::Stays([due, stuck, begun].into_iter().flatten().min())
+    }
+}
+
+/// Whether a machine that offers this has the model, or still ends it.
+fn has(own: &Offer, model: &str) -> bool {
+    own.models.iter().any(|own| own.name == model) || own.wants.iter().any(|want| want.model == model)
+}
+
+/// Whether a machine that says so of its disk has the model: as others see it, for all must come to the same turns.
+fn has_it(on_disk: &[OnDisk], model: &str) -> bool {
+    let mut said = on_disk.iter().take(MAX_ON_DISK);
+    model == TINY || said.any(|known| known.name == model)
+}
+
 /// Whether the word means the very model that others call so: others' paths mean nothing here.
 fn is_known(library: &Library, model: &str) -> bool {
     match library.resolve(Some(model), u64::MAX) {
@@ -265,7 +355,7 @@ fn others<'a>(view: &'a View, model: &'a Model) -> impl Iterator<Item = Candidat
         state.wants.is_empty() && has_room
     });
     free.map(|state| Candidate {
-        has_it: state.on_disk.iter().any(|known| known.name == model.name),
+        has_it: has_it(&state.on_disk, &model.name),
         machine: id(state.node),
     })
 }
@@ -273,21 +363,34 @@ fn others<'a>(view: &'a View, model: &'a Model) -> impl Iterator<Item = Candidat
 /// All that is wanted, and how it is served.
 fn models(view: &View, own: &Offer, remembered: &mut Remembered, now: Duration) -> Vec<Model> {
     let states = || view.nodes.iter().map(|seen| &seen.state);
-    let copies = |name: &str| -> Vec<&ModelState> {
-        let others = states().flat_map(|state| &state.models);
-        let all = others.chain(&own.models);
-        all.filter(|model| model.name == name).collect()
-    };
+    let mut copies: BTreeMap<&str, Vec<&ModelState>> = BTreeMap::new();
+    for model in states().flat_map(|state| &state.models).chain(&own.models) {
+        copies.entry(&model.name).or_default().push(model);
+    }
+    let copies = |name: &str| copies.get(name).map_or(&[][..], Vec::as_slice);
+    let adopted: BTreeSet<&str> = states()
+        .flat_map(|state| &state.wants)
+        .filter(|want| want.is_adopted)
+        .map(|want| want.model.as_str())
+        .collect();
+    let groups = states().flat_map(|state| &state.groups).chain(&own.groups);
+    let groups: BTreeSet<&str> = groups.map(|group| group.model.as_str()).collect();
+    let offered = states().map(|state| state.memory.offered_bytes);
+    let offered = offered.fold(own.memory.offered_bytes, u64::saturating_add);
     let there = states().map(|state| (id(state.node), told(&state.wants)));
     let there = there.chain([(id(view.me), told(&own.wants))]).collect();
     let is_used = |name: &str| copies(name).iter().any(|model| requests(model) > 0);
     let wanted = remembered.wanted(now, there, is_used);
-    let groups = || states().flat_map(|state| &state.groups).chain(&own.groups);
     let models = wanted.into_iter().map(|(told, wanted)| Model {
         wanted,
-        is_split: told.is_split || groups().any(|group| group.model == told.model),
-        served: served(&copies(&told.model)),
+        is_split: told.is_split || groups.contains(told.model.as_str()),
+        served: match served(copies(&told.model)) {
+            // Who took it on says so before it is ready, or finds that it cannot.
+            Served::No | Served::Failed if adopted.contains(told.model.as_str()) => Served::Soon,
+            served => served,
+        },
         is_elsewhere: states().any(|state| stays(state, &told.model, view)),
+        is_hopeless: told.bytes > offered,
         name: told.model,
         bytes: told.bytes,
     });

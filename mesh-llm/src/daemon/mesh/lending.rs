@@ -14,13 +14,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
 
 /// Requests of other machines that may wait to be looked at.
 const ASKED: usize = 64;
-
-/// How long a model that nobody asked for may take to make room: what it answers, it finishes.
-const ROOM_WITHIN: Duration = Duration::from_secs(60);
 
 /// What goes between this machine's models and the mesh; clones are the same.
 #[derive(Clone)]
@@ -30,6 +26,7 @@ pub(super) struct Lending {
     lent: watch::Receiver<Vec<Lent>>,
     in_the_way: watch::Sender<bool>,
     yields: watch::Sender<Option<String>>,
+    withdraws: watch::Sender<bool>,
     own_bytes: watch::Sender<ByModel<u64>>,
     groups: watch::Sender<Vec<GroupState>>,
     shortages: watch::Sender<ByModel<Shortage>>,
@@ -82,6 +79,7 @@ impl Lending {
         let (lent, lents) = watch::channel(Vec::new());
         let (in_the_way, ways) = watch::channel(false);
         let (yields, _) = watch::channel(None);
+        let (withdraws, withdrawing) = watch::channel(false);
         let (own_bytes, own) = watch::channel(ByModel::new());
         if let Some(program) = program {
             let engine = settings.engine.clone();
@@ -111,6 +109,7 @@ impl Lending {
                 settings.mesh.most_round_trip,
                 settings.engine.threads,
                 ends.split,
+                withdrawing,
             ));
         }
         Self {
@@ -119,6 +118,7 @@ impl Lending {
             lent: lents,
             in_the_way,
             yields,
+            withdraws,
             own_bytes,
             groups: ends.groups,
             shortages: ends.shortages,
@@ -133,6 +133,17 @@ impl Lending {
     /// To whom this machine lends.
     pub(super) fn lent(&self) -> watch::Receiver<Vec<Lent>> {
         self.lent.clone()
+    }
+
+    /// Takes no part in splits any more: hosts of groups go on with others, once they have answered what they were asked.
+    pub(super) fn withdraw(&self) {
+        self.withdraws.send_replace(true);
+    }
+
+    /// Waits until nothing is lent.
+    pub(super) async fn is_back(&self) {
+        // The lender has ended: so has what was lent.
+        let _ = self.lent().wait_for(Vec::is_empty).await;
     }
 
     /// Has the model that nobody asked for make room for others.
@@ -172,12 +183,14 @@ impl MadeRoom {
         self.yields.borrow().clone()
     }
 
-    /// Makes room for this one; whether that succeeded.
-    pub(super) async fn make(&self, model: &str) -> bool {
+    /// Makes room for this one, which waits for that.
+    pub(super) fn make_for(&self, model: &str) {
         self.yields.send_replace(Some(model.to_owned()));
-        let mut in_the_way = self.in_the_way.clone();
-        let made = timeout(ROOM_WITHIN, in_the_way.wait_for(|in_the_way| !in_the_way)).await;
-        made.is_ok_and(|made| made.is_ok())
+    }
+
+    /// Whether the model that nobody asked for takes room.
+    pub(super) fn is_in_the_way(&self) -> bool {
+        *self.in_the_way.borrow()
     }
 
     /// The model that nobody asked for may come back.
@@ -186,14 +199,18 @@ impl MadeRoom {
     }
 }
 
-/// Says what this machine does in splits, once it has measured itself.
+/// Says what this machine does in splits, once it has measured itself, until it withdraws.
 async fn take_part(
     most_round_trip: Duration,
     threads: Option<NonZeroU32>,
     split: watch::Sender<Option<SplitPart>>,
+    mut withdraws: watch::Receiver<bool>,
 ) {
     let measured = tokio::task::spawn_blocking(move || part(most_round_trip, threads)).await;
     split.send_replace(measured.ok().flatten());
+    // Whoever could withdraw is gone: so is the mesh.
+    let _ = withdraws.wait_for(|withdraws| *withdraws).await;
+    split.send_replace(None);
 }
 
 #[cfg(feature = "engine")]

@@ -263,6 +263,20 @@ impl Party {
         }
     }
 
+    /// Lends no more, from now on.
+    pub(super) fn withdraw(&self) {
+        if let Some(lending) = &self.joiner.lending {
+            lending.withdraw();
+        }
+    }
+
+    /// Waits until what others borrowed is back.
+    pub(super) async fn is_back(&self) {
+        if let Some(lending) = &self.joiner.lending {
+            lending.is_back().await;
+        }
+    }
+
     /// Says goodbye.
     pub(super) async fn finish(mut self) {
         self.manage.finish().await;
@@ -293,6 +307,15 @@ impl Joiner {
             models.wants.retain(|other| other.model != want.model);
             models.wants.push(want);
         });
+    }
+
+    /// Its user wants a model that it took on for the mesh; whether there is such a one.
+    pub(super) fn is_users_now(&self, model: &str) -> bool {
+        self.models.send_if_modified(|models| {
+            let mut wants = models.wants.iter_mut();
+            let taken_on = wants.find(|want| want.model == model && want.is_adopted);
+            taken_on.map(|want| want.is_adopted = false).is_some()
+        })
     }
 
     /// It was told to serve it no more.

@@ -8,6 +8,7 @@ use crate::engine::{MORE_PEERS, State, Wish};
 use crate::mesh::Mesh;
 use crate::mesh::state::{GroupState, GroupWorker};
 use llama_engine::rpc::plan::Shares;
+use std::ops::ControlFlow;
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -217,9 +218,29 @@ impl Task {
         self.service.in_mesh.as_ref().map(|in_mesh| in_mesh.mesh.clone())
     }
 
+    /// Waits while the model that nobody asked for makes room for this one; else what comes instead.
+    async fn until_room(&mut self, now: &Now) -> ControlFlow<Option<bool>> {
+        let Some(in_mesh) = &self.service.in_mesh else {
+            return ControlFlow::Continue(());
+        };
+        let is_for_this = in_mesh.yields.borrow().as_deref() == Some(self.model());
+        if in_mesh.asked.is_none() || !is_for_this {
+            return ControlFlow::Continue(());
+        }
+        let (mut in_the_way, mut wishes) = (in_mesh.in_the_way.subscribe(), self.wishes.clone());
+        tokio::select! {
+            _ = in_the_way.wait_for(|in_the_way| !in_the_way) => ControlFlow::Continue(()),
+            () = self.changed(now) => ControlFlow::Break(None),
+            _ = wishes.wait_for(|wish| *wish > Wish::Serve) => ControlFlow::Break(Some(false)),
+        }
+    }
+
     async fn alone(&mut self, now: Now) -> Option<bool> {
         let bytes = self.asked().map(|asked| asked.bytes);
         self.takes(bytes.unwrap_or(0), bytes.is_none());
+        if let ControlFlow::Break(instead) = self.until_room(&now).await {
+            return instead;
+        }
         let launch = self.service.launch.clone();
         let (over, cut) = self.serve(&now, launch, None).await;
         match over {
@@ -251,6 +272,9 @@ impl Task {
             return None;
         };
         self.takes(asked.bytes, false);
+        if let ControlFlow::Break(instead) = self.until_room(&now).await {
+            return instead;
+        }
         let names: Vec<&str> = workers.iter().map(|worker| worker.label.as_str()).collect();
         let message = format!("{} to lend its memory for {}", names.join(", "), self.model());
         let seen = newest_epoch(&mesh.view().borrow(), self.model());

@@ -141,8 +141,9 @@ impl Task {
             match state {
                 State::Failed(failure) => {
                     let is_short = failure.exit.0 == Refusal::Memory.exit_code();
-                    return match self.asked() {
-                        Some(_) if is_short => Over::Short {
+                    // One that nobody asked for fitted before, and may again.
+                    return match self.asked().is_some() || self.was_ready {
+                        true if is_short => Over::Short {
                             message: failure.message,
                         },
                         _ => Over::Failed(failure),
@@ -150,6 +151,7 @@ impl Task {
                 }
                 State::Ready(serving) => {
                     self.restarts = Restarts::default();
+                    self.was_ready = true;
                     match group.as_deref() {
                         Some(group) => self.announce_layers(group, &serving.ready.node_layers),
                         // It has chosen its context: now it is known what it takes.

@@ -38,6 +38,9 @@ const PATH_IDLE: Duration = Duration::from_millis(500);
 /// How often a sign of life is sent on a direct path for that, where a relay would be left: twice within the time.
 pub(super) const BEAT: Duration = Duration::from_millis(200);
 
+/// Direct addresses that come before a relay.
+const DIRECT_FIRST: usize = 4;
+
 /// Relays that carry what cannot go directly.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Relays {
@@ -155,20 +158,28 @@ pub fn widen(connection: &Connection) {
     connection.set_receive_window(WINDOW.into());
 }
 
-/// Where this node may be reached, direct addresses first.
-pub fn addresses(endpoint: &EndpointAddr) -> Vec<Address> {
-    let mut addresses: Vec<Address> = endpoint
-        .addrs
-        .iter()
-        .filter_map(|address| match address {
-            TransportAddr::Ip(address) => Some(Address::Ip(*address)),
-            TransportAddr::Relay(url) => Some(Address::Relay(url.to_string())),
-            _ => None,
-        })
-        .collect();
-    // IPv4, then IPv6, then relays: the order of what most likely works.
-    addresses.sort();
-    addresses
+/// Where this node may be reached, the most likely first. Which of the `relays` is its own it knows some seconds after its start;
+/// until then it may be any of them.
+pub fn addresses(endpoint: &EndpointAddr, relays: &Relays) -> Vec<Address> {
+    let (mut direct, mut relayed) = (Vec::new(), Vec::new());
+    for address in &endpoint.addrs {
+        match address {
+            TransportAddr::Ip(address) => direct.push(Address::Ip(*address)),
+            TransportAddr::Relay(url) => relayed.push(Address::Relay(url.to_string())),
+            _ => {}
+        }
+    }
+    if let Relays::Own(urls) = relays
+        && relayed.is_empty()
+    {
+        relayed.extend(urls.iter().map(|url| Address::Relay(url.to_string())));
+    }
+    // IPv4, then IPv6.
+    direct.sort();
+    relayed.sort();
+    // Where there is room for some only, a relay is among them: by that it is reached from everywhere.
+    let others = direct.split_off(direct.len().min(DIRECT_FIRST));
+    direct.into_iter().chain(relayed).chain(others).collect()
 }
 
 /// How iroh wants to hear of a contact. Addresses that make no sense are left out.
@@ -178,4 +189,47 @@ pub fn endpoint_address(contact: &Contact) -> EndpointAddr {
         Address::Relay(url) => url.parse::<RelayUrl>().ok().map(TransportAddr::Relay),
     });
     EndpointAddr::from_parts(contact.node, addresses)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(port: u16) -> TransportAddr {
+        TransportAddr::Ip(([192, 0, 2, 1], port).into())
+    }
+
+    fn relay(name: &str) -> RelayUrl {
+        format!("https://{name}.example").parse().unwrap()
+    }
+
+    /// What is told of these addresses: ports, and names of relays.
+    fn told(addresses: Vec<TransportAddr>, relays: &Relays) -> String {
+        let node = SecretKey::from_bytes(&[1; 32]).public();
+        let addresses = super::addresses(&EndpointAddr::from_parts(node, addresses), relays);
+        let words = addresses.iter().map(|address| match address {
+            Address::Ip(address) => address.port().to_string(),
+            Address::Relay(url) => url.clone(),
+        });
+        words.collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn a_relay_is_among_the_first_however_many_interfaces_there_are() {
+        let many: Vec<TransportAddr> = (1..=9).rev().map(ip).collect();
+        let with = [&many[..], &[TransportAddr::Relay(relay("r"))]].concat();
+        assert_eq!(
+            told(with, &Relays::Public),
+            "1 2 3 4 https://r.example/ 5 6 7 8 9"
+        );
+        assert_eq!(told(vec![ip(2), ip(1)], &Relays::Public), "1 2");
+    }
+
+    #[test]
+    fn before_a_machine_knows_its_relay_it_names_those_of_its_user() {
+        let own = Relays::Own(vec![relay("b"), relay("a")]);
+        assert_eq!(told(vec![ip(1)], &own), "1 https://a.example/ https://b.example/");
+        let known = vec![ip(1), TransportAddr::Relay(relay("b"))];
+        assert_eq!(told(known, &own), "1 https://b.example/");
+    }
 }

@@ -9,7 +9,7 @@ use super::super::token::{Grant, Token};
 use super::super::wire::{Answer, Control, Hello, Refused, RefusedKind};
 use super::super::words::readable;
 use super::door::{self, Answered, Entered, Verdict};
-use super::endpoint::addresses;
+use super::endpoint::{Relays, addresses};
 use super::link::{self, Link, Peer};
 use super::stream::StreamError;
 use super::{Invitation, Offer, Serve};
@@ -85,6 +85,7 @@ pub enum Joining {
 pub(super) struct Hub {
     core: Core,
     endpoint: Endpoint,
+    relays: Relays,
     store: Store,
     events: mpsc::Sender<Event>,
     serve: Arc<Serve>,
@@ -104,7 +105,7 @@ pub(super) struct Hub {
 impl Hub {
     pub(super) fn new(
         core: Core,
-        endpoint: Endpoint,
+        (endpoint, relays): (Endpoint, Relays),
         store: Store,
         events: mpsc::Sender<Event>,
         serve: Arc<Serve>,
@@ -114,6 +115,7 @@ impl Hub {
         Self {
             core,
             endpoint,
+            relays,
             store,
             events,
             serve,
@@ -197,7 +199,7 @@ impl Hub {
             name,
             program: env!("CARGO_PKG_VERSION").to_owned(),
             role: self.core.role().unwrap_or(Role::Node),
-            addresses: addresses(&self.endpoint.addr()),
+            addresses: addresses(&self.endpoint.addr(), &self.relays),
             memory,
             devices,
             models,
@@ -372,7 +374,7 @@ impl Hub {
                     models: invitation.models,
                     contacts: vec![Contact {
                         node: self.endpoint.id(),
-                        addresses: addresses(&self.endpoint.addr()),
+                        addresses: addresses(&self.endpoint.addr(), &self.relays),
                     }],
                 };
                 let _ = reply.send(self.core.invite(grant, SecretKey::generate()));

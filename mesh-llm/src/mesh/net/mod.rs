@@ -133,7 +133,7 @@ impl Mesh {
         let start = store.start(options.part, options.token)?;
         let endpoint = endpoint::bind(&EndpointOptions {
             key: start.key.clone(),
-            relays: options.relays,
+            relays: options.relays.clone(),
             port: options.port,
             last_port: store.last_port(),
         })
@@ -157,7 +157,7 @@ impl Mesh {
         tokio::spawn(door::accept(endpoint.clone(), events.clone()));
         let hub = Hub::new(
             core,
-            endpoint.clone(),
+            (endpoint.clone(), options.relays),
             store,
             events.clone(),
             serve,

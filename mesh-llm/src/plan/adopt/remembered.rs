@@ -77,12 +77,13 @@ impl Remembered {
     }
 }
 
-/// Who is there knows better than who was lost; of those alike, the one that needs more counts.
+/// Who is there knows better than who was lost; of those alike, the one that needs less counts: so nobody keeps others from
+/// serving a model, and how much it needs here is up to this machine's settings.
 fn merge(known: &mut Told, wanted: &mut Wanted, other: &Told, by: Wanted) {
     match by.cmp(wanted) {
         std::cmp::Ordering::Less => (*known, *wanted) = (other.clone(), by),
         std::cmp::Ordering::Equal => {
-            known.bytes = known.bytes.max(other.bytes);
+            known.bytes = known.bytes.min(other.bytes);
             known.is_split |= other.is_split;
         }
         std::cmp::Ordering::Greater => {}
@@ -168,6 +169,6 @@ mod tests {
         memory.wanted(Duration::ZERO, [(id(1), want(9, true))].into(), |_| false);
         let both = [(id(2), want(2, false)), (id(3), want(3, false))];
         let wanted = memory.wanted(Duration::ZERO, both.into(), |_| false);
-        assert_eq!(wanted, [(want(3, false).remove(0), Wanted::Now)]);
+        assert_eq!(wanted, [(want(2, false).remove(0), Wanted::Now)]);
     }
 }

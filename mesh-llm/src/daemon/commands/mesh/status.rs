@@ -251,7 +251,7 @@ mod tests {
             "{text}"
         );
         assert!(
-            line("5.00 GB").starts_with("qwen") && line("5.00 GB").contains("shed, barn"),
+            line("qwen").contains("5.00 GB") && line("qwen").contains("shed, barn"),
             "{text}"
         );
         assert!(line("cdcdcdcdcd").contains("relay"), "{text}");

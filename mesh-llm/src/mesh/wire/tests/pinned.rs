@@ -167,8 +167,8 @@ fn what_others_encode_is_sent_as_ever() {
     );
     assert_sum(
         &Control::Gossip(Message::States(vec![state()])),
-        127,
-        "0c3aeb81e72d8a91",
+        128,
+        "b0a3f844815b4dc5",
     );
 }
 
