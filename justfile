@@ -63,7 +63,8 @@ bench *ARGS: (bench-solo ARGS) (bench-split ARGS) (bench-spec ARGS) (bench-mesh 
 
 # Fuzz a target for some seconds: `just fuzz gguf_reader 600`. Needs a nightly toolchain and cargo-fuzz.
 fuzz TARGET SECONDS="60":
-    cargo +nightly fuzz run {{TARGET}} -- -max_total_time={{SECONDS}} -rss_limit_mb=1024 -malloc_limit_mb=256
+    mkdir -p fuzz/target/found/{{TARGET}} fuzz/corpus/{{TARGET}}
+    cargo +nightly fuzz run {{TARGET}} fuzz/target/found/{{TARGET}} fuzz/corpus/{{TARGET}} -- -max_total_time={{SECONDS}} -rss_limit_mb=1024 -malloc_limit_mb=256
 
 # Fuzz the check of graphs: what it accepts, ggml computes.
 fuzz-graphs SECONDS="600": (_fuzz-native "graph_check" SECONDS "-max_len=20000")
