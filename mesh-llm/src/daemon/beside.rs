@@ -148,7 +148,7 @@ impl Beside {
             .map_err(|error| Refusal::new(StatusCode::NOT_FOUND, "model_not_found", error.to_string()))?;
         let name = wanted.name();
         self.running.retain(|_, model| !model.has_ended());
-        if why == LoadedFor::User && self.running.contains_key(&name) && ground.joiner.is_users_now(&name) {
+        if why == LoadedFor::User && self.running.contains_key(&name) && ground.joiner.make_users(&name) {
             return Ok(Found::TakenOn(name));
         }
         if taken == Some(name.as_str()) || self.running.contains_key(&name) {

@@ -72,20 +72,23 @@ impl MeshLab {
         Some(Self { network, relay: None })
     }
 
-    /// The same, and one more host with a relay that all reach.
+    /// The same, and one more host with a plain relay that all reach.
     pub fn with_relay(test: &str, machines: usize) -> Option<Self> {
-        let lab = Self::start(test, machines + 1)?;
-        let relay = Relay::start(&lab.network, machines).unwrap();
-        Some(Self {
-            relay: Some(relay),
-            ..lab
-        })
+        Self::beside(test, machines, Relay::start)
     }
 
     /// The same with a full relay, by which machines learn at once how they look from outside.
     pub fn with_full_relay(test: &str, machines: usize) -> Option<Self> {
+        Self::beside(test, machines, Relay::full)
+    }
+
+    fn beside(
+        test: &str,
+        machines: usize,
+        relay: fn(&NetLab, usize) -> anyhow::Result<Relay>,
+    ) -> Option<Self> {
         let lab = Self::start(test, machines + 1)?;
-        let relay = Relay::full(&lab.network, machines).unwrap();
+        let relay = relay(&lab.network, machines).unwrap();
         Some(Self {
             relay: Some(relay),
             ..lab

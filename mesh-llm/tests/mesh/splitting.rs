@@ -28,7 +28,7 @@ fn expected(kind: Kind) -> Value {
 }
 
 /// Waits for a group of so many machines; the ids of its machines.
-fn until_group(lab: &MeshLab, machine: &Machine, machines: usize) -> Vec<String> {
+pub fn until_group(lab: &MeshLab, machine: &Machine, machines: usize) -> Vec<String> {
     eventually(&format!("a group of {machines} machines"), DEADLINE, || {
         let status = lab.try_status(machine)?;
         let group = status["groups"].as_array()?.first()?["machines"]

@@ -10,6 +10,7 @@ use tempfile::TempDir;
 
 use crate::harness::{DEADLINE, Kind, Signal, Start, eventually, model};
 use crate::lab::{self, Machine, MeshLab, serving};
+use crate::splitting::until_group;
 
 /// A folder with these models.
 fn store(kinds: &[Kind]) -> TempDir {
@@ -38,13 +39,17 @@ fn until(machine: &Machine, names: &[&str]) {
     });
 }
 
-/// Waits until a machine itself is ready to answer with this model.
+/// Whether a machine itself is ready to answer with this model.
+fn serves(lab: &MeshLab, machine: &Machine, name: &str) -> Option<bool> {
+    let status = lab.try_status(machine)?;
+    let mut models = status["this"]["models"].as_array()?.iter();
+    Some(models.any(|model| model["name"] == name && model["stage"] == "ready"))
+}
+
+/// Waits until it is.
 fn until_serves(lab: &MeshLab, machine: &Machine, name: &str) {
     eventually(&format!("it serves {name} itself"), DEADLINE, || {
-        let status = lab.try_status(machine)?;
-        let mut models = status["this"]["models"].as_array()?.iter();
-        let is_ready = models.any(|model| model["name"] == name && model["stage"] == "ready");
-        is_ready.then_some(())
+        serves(lab, machine, name)?.then_some(())
     });
 }
 
@@ -184,11 +189,7 @@ fn what_a_machine_served_that_died_is_served_by_one_of_those_that_have_it() {
     }
     let expected = others[0].ask("endless");
     first.process.signal(Signal::KILL);
-    let has_it = |machine: &Machine| -> Option<bool> {
-        let status = lab.try_status(machine)?;
-        let mut models = status["this"]["models"].as_array()?.iter();
-        Some(models.any(|model| model["name"] == "endless" && model["stage"] == "ready"))
-    };
+    let has_it = |machine: &Machine| serves(&lab, machine, "endless");
     eventually("one of them serves it", DEADLINE, || {
         (has_it(&others[0])? || has_it(&others[1])?).then_some(())
     });
@@ -229,18 +230,13 @@ fn a_model_that_was_split_outlives_its_host_where_others_have_the_file_and_the_r
         let other = start(told_nothing(&store), "0.54");
         lab.machine(number, other.flag("--join", &token))
     });
-    let group = |machine: &Machine| -> Option<Vec<Value>> {
-        let status = lab.try_status(machine)?;
-        let group = status["groups"].as_array()?.first()?["machines"].as_array()?;
-        Some(group.iter().map(|machine| machine["node"].clone()).collect())
-    };
     until_serves(&lab, &first, "forgetless");
     let expected = others[0].ask("forgetless");
     let died = lab.id(&first);
     first.process.signal(Signal::KILL);
     eventually("the others serve it together", DEADLINE, || {
-        let machines = group(&others[0])?;
-        (machines.len() == 2 && !machines.contains(&Value::from(died.as_str()))).then_some(())
+        let machines = until_group(&lab, &others[0], 2);
+        (!machines.contains(&died)).then_some(())
     });
     for machine in &others {
         eventually("it can be asked for", DEADLINE, || {

@@ -39,8 +39,6 @@ pub(super) struct Sources {
     pub(super) engine: watch::Receiver<State>,
     /// To whom it lends.
     pub(super) lent: watch::Receiver<Vec<Lent>>,
-    /// The models on its disk.
-    pub(super) on_disk: watch::Receiver<Vec<OnDisk>>,
 }
 
 /// What a need is known by.
@@ -267,8 +265,8 @@ impl Adopting {
 
     /// How this machine comes by the model that others call so.
     fn source(&self, model: &str) -> Option<Source> {
-        let on_disk = self.sources.on_disk.borrow();
-        if model == TINY || on_disk.iter().any(|known| known.name == model) {
+        let own = self.sources.offered.borrow();
+        if model == TINY || own.on_disk.iter().any(|known| known.name == model) {
             return Some(Source::OnDisk);
         }
         let entry = self.library.catalog.entry(model)?;

@@ -163,7 +163,7 @@ impl Party {
             split: splits,
             groups: grouped,
             shortages,
-            on_disk: on_disk.clone(),
+            on_disk,
         };
         tasks.spawn(offer::follow(sources, mesh.as_ref().map(Mesh::view), offer));
         let lending_ends = lending::Ends {
@@ -201,7 +201,6 @@ impl Party {
                     offered: offered.clone(),
                     engine: engine.clone(),
                     lent: lending.lent(),
-                    on_disk,
                 },
                 room: lending.room(),
                 orders: model_orders.clone(),
@@ -310,7 +309,7 @@ impl Joiner {
     }
 
     /// Its user wants a model that it took on for the mesh; whether there is such a one.
-    pub(super) fn is_users_now(&self, model: &str) -> bool {
+    pub(super) fn make_users(&self, model: &str) -> bool {
         self.models.send_if_modified(|models| {
             let mut wants = models.wants.iter_mut();
             let taken_on = wants.find(|want| want.model == model && want.is_adopted);

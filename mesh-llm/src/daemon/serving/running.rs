@@ -142,11 +142,12 @@ impl Task {
                 State::Failed(failure) => {
                     let is_short = failure.exit.0 == Refusal::Memory.exit_code();
                     // One that nobody asked for fitted before, and may again.
-                    return match self.asked().is_some() || self.was_ready {
-                        true if is_short => Over::Short {
+                    let may_fit_later = self.asked().is_some() || self.was_ready;
+                    return match is_short && may_fit_later {
+                        true => Over::Short {
                             message: failure.message,
                         },
-                        _ => Over::Failed(failure),
+                        false => Over::Failed(failure),
                     };
                 }
                 State::Ready(serving) => {

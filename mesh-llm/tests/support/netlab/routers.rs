@@ -100,7 +100,8 @@ struct Segment<'a> {
 impl<'a> Segment<'a> {
     /// These bytes, if they are one.
     fn new(bytes: &'a mut [u8]) -> Option<Self> {
-        let protocol = [TCP, UDP].into_iter().find(|(number, _)| *number == bytes[9])?;
+        let number = *bytes.get(9)?;
+        let protocol = [TCP, UDP].into_iter().find(|(known, _)| *known == number)?;
         let head = usize::from(bytes[0] & 0xf) * 4;
         let is_whole = head >= IP_HEAD && bytes.len() >= head + protocol.1 + 2;
         is_whole.then_some(Self {

@@ -178,7 +178,7 @@ impl Forwarding {
                 return;
             };
             let bytes = &mut self.buffer[..length];
-            if Packet::new(bytes).is_none() || !routers.carry(bytes, from) {
+            if !routers.carry(bytes, from) {
                 continue;
             }
             let Some(packet) = Packet::new(bytes) else {
