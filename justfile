@@ -24,6 +24,11 @@ test-python *ARGS: build
     "{{python}}/bin/pip" install --quiet --requirement mesh-llm/tests/python/requirements.txt
     MESH_LLM_TARGET="${CARGO_TARGET_DIR:-target}" "{{python}}/bin/python" -m pytest mesh-llm/tests/python "$@"
 
+# Run the tests of GPUs on a Vulkan device. One of software will do (mesa-vulkan-drivers); building needs glslc, spirv-headers and
+# Vulkan's own headers of 2023 or later.
+test-gpu *ARGS:
+    cargo test --release --package mesh-llm --features vulkan --test gpu "$@"
+
 # Check form, lints, licences and advisories. The last two need cargo-deny.
 lint: lint-code
     cargo deny check

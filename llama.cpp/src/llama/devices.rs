@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use llama_cpp_sys_2 as sys;
 
+use super::Error;
+
 /// A device that ggml knows.
 #[derive(Debug, Clone)]
 pub struct Device {
@@ -20,6 +22,8 @@ pub struct Device {
     pub free: u64,
     /// Bytes in all.
     pub total: u64,
+    /// Whether its memory is the host's, too.
+    pub shares_memory: bool,
     pub(super) handle: Handle,
     owner: Owner,
 }
@@ -56,6 +60,7 @@ impl Device {
             kind: DeviceKind::Gpu,
             free: bytes,
             total: bytes,
+            shares_memory: false,
             handle: Handle(handle),
             owner: Owner(Some(owner)),
         }
@@ -92,6 +97,9 @@ unsafe impl Send for Handle {}
 // SAFETY: as above.
 unsafe impl Sync for Handle {}
 
+/// What ggml calls Apple's GPUs, before their numbers.
+const METAL: &str = "MTL";
+
 /// All devices, in ggml's order. [`super::initialize`] comes first.
 pub fn devices() -> Vec<Device> {
     // SAFETY: reads the static registry.
@@ -102,19 +110,68 @@ pub fn devices() -> Vec<Device> {
         .collect()
 }
 
+/// The GPUs with these names, or all that are of use where none are named: where one has memory of its own, one that shares
+/// the processor's would only be slow. [`super::initialize`] comes first.
+///
+/// # Errors
+/// A name that is not there, or that comes twice.
+pub fn gpus(names: &[String]) -> Result<Vec<Device>, Error> {
+    let mut gpus = if names.is_empty() {
+        devices()
+    } else {
+        named_devices(names)?
+    };
+    gpus.retain(|device| device.kind == DeviceKind::Gpu);
+    if names.is_empty() && gpus.iter().any(|gpu| !gpu.shares_memory) {
+        gpus.retain(|gpu| !gpu.shares_memory);
+    }
+    Ok(gpus)
+}
+
+/// The devices with these names, in this order. [`super::initialize`] comes first.
+///
+/// # Errors
+/// A name that is not there, or that comes twice.
+pub fn named_devices(names: &[String]) -> Result<Vec<Device>, Error> {
+    let all = devices();
+    let mut chosen: Vec<Device> = Vec::new();
+    for name in names {
+        let found = all.iter().find(|device| device.name.eq_ignore_ascii_case(name));
+        let device = found.ok_or_else(|| {
+            let known: Vec<&str> = all.iter().map(|device| device.name.as_str()).collect();
+            Error::Rejected(format!(
+                "there is no device {name}; this build finds {}",
+                known.join(", ")
+            ))
+        })?;
+        if chosen.contains(device) {
+            return Err(Error::Rejected(format!(
+                "device {} is named twice; name each once",
+                device.name
+            )));
+        }
+        chosen.push(device.clone());
+    }
+    Ok(chosen)
+}
+
 fn describe(device: sys::ggml_backend_dev_t) -> Device {
     let (mut free, mut total) = (0, 0);
     // SAFETY: `device` comes from the registry; names and descriptions are C strings that it owns.
     unsafe {
         sys::ggml_backend_dev_memory(device, &mut free, &mut total);
+        let kind = sys::ggml_backend_dev_type(device);
+        let name = CStr::from_ptr(sys::ggml_backend_dev_name(device))
+            .to_string_lossy()
+            .into_owned();
         Device {
-            name: CStr::from_ptr(sys::ggml_backend_dev_name(device))
-                .to_string_lossy()
-                .into_owned(),
             description: CStr::from_ptr(sys::ggml_backend_dev_description(device))
                 .to_string_lossy()
                 .into_owned(),
-            kind: match sys::ggml_backend_dev_type(device) {
+            // Apple's are built into the processor, whatever ggml calls them.
+            shares_memory: kind != sys::GGML_BACKEND_DEVICE_TYPE_GPU || name.starts_with(METAL),
+            name,
+            kind: match kind {
                 sys::GGML_BACKEND_DEVICE_TYPE_GPU | sys::GGML_BACKEND_DEVICE_TYPE_IGPU => DeviceKind::Gpu,
                 sys::GGML_BACKEND_DEVICE_TYPE_CPU => DeviceKind::Cpu,
                 _ => DeviceKind::Accelerator,

@@ -23,7 +23,7 @@ pub use chat::{
     ChatDelta, ChatFormat, ChatParser, ChatPrompt, ChatRequest, ChatTemplates, GrammarTrigger, ToolChoice,
 };
 pub use context::{Batch, Context, ContextParams, Decoded, Graph, Pooling, SequenceId};
-pub use devices::{Device, DeviceKind, devices};
+pub use devices::{Device, DeviceKind, devices, gpus, named_devices};
 pub use error::Error;
 pub use grammar::{check_nesting, json_schema_to_grammar};
 pub use log::initialize;

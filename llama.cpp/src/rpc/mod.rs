@@ -9,6 +9,7 @@ pub mod bandwidth;
 mod cancelled;
 #[cfg(feature = "native")]
 pub mod client;
+pub mod devices;
 #[cfg(feature = "native")]
 pub mod dial;
 pub mod door;

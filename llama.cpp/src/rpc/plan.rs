@@ -68,12 +68,80 @@ impl Work {
 /// A node that could take layers; the host comes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Node {
-    /// Bytes that it offers.
+    /// Bytes that it offers, its GPUs' included.
     pub bytes: u64,
-    /// Bytes a second that it reads; 0 if unknown.
+    /// Bytes a second that it reads of them, its GPUs' not meant; 0 if unknown.
     pub bandwidth: u64,
+    /// What of it is on GPUs.
+    pub gpus: Gpus,
     /// One way from the host to it.
     pub hop: Duration,
+}
+
+/// GPUs of a node, all of them together; none by default.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Gpus {
+    /// Bytes of the node's that are on them.
+    pub bytes: u64,
+    /// Bytes a second that one of them reads; 0 if unknown.
+    pub bandwidth: u64,
+}
+
+/// What a node has for weights. A layer that lies in both parts of it counts for the slower one.
+#[derive(Debug, Clone, Copy)]
+struct Memory {
+    bytes: u64,
+    /// Bytes of it that are read most quickly.
+    quick: u64,
+    /// Bytes a second of these, and of the rest; 0 if unknown.
+    bandwidth: [u64; 2],
+}
+
+impl Node {
+    /// Bytes a second that its quickest memory gives; 0 if unknown.
+    pub fn best_bandwidth(&self) -> u64 {
+        match self.gpus.bytes {
+            0 => self.bandwidth,
+            _ => self.bandwidth.max(self.gpus.bandwidth),
+        }
+    }
+
+    /// This share of its memory.
+    fn memory(&self, share: f64) -> Memory {
+        let on_gpus = self.gpus.bytes.min(self.bytes);
+        let [bytes, of_gpus, own] =
+            [self.bytes, on_gpus, self.bytes - on_gpus].map(|bytes| part_of(bytes, share));
+        let (quick, bandwidth) = match (on_gpus, self.gpus.bandwidth) {
+            (0, _) => (bytes, [self.bandwidth; 2]),
+            // Not known, but no slower.
+            (_, 0) => (of_gpus, [self.bandwidth; 2]),
+            (_, rate) if rate >= self.bandwidth => (of_gpus, [rate, self.bandwidth]),
+            (_, rate) => (own, [self.bandwidth, rate]),
+        };
+        Memory {
+            bytes,
+            quick,
+            bandwidth,
+        }
+    }
+}
+
+impl Memory {
+    /// Takes room for something, and says at which rate that is read; `None` where there is not enough.
+    fn take(&mut self, bytes: u64) -> Option<u64> {
+        self.bytes = self.bytes.checked_sub(bytes)?;
+        if bytes <= self.quick {
+            self.quick -= bytes;
+            return Some(self.bandwidth[0]);
+        }
+        self.quick = self.quick.min(self.bytes);
+        Some(self.bandwidth[1])
+    }
+
+    /// Layers of such a size that fit into its quick part, and all that fit.
+    fn layers(&self, largest: u64) -> (u64, u64) {
+        (self.quick / largest, self.bytes / largest)
+    }
 }
 
 /// Where the output layer is.
@@ -147,9 +215,7 @@ pub struct Shortage {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ShareFault {
     /// Too many or too few.
-    #[error(
-        "--tensor-split has {given} numbers, but there are {devices} devices: this machine first, then each worker's"
-    )]
+    #[error("--tensor-split has {given} numbers, but there are {devices} devices")]
     Count {
         /// Numbers given.
         given: usize,
@@ -196,7 +262,7 @@ pub fn whole_layers(shares: &[u32], devices: usize, layers: u32) -> Result<Vec<u
 /// # Errors
 /// Where none fits.
 pub fn best_shares(work: &Work, nodes: &[Node]) -> Result<Shares, Shortage> {
-    let subsets = subsets(nodes);
+    let subsets = subsets(work, nodes);
     let best = |away: bool, share: f64| {
         arranged(work, nodes, &subsets, away, share)
             .min_by_key(|(time, shares)| {
@@ -219,7 +285,7 @@ pub fn best_shares(work: &Work, nodes: &[Node]) -> Result<Shares, Shortage> {
 /// The best arrangement of each set of nodes that hold the model with room to spare, and the time of a token; the head on
 /// the host, or on the last worker. With less room on any node, the quickest of them is no quicker.
 pub fn roomy_shares(work: &Work, nodes: &[Node], head_on_host: bool) -> Vec<(Duration, Shares)> {
-    arranged(work, nodes, &subsets(nodes), !head_on_host, FOR_WEIGHTS).collect()
+    arranged(work, nodes, &subsets(work, nodes), !head_on_host, FOR_WEIGHTS).collect()
 }
 
 /// The best arrangement of each of these sets of nodes that hold the model with this share of what they offer.
@@ -230,14 +296,14 @@ fn arranged(
     head_away: bool,
     share: f64,
 ) -> impl Iterator<Item = (Duration, Shares)> {
-    let room: Vec<u64> = nodes.iter().map(|node| part_of(node.bytes, share)).collect();
+    let memories: Vec<Memory> = nodes.iter().map(|node| node.memory(share)).collect();
     subsets.iter().filter_map(move |used| {
         let head = match used.iter().rposition(|used| *used).filter(|_| head_away) {
             None => Head::Host,
             Some(0) => return None,
             Some(last) => Head::Worker(last),
         };
-        arrange(work, nodes, &room, used, head)
+        arrange(work, nodes, &memories, used, head)
     })
 }
 
@@ -245,27 +311,30 @@ fn part_of(bytes: u64, share: f64) -> u64 {
     (bytes as f64 * share) as u64
 }
 
-/// The sets of nodes that are tried: all, unless there are too many.
-fn subsets(nodes: &[Node]) -> Vec<Vec<bool>> {
-    if nodes.len() > MOST_SUBSETS {
-        return fastest_first(nodes);
+/// The sets of nodes that are tried, of those that could hold something: all, unless there are too many.
+fn subsets(work: &Work, nodes: &[Node]) -> Vec<Vec<bool>> {
+    let layer = largest(work);
+    let holds = |node: &usize| {
+        let bytes = nodes[*node].bytes;
+        bytes >= layer || (*node > 0 && work.head > 0 && bytes >= work.head)
+    };
+    let mut of_use: Vec<usize> = (0..nodes.len()).filter(holds).collect();
+    let set = |used: &dyn Fn(usize) -> bool| {
+        let places = (0..nodes.len()).map(|node| of_use.iter().position(|other| *other == node));
+        places.map(|place| place.is_some_and(used)).collect()
+    };
+    if of_use.len() <= MOST_SUBSETS {
+        let all = 1_u32..1 << of_use.len();
+        return all.map(|subset| set(&|place| subset >> place & 1 == 1)).collect();
     }
-    (1_u32..1 << nodes.len())
-        .map(|subset| (0..nodes.len()).map(|node| subset >> node & 1 == 1).collect())
-        .collect()
-}
-
-/// The fastest node, the two fastest, and so on.
-fn fastest_first(nodes: &[Node]) -> Vec<Vec<bool>> {
-    let mut order: Vec<usize> = (0..nodes.len()).collect();
-    order.sort_by_key(|node| std::cmp::Reverse(nodes[*node].bandwidth));
-    (1..=nodes.len())
-        .map(|count| {
-            (0..nodes.len())
-                .map(|node| order[..count].contains(&node))
-                .collect()
-        })
-        .collect()
+    // The fastest node, the two fastest, and so on.
+    of_use.sort_by_key(|node| std::cmp::Reverse(nodes[*node].best_bandwidth()));
+    let set = |count: usize| {
+        (0..nodes.len())
+            .map(|node| of_use[..count].contains(&node))
+            .collect()
+    };
+    (1..=of_use.len()).map(set).collect()
 }
 
 /// The time of a token with just these nodes and the head there, and who computes what: as many layers
@@ -273,46 +342,89 @@ fn fastest_first(nodes: &[Node]) -> Vec<Vec<bool>> {
 fn arrange(
     work: &Work,
     nodes: &[Node],
-    room: &[u64],
+    memories: &[Memory],
     used: &[bool],
     head: Head,
 ) -> Option<(Duration, Shares)> {
-    let largest = work.layers.iter().copied().max().unwrap_or(0).max(1);
-    let mut order: Vec<usize> = (0..nodes.len()).filter(|node| used[*node]).collect();
-    order.sort_by_key(|node| (std::cmp::Reverse(nodes[*node].bandwidth), *node));
-    let mut room = room.to_vec();
-    room[head.node()] = room[head.node()].checked_sub(work.head)?;
-    let mut layers = vec![0_u32; nodes.len()];
-    let mut left = work.layers.len() as u64;
-    for node in order {
-        let fits = (room[node] / largest).min(left);
-        layers[node] = fits as u32;
-        left -= fits;
-        // A node that is used gets something, or another subset is the same without it.
-        if fits == 0 && head != Head::Worker(node) {
-            return None;
-        }
+    let layers = filled(work, memories, used, head)?;
+    // A node that is used gets something, or another subset is the same without it.
+    let is_idle = |node: usize| used[node] && layers[node] == 0 && head != Head::Worker(node);
+    if (0..nodes.len()).any(is_idle) {
+        return None;
     }
     let shares = Shares { layers, head };
-    (left == 0).then(|| (predict(work, nodes, &shares), shares))
+    Some((time(work, nodes, memories, &shares), shares))
+}
+
+/// As many layers as possible on those of these nodes that read most, the head being there. For more nodes than
+/// [`best_shares`] tries all sets of. `None` where they do not hold the model.
+pub fn filled_shares(work: &Work, nodes: &[Node]) -> Option<Shares> {
+    let memories: Vec<Memory> = nodes.iter().map(|node| node.memory(1.0)).collect();
+    let with_head = |head: Head| {
+        let layers = filled(work, &memories, &vec![true; nodes.len()], head)?;
+        Some(Shares { layers, head })
+    };
+    with_head(Head::Host).or_else(|| with_head(Head::Worker(nodes.len() - 1)))
+}
+
+/// Layers of each node: as many as possible where memory is fast. `None` where they do not hold the model.
+fn filled(work: &Work, memories: &[Memory], used: &[bool], head: Head) -> Option<Vec<u32>> {
+    let mut memories = memories.to_vec();
+    memories[head.node()].take(work.head)?;
+    let of_used = (0..memories.len()).filter(|node| used[*node]);
+    let mut order: Vec<(u64, usize, u64)> = of_used
+        .flat_map(|node| {
+            let (quick, all) = memories[node].layers(largest(work));
+            let [first, second] = memories[node].bandwidth;
+            [(first, node, quick), (second, node, all - quick)]
+        })
+        .collect();
+    order.sort_by_key(|(rate, node, _)| (std::cmp::Reverse(*rate), *node));
+    let mut layers = vec![0_u32; memories.len()];
+    let mut left = work.layers.len() as u64;
+    for (_, node, room) in order {
+        let fits = room.min(left);
+        layers[node] += fits as u32;
+        left -= fits;
+    }
+    (left == 0).then_some(layers)
+}
+
+fn largest(work: &Work) -> u64 {
+    work.layers.iter().copied().max().unwrap_or(0).max(1)
 }
 
 /// How long a token takes.
 pub fn predict(work: &Work, nodes: &[Node], shares: &Shares) -> Duration {
+    let memories: Vec<Memory> = nodes.iter().map(|node| node.memory(1.0)).collect();
+    time(work, nodes, &memories, shares)
+}
+
+/// How long a token takes where nodes have these memories. Each fills the quick part first.
+fn time(work: &Work, nodes: &[Node], memories: &[Memory], shares: &Shares) -> Duration {
     // What is not known is taken for as fast as the others.
-    let usual = nodes
-        .iter()
-        .map(|node| node.bandwidth)
-        .find(|rate| *rate > 0)
-        .unwrap_or(1);
-    let rate = |node: &Node| if node.bandwidth > 0 { node.bandwidth } else { usual } as f64;
+    let mut rates = memories.iter().flat_map(|memory| memory.bandwidth);
+    let usual = rates.find(|rate| *rate > 0).unwrap_or(1);
+    let seconds_for = |bytes: u64, rate: u64| bytes as f64 / if rate > 0 { rate } else { usual } as f64;
     let mut seconds = match shares.head {
         Head::Host => 0.0,
         Head::Worker(_) => work.logits as f64 / NETWORK,
     };
     let mut at = Duration::ZERO;
-    for ((number, node), bytes) in nodes.iter().enumerate().zip(shares.weights(work)) {
-        seconds += bytes as f64 / rate(node);
+    let mut from = 0;
+    for (number, node) in nodes.iter().enumerate() {
+        let mut memory = memories[number];
+        if shares.head.node() == number {
+            let rate = memory.take(work.head).unwrap_or(memory.bandwidth[1]);
+            seconds += seconds_for(work.head, rate);
+        }
+        let layers = &work.layers[from..from + shares.layers[number] as usize];
+        from += layers.len();
+        let (quick, _) = memory.layers(largest(work));
+        let quick = usize::try_from(quick).unwrap_or(usize::MAX).min(layers.len());
+        let (quick, slow) = layers.split_at(quick);
+        seconds += seconds_for(quick.iter().sum(), memory.bandwidth[0]);
+        seconds += seconds_for(slow.iter().sum(), memory.bandwidth[1]);
         if shares.uses(number) {
             seconds += way(at, node.hop).as_secs_f64();
             at = node.hop;
@@ -337,6 +449,7 @@ mod tests {
         Node {
             bytes: gigabytes << 30,
             bandwidth: rate << 30,
+            gpus: Gpus::default(),
             hop: Duration::from_millis(hop_ms),
         }
     }
@@ -372,6 +485,64 @@ mod tests {
         let nodes = [node(8, 50, 0), node(16, 50, 5), node(16, 50, 40)];
         let shares = layers(&work(40, 400), &nodes);
         assert_eq!((shares[2], shares.iter().sum::<u32>()), (0, 40));
+    }
+
+    /// Of a node's memory, so many gigabytes are on GPUs, which read so many a second.
+    fn on_gpus(node: Node, gigabytes: u64, rate: u64) -> Node {
+        let gpus = Gpus {
+            bytes: gigabytes << 30,
+            bandwidth: rate << 30,
+        };
+        Node { gpus, ..node }
+    }
+
+    #[test]
+    fn gpus_of_all_nodes_come_before_the_rest_of_any() {
+        let with_gpu = on_gpus(node(64, 50, 0), 16, 900);
+        let worker = on_gpus(node(64, 50, 1), 16, 900);
+        // A GPU holds 15 of them with room to spare; what is left is quickest here.
+        assert_eq!(layers(&work(32, 900), &[with_gpu, worker]), [17, 15]);
+        // Far away, it would take longer than this machine's own memory.
+        let far = Node {
+            hop: Duration::from_secs(1),
+            ..worker
+        };
+        assert_eq!(layers(&work(32, 900), &[with_gpu, far]), [32, 0]);
+    }
+
+    #[test]
+    fn what_a_gpu_does_not_hold_is_read_more_slowly() {
+        let seconds = |layers: u32, gpu: u64| {
+            let shares = Shares {
+                layers: vec![layers],
+                head: Head::Host,
+            };
+            let node = on_gpus(node(64, 10, 0), gpu, 100);
+            predict(&work(layers as usize, 1024), &[node], &shares).as_secs_f64()
+        };
+        assert_eq!((seconds(10, 0), seconds(10, 10)), (1.0, 0.1));
+        assert_eq!(seconds(10, 5), 0.55);
+        // Layers are whole, and memory that is not there reads nothing.
+        let half = on_gpus(node(0, 10, 0), 64, 100);
+        let shares = Shares {
+            layers: vec![10],
+            head: Head::Host,
+        };
+        assert_eq!(predict(&work(10, 1024), &[half], &shares).as_secs_f64(), 1.0);
+    }
+
+    #[test]
+    fn many_full_nodes_keep_nothing_from_others_that_have_room() {
+        let mut nodes = vec![node(0, 900, 0); 14];
+        nodes.extend([node(20, 50, 1), node(20, 40, 1)]);
+        let shares = layers(&work(30, 1024), &nodes);
+        assert_eq!(shares[14..], [17, 13]);
+    }
+
+    #[test]
+    fn a_gpu_that_is_slower_than_the_memory_comes_last() {
+        let nodes = [on_gpus(node(20, 50, 0), 10, 5), node(20, 40, 0)];
+        assert_eq!(layers(&work(16, 1024), &nodes), [8, 8]);
     }
 
     #[test]
@@ -451,9 +622,11 @@ mod tests {
     }
 
     fn few_nodes() -> impl Strategy<Value = Vec<Node>> {
-        let node = (0_u64..40, 1_u64..5, 0_u64..30).prop_map(|(bytes, bandwidth, hop)| Node {
+        let gpus = (0_u64..40, 0_u64..9).prop_map(|(bytes, bandwidth)| Gpus { bytes, bandwidth });
+        let node = (0_u64..40, 1_u64..5, gpus, 0_u64..30).prop_map(|(bytes, bandwidth, gpus, hop)| Node {
             bytes,
             bandwidth,
+            gpus,
             hop: Duration::from_secs(hop),
         });
         prop::collection::vec(node, 1..6)
@@ -463,7 +636,7 @@ mod tests {
         #[test]
         fn less_room_makes_no_roomy_arrangement_quicker(
             nodes in few_nodes(),
-            less in prop::collection::vec(0_u64..20, 6),
+            less in prop::collection::vec((0_u64..20, prop::bool::ANY), 6),
             head in 0_u64..9,
             head_on_host: bool,
         ) {
@@ -473,8 +646,13 @@ mod tests {
                 times.min().unwrap_or(Duration::MAX)
             };
             let mut tighter = nodes.clone();
-            for (node, less) in tighter.iter_mut().zip(less) {
+            for (node, (less, of_gpus)) in tighter.iter_mut().zip(less) {
+                node.gpus.bytes = node.gpus.bytes.min(node.bytes);
                 node.bytes = node.bytes.saturating_sub(less);
+                // GPUs are used first.
+                if of_gpus {
+                    node.gpus.bytes = node.gpus.bytes.saturating_sub(less);
+                }
             }
             prop_assert!(quickest(&tighter).saturating_add(Duration::from_nanos(3)) >= quickest(&nodes));
         }

@@ -9,7 +9,7 @@ use super::load::{Refused, refused};
 use super::measure::{DraftPlace, Extra, Measure, context_params};
 use super::options::{Draft, Options, Origin, SpeculationMode};
 use super::placed::Placed;
-use crate::llama::{self, DeviceNeed, Model};
+use crate::llama::{self, Device, DeviceNeed, Model};
 use crate::status::Refusal;
 
 /// What is loaded.
@@ -107,9 +107,9 @@ pub(super) fn choose(options: &Options, header: &Header, placed: &mut Placed) ->
             Err(Trouble::Refused(refused)) => return Err(refused),
             Err(Trouble::Short(shortage)) => shortage,
         };
-        // Each time a node gets less, so this ends.
+        // Each time a node gets less, or there is a device less, so this ends.
         let has_room = match placed {
-            Placed::Here(_) => false,
+            Placed::Here(devices) => leave_out(devices, &shortage, options),
             Placed::Split(arrangement) => arrangement.make_room(&shortage.demand),
         };
         if !has_room {
@@ -117,6 +117,25 @@ pub(super) fn choose(options: &Options, header: &Header, placed: &mut Placed) ->
             return Err(refused(Refusal::Memory, message));
         }
     }
+}
+
+/// Leaves a GPU out that has not even the room for what computing takes beside layers: others use it, or may. Whether there
+/// was such a one.
+fn leave_out(devices: &mut Vec<Device>, shortage: &Shortage, options: &Options) -> bool {
+    let short = devices
+        .iter()
+        .position(|device| device.name == shortage.demand.device);
+    let is_full = shortage.plan.gpu_layers == 0 && options.gpu_layers.is_none();
+    let Some(short) = short.filter(|_| is_full) else {
+        return false;
+    };
+    let device = devices.remove(short);
+    tracing::info!(
+        device = device.name,
+        free_gb = shortage.demand.free as f64 / 1e9,
+        "has no room for any layer: it is left out"
+    );
+    true
 }
 
 /// Chooses what fits where the model is placed. Guessing ahead takes what is left: it must not cost slots or

@@ -72,7 +72,7 @@ pub fn load(options: &Options) -> Result<Loaded, Refused> {
     }
     llama::initialize();
     let mut placed = if options.rpc.is_empty() {
-        Placed::Here(choose_devices(&options.devices)?)
+        Placed::Here(choose_devices(options)?)
     } else {
         Placed::Split(Box::new(Arrangement::find(options, header.layers)?))
     };

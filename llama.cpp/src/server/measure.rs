@@ -10,14 +10,11 @@ use super::fit::{Demand, Plan};
 use super::heads::ModelHeads;
 use super::options::{CacheType, FlashAttention, Options};
 use super::placed::Placed;
-use crate::llama::{
-    self, ContextParams, DeviceNeed, Graph, HOST, HeadLayers, MemoryNeed, ModelParams, Outline,
-};
+use super::room::Room;
+use crate::llama::{self, ContextParams, DeviceNeed, Graph, HeadLayers, MemoryNeed, ModelParams, Outline};
 
 /// Tokens of a step where the user did not say: enough to keep a CPU or GPU busy.
 const BATCH: u32 = 512;
-/// Memory of a host or device that is left to others, in bytes.
-const MARGIN: u64 = 512 << 20;
 
 /// What guessing ahead takes beside the model itself.
 #[derive(Debug, Clone, Copy, Default)]
@@ -46,7 +43,7 @@ pub(super) struct DraftPlace {
 pub(super) struct Measure<'a> {
     options: &'a Options,
     placed: &'a Placed,
-    host_free: u64,
+    room: Room,
     outlines: Vec<(Place, Rc<Outline>)>,
     known: Vec<(Place, ContextParams, Graph, MemoryNeed)>,
 }
@@ -77,7 +74,7 @@ impl<'a> Measure<'a> {
         Self {
             options,
             placed,
-            host_free: host_memory(options),
+            room: Room::now(options),
             outlines: Vec::new(),
             known: Vec::new(),
         }
@@ -90,17 +87,14 @@ impl<'a> Measure<'a> {
     pub(super) fn demands(&mut self, plan: Plan, extra: Extra<'_>) -> Result<Vec<Demand>, llama::Error> {
         let devices = self.need(plan, extra.heads, context_params(self.options, plan, extra))?;
         let mut demands = match self.placed {
-            Placed::Here(_) => devices
-                .into_iter()
-                .map(|need| demand(need, self.host_free))
-                .collect(),
-            Placed::Split(arrangement) => arrangement.demands(&devices, self.host_free),
+            Placed::Here(_) => devices.into_iter().map(|need| demand(need, &self.room)).collect(),
+            Placed::Split(arrangement) => arrangement.demands(&devices),
         };
         if let Some(draft) = extra.draft {
             let context = draft_params(self.options, plan);
             let need = self.ask(&draft.path, &draft.model, context, Graph::Model)?;
             for need in need.devices {
-                add(&mut demands, demand(need, self.host_free));
+                add(&mut demands, demand(need, &self.room));
             }
         }
         if let Some(heads) = extra.heads {
@@ -115,7 +109,7 @@ impl<'a> Measure<'a> {
                     compute: need.compute + states,
                     ..need
                 };
-                add(&mut demands, demand(more, self.host_free));
+                add(&mut demands, demand(more, &self.room));
             }
         }
         Ok(demands)
@@ -185,15 +179,11 @@ fn add(demands: &mut Vec<Demand>, more: Demand) {
     }
 }
 
-fn demand(need: DeviceNeed, host_free: u64) -> Demand {
+fn demand(need: DeviceNeed, room: &Room) -> Demand {
     Demand {
         needed: need.total(),
         cache: need.context,
-        free: if need.name == HOST {
-            host_free
-        } else {
-            need.free.saturating_sub(MARGIN)
-        },
+        free: room.of(&need.name),
         device: need.name,
     }
 }
@@ -261,25 +251,6 @@ pub(crate) fn default_threads() -> u32 {
     u32::try_from(physical.min(logical)).unwrap_or(1)
 }
 
-/// Bytes of the host's memory that can be had, in this container if it is one.
-pub(crate) fn free_host_memory() -> u64 {
-    // Where the system does not say, nothing is refused for it.
-    let Ok(mut system) = System::new() else {
-        return u64::MAX;
-    };
-    system.refresh_memory();
-    let available = system.available_memory();
-    system
-        .cgroup_limits()
-        .map_or(available, |limits| available.min(limits.free_memory))
-        .saturating_sub(MARGIN)
-}
-
-/// Bytes of this machine's memory for a model.
-pub(super) fn host_memory(options: &Options) -> u64 {
-    free_host_memory().min(options.max_memory.unwrap_or(u64::MAX))
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -289,7 +260,7 @@ mod tests {
     use super::*;
     use crate::gguf;
     use crate::gguf::random::{self, Architecture, Spec};
-    use crate::llama::{Batch, Context, Model};
+    use crate::llama::{Batch, Context, HOST, Model};
 
     /// All heads that are known, and what llama.cpp really takes for them.
     #[test]

@@ -28,10 +28,14 @@ pub(crate) mod parent;
 #[cfg(feature = "native")]
 mod placed;
 #[cfg(feature = "native")]
+mod room;
+#[cfg(feature = "native")]
 mod run;
 #[cfg(feature = "native")]
 mod split;
 #[cfg(feature = "native")]
-pub(crate) use measure::{default_threads, free_host_memory};
+pub(crate) use measure::default_threads;
+#[cfg(feature = "native")]
+pub(crate) use room::{free_host_memory, free_of_gpus};
 #[cfg(feature = "native")]
 pub use run::run;

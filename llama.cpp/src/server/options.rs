@@ -99,6 +99,8 @@ pub struct Options {
     /// Most bytes of this machine's memory, GPUs' own not counted, that the model may take; none: what is
     /// free.
     pub max_memory: Option<u64>,
+    /// Most bytes of GPUs' own memory that the model may take, of all of them together; none: what is free.
+    pub max_vram: Option<u64>,
     /// How keys are kept in the KV cache.
     pub cache_type_k: CacheType,
     /// How values are kept in the KV cache.
@@ -151,6 +153,7 @@ impl Options {
             threads: None,
             gpu_layers: None,
             max_memory: None,
+            max_vram: None,
             cache_type_k: CacheType::default(),
             cache_type_v: CacheType::default(),
             flash_attention: FlashAttention::default(),

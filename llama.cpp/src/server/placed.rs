@@ -1,6 +1,7 @@
 //! Where a model's layers go.
 
 use super::load::{Refused, refused};
+use super::options::Options;
 use super::split::Arrangement;
 use crate::llama::{self, Device, DeviceKind, ModelParams};
 use crate::status::Refusal;
@@ -68,31 +69,15 @@ fn on(devices: &[Device], gpu_layers: u32) -> ModelParams {
     }
 }
 
-/// The GPUs to use: those named, or all.
+/// The GPUs to use: those named, or all that are of use; none where none are to be used.
 ///
 /// # Errors
 /// Where one is named that this machine does not have.
-pub(super) fn choose_devices(names: &[String]) -> Result<Vec<Device>, Refused> {
-    let all = llama::devices();
-    let gpus = || all.iter().filter(|device| device.kind == DeviceKind::Gpu);
-    if names.is_empty() {
-        return Ok(gpus().cloned().collect());
+pub(super) fn choose_devices(options: &Options) -> Result<Vec<Device>, Refused> {
+    let gpus = llama::gpus(&options.devices);
+    let mut gpus = gpus.map_err(|error| refused(Refusal::Arguments, error.to_string()))?;
+    if options.gpu_layers == Some(0) {
+        gpus.clear();
     }
-    let mut chosen = Vec::new();
-    for name in names {
-        let found = all
-            .iter()
-            .find(|device| device.name.eq_ignore_ascii_case(name))
-            .ok_or_else(|| {
-                let known: Vec<&str> = all.iter().map(|device| device.name.as_str()).collect();
-                refused(
-                    Refusal::Arguments,
-                    format!("there is no device {name}; this build finds {}", known.join(", ")),
-                )
-            })?;
-        if found.kind == DeviceKind::Gpu {
-            chosen.push(found.clone());
-        }
-    }
-    Ok(chosen)
+    Ok(gpus)
 }

@@ -5,13 +5,15 @@ use std::sync::Arc;
 
 use super::fit::Demand;
 use super::load::{Refused, refused};
-use super::measure::{default_threads, host_memory};
+use super::measure::default_threads;
 use super::options::Options;
+use super::placed::choose_devices;
+use super::room::Room;
 use crate::llama::{self, Device, DeviceKind, DeviceNeed, HOST, ModelParams};
 use crate::rpc::client::{Lost, Member, Patience, Role, Split, SplitError};
 use crate::rpc::dial::{Dialler, Secret};
 use crate::rpc::files::{self, Identity, Memory, WeightFile};
-use crate::rpc::plan::{self, Head, Node, Shares, Work};
+use crate::rpc::plan::{self, Gpus, Head, Node, Shares, Work};
 use crate::rpc::worker::{self, ModelSource};
 use crate::status::Refusal;
 
@@ -19,6 +21,8 @@ use crate::status::Refusal;
 const SLACK: u64 = 32 << 20;
 /// llama.cpp's scheduler takes 16, the CPU among them.
 const MOST_DEVICES: usize = 15;
+/// Beside the processor and the head there are so many of a host's own.
+const MOST_OWN_GPUS: usize = MOST_DEVICES - 2;
 
 /// A model's split, before it is loaded.
 #[derive(Debug)]
@@ -28,11 +32,23 @@ pub(super) struct Arrangement {
     source: ModelSource,
     identity: Identity,
     members: Vec<Member>,
+    /// This machine's memories, in the order of the first members.
+    own: Vec<Own>,
     /// What there is to compute, and who could: all members but the last, which is the host's head.
     work: Work,
     nodes: Vec<Node>,
     choice: Choice,
     shares: Shares,
+}
+
+/// A device of this machine.
+#[derive(Debug)]
+struct Own {
+    device: Arc<worker::Device>,
+    /// What its memory is called: [`HOST`], or the GPU's name.
+    memory: String,
+    /// Bytes of it for the model.
+    room: u64,
 }
 
 /// Who chose the shares.
@@ -86,23 +102,30 @@ impl Arrangement {
             .map_or_else(Memory::in_process, Memory::open);
         let identity = file.identify(&memory).map_err(unreadable)?;
         memory.save();
-        let own = own_device(options)?;
-        let split = Split::dial(&options.rpc, &dialler, own, Patience::default())
+        let work = Work::of(file.model(), layers);
+        let own = own_devices(options, &work)?;
+        let devices = own.iter().map(|own| own.device.clone()).collect();
+        let split = Split::dial(&options.rpc, &dialler, devices, Patience::default())
             .map_err(|error| split_refused(&error))?;
         let members = split.members();
-        let work = Work::of(file.model(), layers);
-        let nodes = nodes(&members, host_memory(options));
+        let mut nodes = nodes(&members, &own);
         let given = match options.even_split {
-            true => vec![1; nodes.len()],
+            true => even(&members, &work, &nodes),
             false => options.tensor_split.clone(),
         };
         let (choice, shares) = if given.is_empty() {
-            let planned = plan::best_shares(&work, &nodes).map_err(|shortage| nowhere(options, &shortage));
+            let planned = few_devices(&work, &mut nodes).map_err(|shortage| nowhere(options, &shortage));
             let shares = planned.map_err(|refusal| if_busy(&refusal, &members).unwrap_or(refusal))?;
             (Choice::Planned, shares)
         } else {
+            let names = || {
+                let names = members[..nodes.len()]
+                    .iter()
+                    .map(|member| member.device.name.as_str());
+                names.collect::<Vec<_>>().join(", ")
+            };
             let layers = plan::whole_layers(&given, nodes.len(), layers)
-                .map_err(|fault| refused(Refusal::Arguments, fault.to_string()))?;
+                .map_err(|fault| refused(Refusal::Arguments, format!("{fault}: {}", names())))?;
             let head = Head::Host;
             (Choice::Given, Shares { layers, head })
         };
@@ -111,6 +134,7 @@ impl Arrangement {
             source: ModelSource::new(Some(file)),
             identity,
             members,
+            own,
             work,
             nodes,
             choice,
@@ -131,12 +155,12 @@ impl Arrangement {
     /// of them for that node, and the head for the last worker where the host has no room for it. `false`
     /// where there is no other way.
     pub(super) fn make_room(&mut self, short: &Demand) -> bool {
-        let node = self
-            .members
-            .iter()
-            .position(|member| member.device.name == short.device);
-        // The host's devices share its memory.
-        let node = node.unwrap_or(0);
+        let of_own = self.own.iter().position(|own| own.memory == short.device);
+        let of_worker = || {
+            let mut members = self.members.iter();
+            members.position(|member| member.device.name == short.device)
+        };
+        let node = of_own.or_else(of_worker).unwrap_or(0);
         let other = match self.choice {
             Choice::Given if node == 0 && self.shares.head == Head::Host => {
                 self.shares.with_head_on_last_worker()
@@ -230,14 +254,15 @@ impl Arrangement {
         }
     }
 
-    /// What llama.cpp needs of each node, the host's own devices being its memory.
-    pub(super) fn demands(&self, needs: &[DeviceNeed], host_free: u64) -> Vec<Demand> {
-        let mut host = Demand {
-            device: HOST.to_owned(),
+    /// What llama.cpp needs of each worker's device, and of each memory of this machine.
+    pub(super) fn demands(&self, needs: &[DeviceNeed]) -> Vec<Demand> {
+        let of_own = |own: &Own| Demand {
+            device: own.memory.clone(),
             needed: 0,
             cache: 0,
-            free: host_free,
+            free: own.room,
         };
+        let mut own: Vec<Demand> = self.own.iter().map(of_own).collect();
         let mut demands = Vec::new();
         for need in needs {
             match self.member(&need.name) {
@@ -249,15 +274,28 @@ impl Arrangement {
                 }),
                 // Of weights that llama.cpp's own CPU has, rows are looked up in a mapped file: the system
                 // keeps what it has room for.
-                None => host.needed += need.context + need.compute,
-                Some(_) => {
-                    host.needed += need.total();
-                    host.cache += need.context;
+                None => own[self.host()].needed += need.context + need.compute,
+                Some(member) => {
+                    let demand = &mut own[self.own_of(member)];
+                    demand.needed += need.total();
+                    demand.cache += need.context;
                 }
             }
         }
-        demands.push(host);
+        demands.extend(own);
         demands
+    }
+
+    /// Which of this machine's memories a device of its own has.
+    fn own_of(&self, member: &Member) -> usize {
+        let is_it = |own: &Own| own.device.name() == member.offer.name;
+        self.own.iter().position(is_it).unwrap_or_else(|| self.host())
+    }
+
+    /// Which of this machine's memories is no GPU's.
+    fn host(&self) -> usize {
+        let host = self.own.iter().position(|own| own.memory == HOST);
+        host.expect("the processor is always among them")
     }
 
     fn member(&self, name: &str) -> Option<&Member> {
@@ -302,6 +340,51 @@ impl Arrangement {
     }
 }
 
+/// The best shares that use no more devices than llama.cpp takes, one being the head's: of nodes that would be used, the
+/// slowest are done without.
+fn few_devices(work: &Work, nodes: &mut [Node]) -> Result<Shares, plan::Shortage> {
+    loop {
+        let shares = plan::best_shares(work, nodes)?;
+        let used = |node: &usize| shares.uses(*node);
+        if (0..nodes.len()).filter(used).count() < MOST_DEVICES {
+            return Ok(shares);
+        }
+        let slowest = (1..nodes.len())
+            .filter(used)
+            .min_by_key(|node| nodes[*node].bandwidth);
+        // There are many that are used.
+        let Some(slowest) = slowest else {
+            return Ok(shares);
+        };
+        nodes[slowest].bytes = 0;
+    }
+}
+
+/// Shares of machines that get as much each, on the quickest of their devices that has room for it.
+fn even(members: &[Member], work: &Work, nodes: &[Node]) -> Vec<u32> {
+    let mut machines: Vec<Vec<usize>> = Vec::new();
+    for node in 0..nodes.len() {
+        match machines.last_mut() {
+            Some(machine) if members[machine[0]].role == members[node].role => machine.push(node),
+            _ => machines.push(vec![node]),
+        }
+    }
+    let part = work.layers.iter().sum::<u64>() / machines.len().max(1) as u64;
+    let mut shares = vec![0; nodes.len()];
+    for machine in &machines {
+        let fits = |node: &&usize| nodes[**node].bytes >= part;
+        let quickest = machine
+            .iter()
+            .filter(fits)
+            .max_by_key(|node| nodes[**node].bandwidth);
+        let roomiest = machine.iter().max_by_key(|node| nodes[**node].bytes);
+        if let Some(node) = quickest.or(roomiest) {
+            shares[*node] = 1;
+        }
+    }
+    shares
+}
+
 /// What a refusal for want of memory is where a worker's is in use by others: one that need not last.
 fn if_busy(refusal: &Refused, members: &[Member]) -> Option<Refused> {
     let mut workers = members
@@ -312,21 +395,41 @@ fn if_busy(refusal: &Refused, members: &[Member]) -> Option<Refused> {
     (refusal.reason == Refusal::Memory && busy).then(|| refused(Refusal::Worker, message()))
 }
 
-/// This machine's processor, driven like a worker's.
-fn own_device(options: &Options) -> Result<Arc<worker::Device>, Refused> {
+/// This machine's GPUs and its processor, driven like a worker's. The first one has the output layer, too: a GPU if it
+/// has room for that and as much again.
+fn own_devices(options: &Options, work: &Work) -> Result<Vec<Own>, Refused> {
     let cpu = llama::devices()
         .into_iter()
         .find(|device: &Device| device.kind == DeviceKind::Cpu);
     let cpu = cpu.ok_or_else(|| refused(Refusal::Model, "this build has no CPU device"))?;
+    let mut devices = choose_devices(options)?;
+    let room = Room::now(options);
+    let has_head = |gpu: &Device| room.of(&gpu.name) / 2 >= work.head;
+    devices.truncate(MOST_OWN_GPUS);
+    // Who says what each gets must know their order.
+    let gpus_first = !options.tensor_split.is_empty() || devices.first().is_some_and(has_head);
+    let place = if gpus_first { devices.len() } else { 0 };
+    devices.insert(place, cpu);
     let threads = options.threads.unwrap_or_else(default_threads);
-    // What fits is decided before, for the host's memory as a whole.
-    let device = worker::Device::new(cpu, threads, u64::MAX / 2)
-        .map_err(|error| refused(Refusal::Memory, error.to_string()))?
-        .delayed(options.step_delay);
-    if options.tensor_split.is_empty() {
-        device.measure();
-    }
-    Ok(Arc::new(device))
+    let open = |device: Device| {
+        let memory = match device.kind {
+            DeviceKind::Cpu => HOST.to_owned(),
+            _ => device.name.clone(),
+        };
+        // What fits is decided before, for each memory as a whole.
+        let device = worker::Device::new(device, threads, u64::MAX / 2)
+            .map_err(|error| refused(Refusal::Memory, error.to_string()))?
+            .delayed(options.step_delay);
+        if options.tensor_split.is_empty() {
+            device.measure();
+        }
+        Ok(Own {
+            device: Arc::new(device),
+            room: room.of(&memory),
+            memory,
+        })
+    };
+    devices.into_iter().map(open).collect()
 }
 
 /// Layers of each member, the host's head being the last; the output layer counts as one.
@@ -342,17 +445,18 @@ fn layers_of(shares: &Shares) -> Vec<u32> {
     layers
 }
 
-fn nodes(members: &[Member], host_free: u64) -> Vec<Node> {
+fn nodes(members: &[Member], own: &[Own]) -> Vec<Node> {
     let computing = members.iter().filter(|member| member.role != Role::Head);
-    let node = |member: &Member| Node {
-        bytes: match member.role {
-            Role::Worker(_) => member.offer.free,
-            _ => host_free,
+    let node = |(number, member): (usize, &Member)| Node {
+        bytes: match (member.role, own.get(number)) {
+            (Role::First, Some(own)) => own.room,
+            _ => member.offer.free,
         },
         bandwidth: member.offer.bandwidth,
+        gpus: Gpus::default(),
         hop: member.round_trip / 2,
     };
-    computing.map(node).collect()
+    computing.enumerate().map(node).collect()
 }
 
 fn nowhere(options: &Options, shortage: &plan::Shortage) -> Refused {

@@ -74,6 +74,11 @@ pub(super) struct Flags {
     #[arg(long, value_name = "GB")]
     max_memory: Option<Gigabytes>,
 
+    /// Gigabytes of this machine's GPUs, of all together, that models take at most, such as 20; what others are
+    /// lent counts, too; --gpu-layers 0 takes none [default: what is free]
+    #[arg(long, value_name = "GB")]
+    max_vram: Option<Gigabytes>,
+
     /// Numbers in which the context's keys are kept [default: f16]; q8_0 takes half the memory
     #[arg(long, value_name = "TYPE", value_parser = cache_type())]
     cache_type_k: Option<CacheType>,
@@ -103,8 +108,8 @@ pub(super) struct Flags {
     #[arg(long, value_name = "FILE")]
     rpc_secret_file: Option<PathBuf>,
 
-    /// Layers of the model, or shares of them, for this machine and then for each worker, such as 20,4
-    /// [default: the fastest way that fits]
+    /// Layers of the model, or shares of them, for this machine and then for each worker, such as 20,4; a machine
+    /// with GPUs takes a number for each, and this one another for its processor [default: the fastest way that fits]
     #[arg(long, value_name = "N,N,…")]
     tensor_split: Option<TensorSplit>,
 
@@ -198,6 +203,7 @@ impl Flags {
             threads: self.threads,
             gpu_layers: self.gpu_layers,
             max_memory: self.max_memory,
+            max_vram: self.max_vram,
             cache_type_k: self.cache_type_k,
             cache_type_v: self.cache_type_v,
             flash_attn: self.flash_attn,

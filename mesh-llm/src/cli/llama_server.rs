@@ -62,6 +62,10 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "BYTES")]
     max_memory: Option<u64>,
 
+    /// Bytes of GPUs' own memory that it takes at most, of all of them together [default: what is free]
+    #[arg(long, value_name = "BYTES")]
+    max_vram: Option<u64>,
+
     /// Numbers in which keys are cached
     #[arg(long, value_name = "TYPE", value_parser = cache_type(), default_value_t)]
     cache_type_k: CacheType,
@@ -95,7 +99,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "ADDRESS:PORT", value_delimiter = ',')]
     rpc: Vec<String>,
 
-    /// Layers, or shares of them, of this machine and of each worker [default: the engine's choice]
+    /// Layers, or shares of them, of this machine's devices and of each worker's [default: the engine's choice]
     #[arg(long, value_name = "N,N,…", value_delimiter = ',', requires = "rpc")]
     tensor_split: Vec<u32>,
 
@@ -130,6 +134,7 @@ pub(super) struct Arguments {
     /// Windows of guesses in flight [default: as many as pay]
     #[arg(long, value_name = "N")]
     draft_windows: Option<Count>,
+
     /// File in which fingerprints of models are remembered, for a split [default: none]
     #[arg(long, value_name = "FILE")]
     fingerprints: Option<PathBuf>,
@@ -176,6 +181,7 @@ impl Arguments {
             threads: self.threads,
             gpu_layers: self.gpu_layers,
             max_memory: self.max_memory,
+            max_vram: self.max_vram,
             cache_type_k: self.cache_type_k,
             cache_type_v: self.cache_type_v,
             flash_attention: self.flash_attn,
@@ -257,6 +263,7 @@ mod tests {
             threads: Some(2),
             gpu_layers: Some(0),
             max_memory: Some(7_500_000_000),
+            max_vram: Some(1_000_000_000),
             cache_type_k: CacheType::Q8_0,
             cache_type_v: CacheType::Bf16,
             flash_attention: FlashAttention::On,

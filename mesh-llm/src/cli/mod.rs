@@ -1,5 +1,6 @@
 //! The command line. No other room knows `clap`.
 
+mod devices;
 mod flags;
 mod form;
 #[cfg(feature = "engine")]
@@ -37,6 +38,8 @@ enum Command {
     /// Offers this machine's devices to a mesh-llm elsewhere, which splits a model over machines
     #[cfg(feature = "engine")]
     RpcServer(rpc_server::Arguments),
+    /// Lists what this machine computes with: its GPUs and its processor, their memory and how fast they read it
+    Devices(devices::Devices),
     /// Fetches a model into ~/.models; without a name, lists those that are known by name
     Download(models::Download),
     /// Lists the models on this machine, checks or removes them
@@ -102,6 +105,7 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
         Some(Command::LlamaServer(arguments)) => llama_server::run(arguments),
         #[cfg(feature = "engine")]
         Some(Command::RpcServer(arguments)) => rpc_server::run(arguments),
+        Some(Command::Devices(devices)) => devices.run(),
         Some(Command::Download(download)) => download.run(),
         Some(Command::Models(models)) => models.run(),
         Some(Command::Status(status)) => status.run(),

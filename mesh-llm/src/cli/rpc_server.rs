@@ -4,6 +4,7 @@ use super::flags::log_format;
 use crate::daemon::rpc_server::{self, DEFAULT_LISTEN, Offer};
 use crate::daemon::settings::{Devices, Gigabytes, Layer, SecretSource};
 use clap::{ArgAction, Args, Parser};
+use llama_engine::rpc::worker::Most;
 use llama_engine::server::options::{LogFormat, STEP_DELAY_VARIABLE};
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -37,9 +38,22 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     device: Vec<String>,
 
-    /// Gigabytes of memory that all hosts take together at most, such as 7.5 [default: what is free]
+    /// Gigabytes of this machine's memory that all hosts take together at most, such as 7.5; a GPU's own are
+    /// not counted [default: what is free]
     #[arg(long, value_name = "GB")]
     max_memory: Option<Gigabytes>,
+
+    /// Gigabytes of GPUs' own memory that all hosts take together at most, of all GPUs [default: what is free]
+    #[arg(long, value_name = "GB")]
+    max_vram: Option<Gigabytes>,
+
+    /// Gigabytes of everything together at most
+    #[arg(long, hide = true, value_name = "GB")]
+    max_together: Option<Gigabytes>,
+
+    /// Say what this machine computes with, as JSON, and end: `mesh-llm devices` shows it to people
+    #[arg(long)]
+    list_devices: bool,
 
     /// Folder with models; repeat it for several. A host's model is looked for by its content, not by
     /// its name [default: ~/.models (MESH_LLM_MODELS) and where other programs keep models]
@@ -87,7 +101,11 @@ impl Arguments {
         };
         let offer = Offer {
             listen: self.listen,
-            max_memory: self.max_memory.map(|most| most.0),
+            most: Most {
+                memory: self.max_memory.map(|most| most.0),
+                vram: self.max_vram.map(|most| most.0),
+                together: self.max_together.map(|most| most.0),
+            },
             model_dirs: self.model_dir,
             step_delay: Duration::from_millis(self.step_delay.into()),
         };
@@ -97,6 +115,9 @@ impl Arguments {
 
 /// Runs the worker in this process.
 pub(super) fn run(arguments: Arguments) -> ExitCode {
+    if arguments.list_devices {
+        return rpc_server::list_devices(&arguments.device, arguments.threads).into();
+    }
     let (layer, offer) = arguments.into_layer();
     rpc_server::run(layer, offer).into()
 }
@@ -115,7 +136,7 @@ mod tests {
         let (layer, offer) = read(&[]);
         assert_eq!(layer, Layer::default());
         assert_eq!(offer.listen, DEFAULT_LISTEN);
-        assert_eq!((offer.max_memory, offer.model_dirs), (None, Vec::new()));
+        assert_eq!((offer.most, offer.model_dirs), (Most::default(), Vec::new()));
         assert!(LISTEN.contains(&format!(":{}", DEFAULT_LISTEN.port())));
     }
 
@@ -132,6 +153,10 @@ mod tests {
             "CPU",
             "--max-memory",
             "7.5",
+            "--max-vram",
+            "20",
+            "--max-together",
+            "25",
             "--model-dir",
             "a",
             "--model-dir",
@@ -141,7 +166,12 @@ mod tests {
             "-v",
         ]);
         assert_eq!(offer.listen, "[::]:1".parse().unwrap());
-        assert_eq!(offer.max_memory, Some(7_500_000_000));
+        let most = Most {
+            memory: Some(7_500_000_000),
+            vram: Some(20_000_000_000),
+            together: Some(25_000_000_000),
+        };
+        assert_eq!(offer.most, most);
         assert_eq!(offer.model_dirs, [PathBuf::from("a"), PathBuf::from("b")]);
         assert_eq!(layer.rpc_secret, Some(SecretSource::File("s".into())));
         assert_eq!(layer.device.unwrap().0, ["CUDA0", "CUDA1", "CPU"]);

@@ -12,6 +12,7 @@ mod mesh;
 mod options;
 mod progress;
 mod report;
+mod room;
 #[cfg(feature = "engine")]
 pub mod rpc_server;
 mod run;
@@ -98,8 +99,7 @@ impl Ending for Error {
             Error::Fetch(error) => error.exit(),
             Error::Split(error) => error.exit(),
             Error::Party(error) => error.exit(),
-            Error::Program(ProgramError::NotThere { .. }) => Exit::FILE,
-            Error::Program(_) => Exit::CONFIGURATION,
+            Error::Program(error) => error.exit(),
             Error::Bind(error) => error.exit(),
             Error::Engine(failure) => failure.exit,
             Error::Unexpected { .. } => Exit::UNEXPECTED,
@@ -192,7 +192,11 @@ impl OwnModel {
     fn find(settings: &Settings, home: &Home) -> Result<OwnModel, Error> {
         let program = Program::find(settings.bin_dir.as_deref())?;
         let library = Library::open(settings.places.clone(), settings.home.clone(), home.models())?;
-        let memory = available_memory().min(settings.engine.max_memory.unwrap_or(u64::MAX));
+        // What somebody named is not chosen by its size.
+        let memory = match settings.models.is_empty() {
+            true => room::free(&settings.engine, Some(&program)),
+            false => u64::MAX,
+        };
         let (first, others) = match settings.models.split_first() {
             Some((first, others)) => (Some(first.as_str()), others.to_vec()),
             None => (None, Vec::new()),
@@ -239,12 +243,4 @@ fn keys(settings: &Settings) -> Result<Keys, Error> {
         }),
         _ => Ok(keys),
     }
-}
-
-/// Memory that no program uses, in bytes; where the system does not say, no model is too large.
-fn available_memory() -> u64 {
-    sysinfo::System::new().map_or(u64::MAX, |mut system| {
-        system.refresh_memory();
-        system.available_memory()
-    })
 }

@@ -10,9 +10,11 @@ use crate::models;
 use crate::models::places::Places;
 use llama_engine::rpc::dial::{Dialler, Secret};
 use llama_engine::rpc::door::{BadDoor, DOOR_VARIABLE};
-use llama_engine::rpc::worker::{self, ServeError, ServeOptions};
+use llama_engine::rpc::worker::{self, Most, ServeError, ServeOptions};
 use std::fs;
+use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -24,8 +26,8 @@ pub const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4
 pub struct Offer {
     /// Where hosts come to; port 0 takes any free one.
     pub listen: SocketAddr,
-    /// Most bytes that all hosts take together; none: what is free.
-    pub max_memory: Option<u64>,
+    /// Most bytes that all hosts take together.
+    pub most: Most,
     /// Where models are; none: where the daemon looks for them, too.
     pub model_dirs: Vec<PathBuf>,
     /// How much longer its layers take for a step than they would, for benches.
@@ -39,6 +41,19 @@ pub fn run(flags: Layer, offer: Offer) -> Exit {
     start::run(flags, None, |settings, reporter| {
         serve(settings, offer, reporter).map(|()| Exit::DONE)
     })
+}
+
+/// Writes to standard output what this machine computes with: the GPUs with these names or all of them, and the
+/// processor, with so many threads.
+pub fn list_devices(names: &[String], threads: Option<NonZeroU32>) -> Exit {
+    match worker::list(names, threads.map(Into::into)) {
+        Ok(()) => Exit::DONE,
+        Err(error) => {
+            // Whoever started this reads it, or nobody does.
+            let _ = writeln!(io::stderr(), "mesh-llm: {error}; --help says what can be changed");
+            Exit::CONFIGURATION
+        }
+    }
 }
 
 /// Why nothing is offered.
@@ -95,7 +110,7 @@ fn serve(settings: &Settings, offer: Offer, reporter: &Reporter) -> Result<(), E
         listen: offer.listen,
         dialler: Dialler { secret, door },
         devices: settings.engine.devices.clone(),
-        max_memory: offer.max_memory,
+        most: offer.most,
         model_dirs,
         threads: settings.engine.threads.map(Into::into),
         memory_file: home.fingerprints()?,

@@ -6,8 +6,8 @@
 mod phases;
 mod running;
 
-use super::mesh::Directives;
 use super::mesh::split::Lent;
+use super::mesh::{Directives, Machine};
 use crate::engine::restarts::Restarts;
 use crate::engine::{Launch, State, Wish, Wished};
 use crate::mesh::Mesh;
@@ -50,6 +50,8 @@ pub(super) struct InMesh {
     pub(super) groups: watch::Sender<Vec<GroupState>>,
     /// Told where it does not fit.
     pub(super) shortages: watch::Sender<ByModel<Shortage>>,
+    /// What this machine has for models, once that is known.
+    pub(super) machine: watch::Receiver<Option<Machine>>,
     /// The model as its user asked for it; none: nobody did.
     pub(super) asked: Option<AskedFor>,
     /// Where fingerprints of models are remembered.

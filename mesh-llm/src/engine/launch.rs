@@ -1,5 +1,6 @@
 //! How the child is started.
 
+use crate::exit::Exit;
 use llama_engine::rpc::door::DOOR_VARIABLE;
 use llama_engine::server::options::{Draft, Options, Origin, RPC_SECRET_VARIABLE, SECRET_VARIABLE};
 use std::ffi::OsString;
@@ -46,6 +47,16 @@ pub enum ProgramError {
     Unknown(io::Error),
 }
 
+impl ProgramError {
+    /// How the process ends for this.
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::NotThere { .. } => Exit::FILE,
+            Self::NotBuiltIn | Self::Unknown(_) => Exit::CONFIGURATION,
+        }
+    }
+}
+
 impl Program {
     /// The one in `folder` or, where none is named, this binary.
     pub fn find(folder: Option<&Path>) -> Result<Program, ProgramError> {
@@ -83,6 +94,17 @@ impl Program {
                     .with_extension(std::env::consts::EXE_EXTENSION),
             ),
         }
+    }
+
+    /// Whether it may have been built for GPUs: of a program elsewhere, nobody knows.
+    pub fn may_have_gpus(&self) -> bool {
+        let of_this = cfg!(any(
+            feature = "cuda",
+            feature = "metal",
+            feature = "vulkan",
+            feature = "rocm"
+        ));
+        matches!(self, Program::At(_)) || of_this
     }
 
     /// Where it is.
@@ -178,8 +200,14 @@ pub fn arguments(options: &Options) -> Vec<OsString> {
             add(flag, number.to_string().into());
         }
     }
-    if let Some(bytes) = options.max_memory {
-        add("--max-memory", bytes.to_string().into());
+    let limits = [
+        ("--max-memory", options.max_memory),
+        ("--max-vram", options.max_vram),
+    ];
+    for (flag, bytes) in limits {
+        if let Some(bytes) = bytes {
+            add(flag, bytes.to_string().into());
+        }
     }
     for device in &options.devices {
         add("--device", device.into());

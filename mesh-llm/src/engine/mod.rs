@@ -5,6 +5,7 @@
 //! knows nothing of the API, nor of where models come from.
 
 pub mod cause;
+pub mod devices;
 mod in_flight;
 mod launch;
 mod lines;

@@ -28,8 +28,12 @@ pub struct WorkerLaunch {
     pub secret: String,
     /// Where it reaches other workers.
     pub door: Door,
-    /// Most bytes that it takes.
+    /// Most bytes that it takes of the machine's own memory.
     pub max_memory: u64,
+    /// Most bytes that it takes of GPUs; 0 where there are none.
+    pub max_vram: u64,
+    /// Most bytes that it takes in all.
+    pub max_together: u64,
     /// Names of the devices that it offers; none: every GPU, else the CPU.
     pub devices: Vec<String>,
     /// Threads that compute; none: its choice.
@@ -122,14 +126,18 @@ fn command(launch: &WorkerLaunch) -> tokio::process::Command {
     if let Some(threads) = launch.threads {
         command.args(["--threads", &threads.to_string()]);
     }
-    // Exact to the byte.
-    let gigabytes = format!(
-        "{}.{:09}",
-        launch.max_memory / 1_000_000_000,
-        launch.max_memory % 1_000_000_000
-    );
+    let limits = [
+        ("--max-memory", launch.max_memory),
+        ("--max-vram", launch.max_vram),
+        ("--max-together", launch.max_together),
+    ];
+    for (flag, bytes) in limits.into_iter().filter(|(_, bytes)| *bytes > 0) {
+        // Exact to the byte.
+        let gigabytes = format!("{}.{:09}", bytes / 1_000_000_000, bytes % 1_000_000_000);
+        command.args([flag, &gigabytes]);
+    }
     command
-        .args(["--max-memory", &gigabytes, "--log-format", launch.log.word()])
+        .args(["--log-format", launch.log.word()])
         .args(std::iter::repeat_n("-v", launch.verbose.into()))
         .env_remove(SECRET_VARIABLE)
         .env(RPC_SECRET_VARIABLE, &launch.secret)

@@ -74,6 +74,17 @@ pub struct NodeState {
     pub round_trips: Vec<RoundTrip>,
     /// The models that it has on disk.
     pub on_disk: Vec<OnDisk>,
+    /// What of its memory is on GPUs.
+    pub gpus: Gpus,
+}
+
+/// What of a node's memory is on GPUs, all of them together. Models take that first.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gpus {
+    /// What of it the mesh may use, in bytes.
+    pub offered_bytes: u64,
+    /// Bytes a second that one of them reads; 0 if that is not known.
+    pub bandwidth: u64,
 }
 
 /// How much memory a node has for models.
@@ -229,6 +240,7 @@ impl NodeState {
             groups: Vec::new(),
             round_trips: Vec::new(),
             on_disk: Vec::new(),
+            gpus: Gpus::default(),
         }
     }
 }

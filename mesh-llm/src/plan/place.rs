@@ -30,7 +30,7 @@ mod simulation;
 mod tests;
 
 use known::Known;
-use llama_engine::rpc::plan::{Shares, Work};
+use llama_engine::rpc::plan::{Gpus, Shares, Work};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
@@ -53,8 +53,10 @@ pub struct Machine {
     pub id: MachineId,
     /// Bytes that it offers for models, all of them together.
     pub memory: u64,
-    /// Bytes a second that it reads; 0 if unknown.
+    /// Bytes a second that it reads, its GPUs' not meant; 0 if unknown.
     pub bandwidth: u64,
+    /// What of its memory is on GPUs. Models take that first.
+    pub gpus: Gpus,
     /// What it speaks in a split: only machines with the same word can form a group. `None`: it takes no part.
     pub split: Option<String>,
 }

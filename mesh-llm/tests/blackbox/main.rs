@@ -11,6 +11,7 @@ mod answers;
 mod caching;
 mod context;
 mod crashes;
+mod devices;
 mod disk;
 mod drafts;
 mod equality;

@@ -38,7 +38,7 @@ use crate::llama;
 
 /// What a queue of the host's own reserves: whether all of it fits is decided before, for the host's memory as
 /// a whole.
-const OWN_BYTES: u64 = 1 << 60;
+const OWN_BYTES: u64 = 1 << 56;
 
 /// Why there is no split.
 #[derive(Debug, Error)]
@@ -99,7 +99,7 @@ pub struct Split {
     #[expect(clippy::vec_box, reason = "ggml points to where they lie")]
     devices: Vec<Box<device::Device>>,
     roles: Vec<(Role, DeviceOffer, Duration)>,
-    own: Arc<worker::Device>,
+    own: Vec<Arc<worker::Device>>,
     dialled: Mutex<Vec<Dialled>>,
     /// The thread that pings ends with it.
     _pinging: mpsc::Sender<()>,
@@ -114,15 +114,15 @@ impl Drop for Split {
 }
 
 impl Split {
-    /// Dials workers. `own` is the host's device; a split that stands still for longer than `patience` has lost
-    /// the node that it stands still for.
+    /// Dials workers. `own` are the host's devices; the first one computes what follows the last layer, too. A split
+    /// that stands still for longer than `patience` has lost the node that it stands still for.
     ///
     /// # Errors
     /// The first worker that cannot be used.
     pub fn dial(
         addresses: &[String],
         dialler: &Dialler,
-        own: Arc<worker::Device>,
+        own: Vec<Arc<worker::Device>>,
         patience: Patience,
     ) -> Result<Arc<Self>, SplitError> {
         let mut nodes = vec![Node::new("this machine".into())];
@@ -146,7 +146,9 @@ impl Split {
         };
         reach::keep_alive(&split.shared, dropped).map_err(|error| SplitError::Own(error.to_string()))?;
         let reached = reach::all(&split.shared, addresses, dialler);
-        split.add(HOST, 0, Role::First, own.offer(), Duration::ZERO);
+        for (device, queue) in own.iter().zip(own_queues()) {
+            split.add(HOST, queue, Role::First, device.offer(), Duration::ZERO);
+        }
         for ((number, address), reached) in (1..).zip(addresses).zip(reached) {
             let node = NodeId(number);
             let failed = |source| SplitError::Worker {
@@ -163,7 +165,10 @@ impl Split {
                 session: new_session().map_err(failed)?,
             });
         }
-        split.add(HOST, HEAD, Role::Head, own.offer(), Duration::ZERO);
+        let first = own
+            .first()
+            .ok_or_else(|| SplitError::Own("it has no device".to_owned()))?;
+        split.add(HOST, HEAD, Role::Head, first.offer(), Duration::ZERO);
         let devices = split.devices.iter().map(|device| DeviceRef(&raw const **device));
         split.posts.set_devices(devices.collect());
         Ok(Arc::new(split))
@@ -179,7 +184,7 @@ impl Split {
                 .map_or_else(String::new, |node| node.name.clone()),
         };
         let device = device::Device::new(DeviceParams {
-            name: format!("{}@{place}", offer.name),
+            name: self.unused_name(format!("{}@{place}", offer.name)),
             description: offer.description.clone(),
             memory: offer.free,
             node,
@@ -189,6 +194,17 @@ impl Split {
         });
         self.devices.push(device);
         self.roles.push((role, offer, round_trip));
+    }
+
+    /// This name, or one like it: llama.cpp takes memories of the same name for one, and machines may have the same.
+    fn unused_name(&self, name: String) -> String {
+        let is_used = |name: &String| {
+            let mut devices = self.devices.iter();
+            devices.any(|device| device.name.to_bytes() == name.as_bytes())
+        };
+        let others = (2..).map(|number| format!("{name} ({number})"));
+        let mut names = std::iter::once(name.clone()).chain(others);
+        names.find(|name| !is_used(name)).unwrap_or(name)
     }
 
     /// All devices, in the order of the layers.
@@ -278,13 +294,7 @@ impl Split {
         let open = Open {
             session: new_session().map_err(|error| own(&error))?,
             node: HOST,
-            queues: vec![
-                OpenQueue {
-                    device: 0,
-                    reserve: OWN_BYTES
-                };
-                2
-            ],
+            queues: of_own_queues(self.own.len()),
             model: None,
         };
         let end = LocalEnd {
@@ -292,8 +302,7 @@ impl Split {
             node: HOST,
         };
         let host: Outlet<ToHost> = Outlet::Local(Arc::new(end));
-        let devices = std::slice::from_ref(&self.own);
-        let session = Session::start(&open, devices, source, host, None, Instant::now())
+        let session = Session::start(&open, &self.own, source, host, None, Instant::now())
             .map_err(|error| own(&error))?;
         self.shared.link(HOST, Outlet::Local(session));
         let devices = self.devices.iter().filter(|device| device.node == HOST);
@@ -405,6 +414,22 @@ impl Split {
             }
         }
     }
+}
+
+/// The queues of the host's devices; [`HEAD`] is a second one of the first device.
+fn own_queues() -> impl Iterator<Item = u8> {
+    (0..=u8::MAX).filter(|queue| *queue != HEAD)
+}
+
+/// Queues for so many devices of the host, in the order of their numbers.
+fn of_own_queues(devices: usize) -> Vec<OpenQueue> {
+    let mut devices: Vec<u8> = (0..=u8::MAX).take(devices).collect();
+    devices.insert(usize::from(HEAD), 0);
+    let queue = |device| OpenQueue {
+        device,
+        reserve: OWN_BYTES,
+    };
+    devices.into_iter().map(queue).collect()
 }
 
 fn new_session() -> io::Result<SessionId> {

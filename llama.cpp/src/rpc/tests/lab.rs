@@ -42,10 +42,15 @@ pub fn worker(folder: &Path) -> String {
 
 /// Starts a worker with this device.
 pub fn worker_with(device: Arc<Device>, folder: &Path) -> String {
+    worker_of(vec![device], folder)
+}
+
+/// Starts a worker with these devices.
+pub fn worker_of(devices: Vec<Arc<Device>>, folder: &Path) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let params = WorkerParams {
-        devices: vec![device],
+        devices,
         library: Library::new([folder], Memory::in_process()).unwrap(),
         dialler: secret().into(),
     };
@@ -142,9 +147,23 @@ pub fn split_with(
     reserve: u64,
     patience: Patience,
 ) -> Result<Pipeline<()>, SplitError> {
+    let own = vec![cpu(u64::MAX / 2)];
+    split_of(own, path, params, workers, layers, reserve, patience)
+}
+
+/// As [`split_with`], with these devices of the host's own, for each of which `layers` has a number.
+pub fn split_of(
+    own: Vec<Arc<Device>>,
+    path: &Path,
+    params: ContextParams,
+    workers: &[String],
+    layers: &[u32],
+    reserve: u64,
+    patience: Patience,
+) -> Result<Pipeline<()>, SplitError> {
     let file = WeightFile::open(path).unwrap();
     let identity = file.identify(&Memory::in_process()).unwrap();
-    let split = Split::dial(workers, &secret().into(), cpu(u64::MAX / 2), patience)?;
+    let split = Split::dial(workers, &secret().into(), own, patience)?;
     let members = split.members();
     let mut shares: Vec<u32> = layers.to_vec();
     shares.resize(members.len(), 1);

@@ -2,6 +2,7 @@
 
 use super::lab::{self, Sample};
 use crate::gguf::random::Architecture;
+use crate::rpc::client::Patience;
 use crate::rpc::wire::Step;
 use crate::server::engine::pipeline::Pipeline;
 use crate::server::options::CacheType;
@@ -50,6 +51,35 @@ fn greatest_difference(left: &[Vec<f32>], right: &[Vec<f32>]) -> f32 {
     pairs
         .map(|(left, right)| (left - right).abs())
         .fold(0.0, f32::max)
+}
+
+#[test]
+fn a_host_and_a_worker_of_several_devices_compute_the_same_though_one_is_full() {
+    let sample = Sample::new(Architecture::Llama);
+    let params = lab::context_params(CacheType::F32);
+    let solo = run(lab::solo(&sample.path, params.clone()), false);
+    let (full, roomy) = (lab::cpu(0), lab::cpu(1 << 30));
+    let worker = lab::worker_of(vec![full, roomy.clone()], sample.folder.path());
+    let own = || vec![lab::cpu(u64::MAX / 2), lab::cpu(u64::MAX / 2)];
+    for shares in [[1, 1, 0, 2], [0, 1, 0, 3], [1, 0, 0, 3]] {
+        let workers = std::slice::from_ref(&worker);
+        let patience = Patience::default();
+        let split = lab::split_of(
+            own(),
+            &sample.path,
+            params.clone(),
+            workers,
+            &shares,
+            256 << 20,
+            patience,
+        );
+        assert_eq!(
+            greatest_difference(&solo, &run(split.unwrap(), true)),
+            0.0,
+            "{shares:?}"
+        );
+        lab::until_free(&roomy);
+    }
 }
 
 fn check(architecture: Architecture, cache: CacheType) {

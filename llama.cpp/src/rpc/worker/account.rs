@@ -32,21 +32,41 @@ pub(super) fn most_to_reserve(free: u64) -> u64 {
 /// What a session takes beside its buffers.
 #[derive(Debug)]
 pub(super) struct Account {
+    /// What is set aside, by device: on each a share of what the session reserved there.
+    aside: Vec<(Arc<Device>, u64)>,
+    /// From where more is taken.
     device: Arc<Device>,
     share: u64,
     taken: Mutex<u64>,
 }
 
 impl Account {
-    /// An account for a session that reserves so many bytes.
-    pub(super) fn open(device: Arc<Device>, reserved: u64) -> Result<Arc<Self>, Fault> {
-        let share = share(reserved);
-        device.take(share)?;
-        Ok(Arc::new(Self {
-            device,
-            share,
+    /// An account for a session that reserves so many bytes on these devices, one at least.
+    pub(super) fn open(reserved: &[(Arc<Device>, u64)]) -> Result<Arc<Self>, Fault> {
+        let most = reserved.iter().max_by_key(|(_, bytes)| *bytes);
+        let (device, _) = most.ok_or_else(|| Fault::protocol("a session without queues"))?;
+        let mut account = Self {
+            aside: Vec::new(),
+            device: device.clone(),
+            share: 0,
             taken: Mutex::new(0),
-        }))
+        };
+        let mut by_device: Vec<(&Arc<Device>, u64)> = Vec::new();
+        for (device, bytes) in reserved {
+            match by_device.iter_mut().find(|(other, _)| Arc::ptr_eq(other, device)) {
+                Some((_, all)) => *all += bytes,
+                None => by_device.push((device, *bytes)),
+            }
+        }
+        // Where nothing is reserved at all, something waits nevertheless.
+        by_device.retain(|(other, bytes)| *bytes > 0 || Arc::ptr_eq(other, device));
+        for (device, bytes) in by_device {
+            let share = share(bytes);
+            device.take(share)?;
+            account.share += share;
+            account.aside.push((device.clone(), share));
+        }
+        Ok(Arc::new(account))
     }
 
     /// Room for so many bytes.
@@ -67,7 +87,9 @@ impl Account {
 
 impl Drop for Account {
     fn drop(&mut self) {
-        self.device.give_back(self.share);
+        for (device, share) in &self.aside {
+            device.give_back(*share);
+        }
     }
 }
 
@@ -119,7 +141,7 @@ mod tests {
         let device = lab::cpu(200 * MIB);
         let free = || device.offer().free;
         let all = free();
-        let account = Account::open(device.clone(), 64 * MIB).unwrap();
+        let account = Account::open(&[(device.clone(), 64 * MIB)]).unwrap();
         let open = free();
         assert!(open < all);
         let room = account.take(share(64 * MIB)).unwrap();
@@ -135,6 +157,28 @@ mod tests {
         assert_eq!(free(), all);
     }
 
+    #[test]
+    fn each_device_sets_aside_for_what_is_reserved_on_it_and_a_full_one_for_nothing() {
+        let (full, roomy) = (lab::cpu(0), lab::cpu(10_000 * MIB));
+        let free = |device: &Arc<Device>| *lock(&device.free);
+        let reserved = [(full.clone(), 0), (roomy.clone(), 6400 * MIB)];
+        let account = Account::open(&reserved).unwrap();
+        assert_eq!((free(&full), free(&roomy)), (0, 10_000 * MIB - share(6400 * MIB)));
+        drop(account);
+        let (one, other) = (lab::cpu(1000 * MIB), lab::cpu(1000 * MIB));
+        let reserved = [
+            (one.clone(), 64 * MIB),
+            (other.clone(), 128 * MIB),
+            (one.clone(), 64 * MIB),
+        ];
+        let account = Account::open(&reserved).unwrap();
+        let taken = 1000 * MIB - share(128 * MIB);
+        assert_eq!((free(&one), free(&other)), (taken, taken));
+        drop(account);
+        assert_eq!((free(&one), free(&other)), (1000 * MIB, 1000 * MIB));
+        assert!(Account::open(&[(full, 64 * MIB)]).is_err());
+    }
+
     proptest! {
         #[test]
         fn what_is_offered_can_be_reserved(free in 0_u64..1 << 50) {
@@ -147,7 +191,7 @@ mod tests {
         fn whatever_is_taken_and_given_back_adds_up(sizes in prop::collection::vec(0_u64..90, 1..20)) {
             let device = lab::cpu(400 * MIB);
             let all = *lock(&device.free);
-            let account = Account::open(device.clone(), 0).unwrap();
+            let account = Account::open(&[(device.clone(), 0)]).unwrap();
             let mut rooms = Vec::new();
             for (index, size) in sizes.iter().enumerate() {
                 if let Ok(room) = account.take(size * MIB) {

@@ -10,12 +10,13 @@ use llama_cpp_sys_2 as sys;
 
 use super::Fault;
 use super::account;
+use super::gpu;
 use super::turn::Turn;
 use crate::llama::{self, DeviceKind, Threads};
 use crate::rpc::bandwidth;
 use crate::rpc::link::lock;
 use crate::rpc::wire::DeviceOffer;
-use crate::server::free_host_memory;
+use crate::server::{free_host_memory, free_of_gpus};
 
 /// A device that computes for hosts.
 #[derive(Debug)]
@@ -36,8 +37,19 @@ pub struct Device {
     pub turn: Turn,
 }
 
+/// Bytes that are offered at most; none: what is free.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Most {
+    /// Of the machine's own memory, the process included.
+    pub memory: Option<u64>,
+    /// Of all GPUs together.
+    pub vram: Option<u64>,
+    /// Of everything together, the process included.
+    pub together: Option<u64>,
+}
+
 /// The devices of this machine by ggml's names, or the best kind that there is where none are named:
-/// all GPUs, else the CPU. Together they offer at most `most_bytes`, the first ones first. Each takes
+/// all GPUs, else the CPU. Together they offer at most `most`, the first ones first. Each takes
 /// `step_delay` longer for a step than it would.
 ///
 /// # Errors
@@ -45,71 +57,72 @@ pub struct Device {
 pub fn open_devices(
     names: &[String],
     threads: u32,
-    most_bytes: Option<u64>,
+    most: Most,
     step_delay: Duration,
 ) -> Result<Vec<Arc<Device>>, llama::Error> {
     llama::initialize();
-    let all = llama::devices();
-    let chosen: Vec<llama::Device> = if names.is_empty() {
-        let gpus: Vec<_> = all
-            .iter()
-            .filter(|device| device.kind == DeviceKind::Gpu)
-            .cloned()
-            .collect();
-        let cpus = all.iter().filter(|device| device.kind == DeviceKind::Cpu).take(1);
-        if gpus.is_empty() {
-            cpus.cloned().collect()
-        } else {
-            gpus
-        }
+    let mut chosen = if names.is_empty() {
+        of_machine(&[])?
     } else {
-        let find = |name: &String| {
-            all.iter()
-                .find(|device| device.name.eq_ignore_ascii_case(name))
-                .cloned()
-                .ok_or_else(|| {
-                    let known: Vec<&str> = all.iter().map(|device| device.name.as_str()).collect();
-                    llama::Error::Rejected(format!(
-                        "there is no device {name}; this build finds {}",
-                        known.join(", ")
-                    ))
-                })
-        };
-        let mut chosen: Vec<llama::Device> = Vec::new();
-        for name in names {
-            let device = find(name)?;
-            if chosen.iter().any(|other| other.name == device.name) {
-                return Err(llama::Error::Rejected(format!(
-                    "device {} is named twice; name each once",
-                    device.name
-                )));
-            }
-            chosen.push(device);
-        }
-        chosen
+        llama::named_devices(names)?
     };
-    let mut left = most_bytes.map_or(u64::MAX, |most| most.saturating_sub(account::PROCESS));
-    if left == 0 {
+    if names.is_empty() && chosen.iter().any(is_gpu) {
+        chosen.retain(is_gpu);
+    }
+    let beside_process =
+        |most: Option<u64>| most.map_or(u64::MAX, |most| most.saturating_sub(account::PROCESS));
+    let (of_host, mut together) = (beside_process(most.memory), beside_process(most.together));
+    if of_host.min(together) == 0 {
         let process_gb = account::PROCESS as f64 / 1e9;
         tracing::warn!(
             process_gb,
             "--max-memory leaves nothing to lend: the program itself takes some"
         );
     }
+    let gpus: Vec<llama::Device> = chosen.iter().filter(|device| is_gpu(device)).cloned().collect();
+    // ggml takes all memory of the machine for free.
+    let mut of_host = of_host.min(free_host_memory());
+    let mut of_gpus = free_of_gpus(&gpus, most.vram, of_host).into_iter();
     let mut devices = Vec::new();
     for device in chosen {
-        // ggml takes all memory of the machine for free.
         let free = match device.kind {
-            DeviceKind::Cpu => device.free.min(free_host_memory()),
-            _ => device.free,
+            DeviceKind::Gpu if device.shares_memory => of_gpus.next().unwrap_or(0).min(of_host),
+            DeviceKind::Gpu => of_gpus.next().unwrap_or(0),
+            _ => device.free.min(of_host),
         };
-        let offered = free.min(left);
-        left -= offered;
+        let offered = free.min(together);
+        together -= offered;
+        if !is_gpu(&device) || device.shares_memory {
+            of_host = of_host.saturating_sub(offered);
+        }
         let device = Device::new(device, threads, offered)?.delayed(step_delay);
         device.measure();
         devices.push(Arc::new(device));
     }
     Ok(devices)
+}
+
+fn is_gpu(device: &llama::Device) -> bool {
+    device.kind == DeviceKind::Gpu
+}
+
+/// The GPUs with these names, or all that are of use where none are named, and the processor.
+///
+/// # Errors
+/// A name that is not there.
+pub(super) fn of_machine(names: &[String]) -> Result<Vec<llama::Device>, llama::Error> {
+    let mut devices = llama::gpus(names)?;
+    let all = llama::devices().into_iter();
+    devices.extend(all.filter(|device| device.kind == DeviceKind::Cpu).take(1));
+    Ok(devices)
+}
+
+/// Bytes a second that a device reads; on a processor, so many threads do. `None` where that cannot be measured.
+pub(super) fn bandwidth_of(device: &llama::Device, threads: u32) -> Option<u64> {
+    match device.kind {
+        DeviceKind::Gpu => gpu::bandwidth(device),
+        DeviceKind::Cpu | DeviceKind::Accelerator => Some(bandwidth::measure(threads)),
+    }
 }
 
 impl Device {
@@ -139,11 +152,10 @@ impl Device {
         Self { step_delay, ..self }
     }
 
-    /// Measures a CPU's bandwidth, which takes a tenth of a second: for those who plan by it.
+    /// Measures its bandwidth, which takes a tenth of a second: for those who plan by it.
     pub fn measure(&self) {
-        if self.is_cpu() {
-            self.bandwidth.get_or_init(|| bandwidth::measure(self.threads));
-        }
+        self.bandwidth
+            .get_or_init(|| bandwidth_of(&self.handle, self.threads).unwrap_or(0));
     }
 
     /// What hosts are told: what a session may reserve.
@@ -376,7 +388,7 @@ mod tests {
     fn a_device_is_offered_once() {
         let named = |names: &[&str]| {
             let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-            super::open_devices(&names, 1, Some(1 << 20), std::time::Duration::ZERO)
+            super::open_devices(&names, 1, super::Most::default(), std::time::Duration::ZERO)
         };
         assert_eq!(named(&["CPU"]).unwrap().len(), 1);
         let error = named(&["CPU", "cpu"]).unwrap_err().to_string();

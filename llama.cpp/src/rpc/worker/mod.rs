@@ -7,8 +7,10 @@
 mod account;
 pub mod check;
 mod device;
+mod gpu;
 mod item;
 mod ledger;
+mod list;
 mod listen;
 mod memory;
 mod prepare;
@@ -19,7 +21,8 @@ mod turn;
 mod watch;
 mod weights;
 
-pub use device::{Device, open_devices};
+pub use device::{Device, Most, open_devices};
+pub use list::list;
 pub use listen::{Worker, WorkerParams};
 pub use run::{ServeError, ServeOptions, serve};
 pub use session::{ModelSource, Session};

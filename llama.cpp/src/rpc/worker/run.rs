@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use super::{Worker, WorkerParams, open_devices};
+use super::{Most, Worker, WorkerParams, open_devices};
 use crate::llama::{self, DeviceKind};
 use crate::rpc::dial::Dialler;
 use crate::rpc::files::{Library, Memory};
@@ -23,8 +23,8 @@ pub struct ServeOptions {
     pub dialler: Dialler,
     /// Names of the devices to offer; none: every GPU, else the CPU.
     pub devices: Vec<String>,
-    /// Most bytes that all sessions take together; none: what is free.
-    pub max_memory: Option<u64>,
+    /// Most bytes that all sessions take together.
+    pub most: Most,
     /// Where models are.
     pub model_dirs: Vec<PathBuf>,
     /// Threads that compute on the CPU; none: one for each core.
@@ -70,7 +70,7 @@ pub fn serve(options: &ServeOptions) -> Result<(), ServeError> {
     let listener = TcpListener::bind(options.listen).map_err(listen)?;
     let address = listener.local_addr().map_err(listen)?;
     give_up(options, &library);
-    let devices = open_devices(&options.devices, threads, options.max_memory, options.step_delay)?;
+    let devices = open_devices(&options.devices, threads, options.most, options.step_delay)?;
     for device in &devices {
         let offer = device.offer();
         tracing::info!(

@@ -114,9 +114,11 @@ impl Session {
             Ok((device.clone(), device.reserve(wanted.reserve)?))
         };
         let reserved: Vec<_> = open.queues.iter().map(reserve).collect::<Result<_, Fault>>()?;
-        // Each fits, so their sum is a number.
-        let all = open.queues.iter().map(|wanted| wanted.reserve).sum();
-        let account = Account::open(find(&open.queues[0])?.clone(), all)?;
+        let on_devices = open
+            .queues
+            .iter()
+            .map(|wanted| Ok((find(wanted)?.clone(), wanted.reserve)));
+        let account = Account::open(&on_devices.collect::<Result<Vec<_>, Fault>>()?)?;
         let used: Vec<Arc<Device>> = reserved.iter().map(|(device, _)| device.clone()).collect();
         let session = Arc::new_cyclic(|own| Self {
             id: open.session,

@@ -1,6 +1,5 @@
 //! Tables: the catalog, and what is on disk.
 
-use super::super::available_memory;
 use super::{Error, Out, size};
 use crate::exit::Exit;
 use crate::models::choice::fits;
@@ -21,9 +20,9 @@ struct CatalogRow {
     downloadable: bool,
 }
 
-/// Everything that is known by name.
-pub(super) fn catalog(library: &Library, out: Out) -> Result<Exit, Error> {
-    let (memory, models) = (available_memory(), library.inventory());
+/// Everything that is known by name, and whether it fits into so many bytes.
+pub(super) fn catalog(library: &Library, memory: u64, out: Out) -> Result<Exit, Error> {
+    let models = library.inventory();
     let rows: Vec<CatalogRow> = library
         .catalog
         .entries()

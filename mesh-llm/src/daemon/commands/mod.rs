@@ -1,19 +1,21 @@
-//! Commands, which end when they are done: on models (what there is, what can be fetched, fetching it,
+//! Commands, which end when they are done: on what computes, on models (what there is, what can be fetched, fetching it,
 //! checking it, removing it), and in [`mesh`] those to a daemon that runs. Tables and answers go to standard output, all else to standard error.
 
 mod ask;
 mod check;
+mod devices;
 mod download;
 mod list;
 pub mod mesh;
 mod out;
 mod remove;
 
-use super::available_memory;
 use super::report::Reporter;
+use super::room;
 use super::settings::{self, Layer, Settings};
 use super::start::{self, Ending};
 use super::state::{Home, StateError};
+use crate::engine::{Program, ProgramError};
 use crate::exit::Exit;
 use crate::models::choice::recommend;
 use crate::models::{self, Library, fetch};
@@ -25,6 +27,8 @@ use std::io;
 /// What is to be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
+    /// Lists what this machine computes with.
+    Devices,
     /// Lists what can be fetched.
     Catalog,
     /// Fetches a model, and the small one that guesses its words ahead, where that is wanted.
@@ -83,19 +87,31 @@ pub fn run(command: Command, telling: Telling) -> Exit {
 }
 
 fn perform(command: Command, settings: &Settings, reporter: &Reporter) -> Result<Exit, Error> {
-    let home = Home::open(&settings.home)?;
-    let library = Library::open(settings.places.clone(), settings.home.clone(), home.models())?;
     let out = Out { format: settings.log };
+    let library = || -> Result<Library, Error> {
+        let home = Home::open(&settings.home)?;
+        Ok(Library::open(
+            settings.places.clone(),
+            settings.home.clone(),
+            home.models(),
+        )?)
+    };
+    let free = || {
+        let program = Program::find(settings.bin_dir.as_deref());
+        room::free(&settings.engine, program.as_ref().ok())
+    };
     match command {
-        Command::Catalog => list::catalog(&library, out),
-        Command::List => list::on_disk(&library, out),
-        Command::Download { words, draft } => download::download(&library, &words, draft, reporter),
+        Command::Devices => devices::devices(&Program::find(settings.bin_dir.as_deref())?, out),
+        Command::Catalog => list::catalog(&library()?, free(), out),
+        Command::List => list::on_disk(&library()?, out),
+        Command::Download { words, draft } => download::download(&library()?, &words, draft, reporter),
         Command::Recommended { draft } => {
-            let entry = recommend(library.catalog.entries(), available_memory()).ok_or(Error::NothingFits)?;
+            let library = library()?;
+            let entry = recommend(library.catalog.entries(), free()).ok_or(Error::NothingFits)?;
             download::download(&library, &entry.name, draft && entry.draft.is_some(), reporter)
         }
-        Command::Remove { words, asks } => remove::remove(&library, &words, asks, reporter),
-        Command::Check { words } => check::check(&library, words.as_deref(), out),
+        Command::Remove { words, asks } => remove::remove(&library()?, &words, asks, reporter),
+        Command::Check { words } => check::check(&library()?, words.as_deref(), out),
     }
 }
 
@@ -128,6 +144,10 @@ enum Error {
     NoDraft { name: String },
     #[error(transparent)]
     Output(#[from] OutputError),
+    #[error(transparent)]
+    Program(#[from] ProgramError),
+    #[error("what this machine computes with cannot be found out: {0}")]
+    Devices(io::Error),
     #[error("{doing} failed: {cause}; try again")]
     Unexpected { doing: &'static str, cause: io::Error },
 }
@@ -145,7 +165,8 @@ impl Ending for Error {
             | Error::NotRemoved { .. }
             | Error::NoDraft { .. } => Exit::FILE,
             Error::Ask(error) => error.exit(),
-            Error::Output(_) | Error::Unexpected { .. } => Exit::UNEXPECTED,
+            Error::Program(error) => error.exit(),
+            Error::Output(_) | Error::Devices(_) | Error::Unexpected { .. } => Exit::UNEXPECTED,
         }
     }
 }

@@ -3,12 +3,12 @@
 use super::super::report::Reporter;
 use super::super::serving::{AskedFor, ByModel, InMesh, Shortage};
 use super::super::settings::Settings;
+use super::machine::Machine;
 use super::placing::{self, Directives};
-use super::split::{Lender, LenderEvent, Lent};
+use super::split::{LaunchFor, Lender, LenderEvent, Lent};
 use crate::engine::{Program, WorkerLaunch};
-use crate::mesh::state::{GroupState, Memory, SplitPart};
+use crate::mesh::state::{GroupState, SplitPart};
 use crate::mesh::{Mesh, Offer};
-use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +30,7 @@ pub(super) struct Lending {
     own_bytes: watch::Sender<ByModel<u64>>,
     groups: watch::Sender<Vec<GroupState>>,
     shortages: watch::Sender<ByModel<Shortage>>,
+    machine: watch::Receiver<Option<Machine>>,
 }
 
 /// Where others' requests go that are no exchanges with a model.
@@ -69,7 +70,7 @@ impl Lending {
         settings: &Settings,
         (mesh, inbox): (Mesh, Inbox),
         program: Option<&Program>,
-        memory: Memory,
+        machine: watch::Receiver<Option<Machine>>,
         ends: Ends,
         reporter: &Reporter,
         tasks: &mut JoinSet<()>,
@@ -84,30 +85,43 @@ impl Lending {
         if let Some(program) = program {
             let engine = settings.engine.clone();
             let (program, log, verbose) = (program.clone(), settings.log, settings.verbose);
-            let launch = Arc::new(move |secret, door, max_memory| WorkerLaunch {
-                program: program.clone(),
-                secret,
-                door,
-                max_memory,
-                devices: engine.devices.clone(),
-                threads: engine.threads.map(Into::into),
-                log,
-                verbose,
-            });
-            let reporter = reporter.clone();
-            let lender = Lender {
-                mesh: mesh.clone(),
-                launch,
-                log: Arc::new(move |line| reporter.engine_log(line)),
-                memory: memory.offered_bytes,
-                own,
-                in_the_way: ways,
-                lent,
+            let threads = engine.threads.map(Into::into);
+            let launch = move |machine: Machine| -> LaunchFor {
+                Arc::new(move |secret, door, max_together| WorkerLaunch {
+                    program: program.clone(),
+                    secret,
+                    door,
+                    max_memory: machine.host,
+                    max_vram: machine.gpus().offered_bytes,
+                    max_together,
+                    devices: machine.lent_devices(),
+                    threads,
+                    log,
+                    verbose,
+                })
             };
-            tasks.spawn(lender.run(inbox.events, inbox.inbox));
+            let reporter = reporter.clone();
+            let (of_mesh, mut known) = (mesh.clone(), machine.clone());
+            tasks.spawn(async move {
+                let known = known.wait_for(Option::is_some).await;
+                // Else the daemon ends.
+                let Some(machine) = known.ok().and_then(|known| known.clone()) else {
+                    return;
+                };
+                let lender = Lender {
+                    mesh: of_mesh,
+                    memory: machine.memory().offered_bytes,
+                    launch: launch(machine),
+                    log: Arc::new(move |line| reporter.engine_log(line)),
+                    own,
+                    in_the_way: ways,
+                    lent,
+                };
+                lender.run(inbox.events, inbox.inbox).await;
+            });
             tasks.spawn(take_part(
                 settings.mesh.most_round_trip,
-                settings.engine.threads,
+                machine.clone(),
                 ends.split,
                 withdrawing,
             ));
@@ -122,6 +136,7 @@ impl Lending {
             own_bytes,
             groups: ends.groups,
             shortages: ends.shortages,
+            machine,
         }
     }
 
@@ -165,6 +180,7 @@ impl Lending {
             own_bytes: self.own_bytes.clone(),
             groups: self.groups.clone(),
             shortages: self.shortages.clone(),
+            machine: self.machine.clone(),
             asked,
             fingerprints,
         }
@@ -199,36 +215,38 @@ impl MadeRoom {
     }
 }
 
-/// Says what this machine does in splits, once it has measured itself, until it withdraws.
+/// Says what this machine does in splits, once it was measured, until it withdraws.
 async fn take_part(
     most_round_trip: Duration,
-    threads: Option<NonZeroU32>,
+    mut machine: watch::Receiver<Option<Machine>>,
     split: watch::Sender<Option<SplitPart>>,
     mut withdraws: watch::Receiver<bool>,
 ) {
-    let measured = tokio::task::spawn_blocking(move || part(most_round_trip, threads)).await;
-    split.send_replace(measured.ok().flatten());
+    let bandwidth = |machine: &Option<Machine>| machine.as_ref().and_then(|machine| machine.bandwidth);
+    let measured = machine.wait_for(|machine| bandwidth(machine).is_some()).await;
+    let Some(bandwidth) = measured.ok().and_then(|machine| bandwidth(&machine)) else {
+        // The daemon ends.
+        return;
+    };
+    split.send_replace(speaks().map(|speaks| SplitPart {
+        speaks,
+        bandwidth,
+        most_round_trip_micros: u64::try_from(most_round_trip.as_micros()).unwrap_or(u64::MAX),
+    }));
     // Whoever could withdraw is gone: so is the mesh.
     let _ = withdraws.wait_for(|withdraws| *withdraws).await;
     split.send_replace(None);
 }
 
+/// What this machine speaks in a split.
 #[cfg(feature = "engine")]
-fn part(most_round_trip: Duration, threads: Option<NonZeroU32>) -> Option<SplitPart> {
-    use llama_engine::rpc::{bandwidth, wire::PROTOCOL};
-    let threads = threads.map_or_else(
-        || std::thread::available_parallelism().map_or(1, |count| u32::try_from(count.get()).unwrap_or(1)),
-        Into::into,
-    );
-    Some(SplitPart {
-        speaks: format!("{PROTOCOL}/{}", llama_engine::llama::VERSION),
-        bandwidth: bandwidth::measure(threads),
-        most_round_trip_micros: u64::try_from(most_round_trip.as_micros()).unwrap_or(u64::MAX),
-    })
+fn speaks() -> Option<String> {
+    use llama_engine::{llama, rpc::wire::PROTOCOL};
+    Some(format!("{PROTOCOL}/{}", llama::VERSION))
 }
 
 /// Which version a program elsewhere has, nobody knows.
 #[cfg(not(feature = "engine"))]
-fn part(_most_round_trip: Duration, _threads: Option<NonZeroU32>) -> Option<SplitPart> {
+fn speaks() -> Option<String> {
     None
 }

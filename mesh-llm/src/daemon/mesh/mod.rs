@@ -3,6 +3,7 @@
 
 mod adopting;
 mod lending;
+mod machine;
 mod offer;
 mod on_disk;
 mod orders;
@@ -12,6 +13,7 @@ mod round_trips;
 pub(super) mod split;
 mod status;
 
+pub(super) use machine::Machine;
 pub(super) use orders::{LoadedFor, ModelOrder};
 pub(super) use placing::{Directive, Directives, MOST_EPOCH, newest_epoch};
 
@@ -143,14 +145,24 @@ impl Party {
         }
         let mut tasks = JoinSet::new();
         let (offer, offered) = watch::channel(Offer::default());
-        let memory = offer::memory(settings.engine.max_memory);
         let serves = settings.mesh.part == settings::Part::Serve;
-        offer.send_replace(offer::of(&engine.borrow(), None, memory));
+        let program = own.map(|own| &own.program);
+        let (machine, machines) = watch::channel(machine::at_first(program, &settings.engine));
+        offer.send_replace(offer::of(&engine.borrow(), None, machines.borrow().as_ref()));
         let (model, models) = watch::channel(offer::Models::default());
         let inbox = Inbox::new();
         let serve = serve(engine.clone(), others.clone(), inbox.sender());
         let joined = join(settings, home, offered.clone(), serve, reporter).await?;
         let (mesh, lock) = joined.unzip();
+        match program.filter(|_| mesh.is_some()) {
+            Some(program) => {
+                let settings = settings.engine.clone();
+                tasks.spawn(machine::follow(program.clone(), settings, machine));
+            }
+            None => {
+                machine.send_replace(Some(machine::alone(&settings.engine)));
+            }
+        }
         let (split, splits) = watch::channel(None);
         let (groups, grouped) = watch::channel(Vec::new());
         let (shortage, shortages) = watch::channel(ByModel::new());
@@ -159,7 +171,7 @@ impl Party {
             engine: engine.clone(),
             others: others.clone(),
             models,
-            memory,
+            machine: machines.clone(),
             split: splits,
             groups: grouped,
             shortages,
@@ -174,12 +186,11 @@ impl Party {
         };
         let lending = mesh.as_ref().filter(|_| serves).map(|mesh| {
             let mesh = (mesh.clone(), inbox);
-            let program = own.map(|own| &own.program);
             Lending::start(
                 settings,
                 mesh,
                 program,
-                memory,
+                machines,
                 lending_ends,
                 reporter,
                 &mut tasks,

@@ -1,31 +1,18 @@
 //! What this machine offers to the mesh.
 
 use super::super::serving::{ByModel, Shortage};
+use super::machine::Machine;
 use super::round_trips::RoundTrips;
 use crate::engine::State;
 use crate::mesh::Offer;
 use crate::mesh::core::View;
-use crate::mesh::state::{
-    Device, GroupState, Memory, ModelState, OnDisk, RoundTrip, SplitPart, Stage, WantState,
-};
+use crate::mesh::state::{GroupState, ModelState, OnDisk, RoundTrip, SplitPart, Stage, WantState};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 
 /// How often is looked at how busy the engine is.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-
-/// This machine's memory, of which a model may take so much.
-pub(super) fn memory(most: Option<u64>) -> Memory {
-    let total_bytes = sysinfo::System::new().map_or(0, |mut system| {
-        system.refresh_memory();
-        system.total_memory()
-    });
-    Memory {
-        total_bytes,
-        offered_bytes: most.unwrap_or(u64::MAX).min(total_bytes),
-    }
-}
 
 /// What is offered, from where it is known.
 pub(super) struct Sources {
@@ -35,8 +22,8 @@ pub(super) struct Sources {
     pub(super) others: watch::Receiver<ByModel<State>>,
     /// The models that it is to serve, as far as they are known: the first one, and others.
     pub(super) models: watch::Receiver<Models>,
-    /// Its memory.
-    pub(super) memory: Memory,
+    /// What it has for them, once that is known.
+    pub(super) machine: watch::Receiver<Option<Machine>>,
     /// Its part in splits.
     pub(super) split: watch::Receiver<Option<SplitPart>>,
     /// The groups that serve models.
@@ -56,15 +43,14 @@ pub(in crate::daemon) struct Models {
     pub(in crate::daemon) wants: Vec<WantState>,
 }
 
-/// What is offered while the engine is in this state; without a model: nothing but the machine.
-pub(super) fn of(engine: &State, model: Option<&str>, memory: Memory) -> Offer {
+/// What is offered while the engine is in this state; without a model: nothing but the machine, of which little may be
+/// known.
+pub(super) fn of(engine: &State, model: Option<&str>, machine: Option<&Machine>) -> Offer {
     Offer {
         name: host_name(),
-        memory,
-        devices: vec![Device {
-            name: "CPU".to_owned(),
-            memory_bytes: memory.total_bytes,
-        }],
+        memory: machine.map(Machine::memory).unwrap_or_default(),
+        devices: machine.map(|machine| machine.devices.clone()).unwrap_or_default(),
+        gpus: machine.map(Machine::gpus).unwrap_or_default(),
         models: model
             .map(|name| served(engine, name))
             .into_iter()
@@ -82,8 +68,13 @@ impl Sources {
             State::Downloading { model, .. } => Some(model.clone()),
             _ => None,
         };
-        let Models { first, wants } = self.models.borrow_and_update().clone();
-        let mut offer = of(&engine, downloaded.or(first).as_deref(), self.memory);
+        let Models { first, mut wants } = self.models.borrow_and_update().clone();
+        let machine = self.machine.borrow_and_update().clone();
+        if machine.is_none() {
+            // Nobody is to plan with a machine that has less than it will have.
+            wants.clear();
+        }
+        let mut offer = of(&engine, downloaded.or(first).as_deref(), machine.as_ref());
         let others = self.others.borrow_and_update().clone();
         let others = others.iter().filter_map(|(name, engine)| served(engine, name));
         offer.models.extend(others);
@@ -112,6 +103,7 @@ impl Sources {
             Ok(()) = self.engine.changed() => {}
             Ok(()) = self.others.changed() => {}
             Ok(()) = self.models.changed() => {}
+            Ok(()) = self.machine.changed() => {}
             Ok(()) = self.split.changed() => {}
             Ok(()) = self.groups.changed() => {}
             Ok(()) = self.shortages.changed() => {}

@@ -3,11 +3,11 @@
 use super::split::Wanted;
 use crate::mesh::core::View;
 use crate::mesh::id::{NodeId, Role};
-use crate::mesh::state::{GroupState, ModelState, RoundTrip, SplitPart, Stage, WantState};
+use crate::mesh::state::{Gpus, GroupState, ModelState, RoundTrip, SplitPart, Stage, WantState};
 use crate::mesh::{Mesh, Offer};
 use crate::plan::lease::LEAST_LENT;
 use crate::plan::place::{self, Group, Machine, MachineId, Placement, Running, Want, Wish, plan};
-use llama_engine::rpc::plan::{Head, MOST_LAYERS, Shares, Work};
+use llama_engine::rpc::plan::{self as engine, Head, MOST_LAYERS, Shares, Work};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -61,6 +61,7 @@ struct Said<'a> {
     node: NodeId,
     role: Role,
     memory: u64,
+    gpus: Gpus,
     models: &'a [ModelState],
     split: Option<&'a SplitPart>,
     wants: &'a [WantState],
@@ -222,6 +223,7 @@ fn known(view: &View, own: &Offer) -> place::View {
         node: view.me,
         role: view.role.unwrap_or(Role::Node),
         memory: own.memory.offered_bytes,
+        gpus: own.gpus,
         models: &own.models,
         split: own.split.as_ref(),
         wants: &own.wants,
@@ -232,6 +234,7 @@ fn known(view: &View, own: &Offer) -> place::View {
         node: seen.state.node,
         role: seen.state.role,
         memory: seen.state.memory.offered_bytes,
+        gpus: seen.state.gpus,
         models: &seen.state.models,
         split: seen.state.split.as_ref(),
         wants: &seen.state.wants,
@@ -255,6 +258,10 @@ fn add(known: &mut place::View, said: &Said<'_>) {
         id: machine,
         memory: said.memory,
         bandwidth: said.split.map_or(0, |split| split.bandwidth),
+        gpus: engine::Gpus {
+            bytes: said.gpus.offered_bytes,
+            bandwidth: said.gpus.bandwidth,
+        },
         split: said.split.map(|split| split.speaks.clone()),
     });
     if let Some(split) = said.split {
@@ -428,6 +435,20 @@ mod tests {
             Directive::Host { workers, shares }
         );
         assert!(matches!(directive(vec![far]), Directive::Wait { .. }));
+    }
+
+    #[test]
+    fn a_machine_whose_gpu_is_quick_takes_as_much_as_that_holds() {
+        let (mut seen, trip) = machine(2, 11, 5_000);
+        seen.state.gpus = Gpus {
+            offered_bytes: 10 * GB,
+            bandwidth: 900 * GB,
+        };
+        let Directive::Host { shares, .. } = directive(vec![(seen, trip)]) else {
+            panic!("together they have room");
+        };
+        // 85 % of its GPU have room for 16 layers of 0.52 GB.
+        assert_eq!(shares.layers, [8, 16]);
     }
 
     #[test]

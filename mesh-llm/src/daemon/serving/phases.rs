@@ -107,6 +107,10 @@ impl Task {
         let Some(in_mesh) = &mut self.service.in_mesh else {
             return Now::Plan(Directive::Alone);
         };
+        if in_mesh.machine.borrow_and_update().is_none() {
+            // What is free of its GPUs is seen once nobody measures them.
+            return Now::Unknown;
+        }
         let lent = in_mesh.lent.borrow_and_update().first().cloned();
         let yields = in_mesh.yields.borrow_and_update().clone();
         match (&in_mesh.asked, lent) {
@@ -148,6 +152,7 @@ impl Task {
                 changed = in_mesh.directives.changed() => changed,
                 changed = in_mesh.lent.changed() => changed,
                 changed = in_mesh.yields.changed() => changed,
+                Ok(()) = in_mesh.machine.changed() => Ok(()),
             };
             if changed.is_err() {
                 // The mesh is being left, and so the daemon ends.

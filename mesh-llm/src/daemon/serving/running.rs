@@ -6,6 +6,7 @@ use super::Task;
 use super::phases::Now;
 use crate::engine::restarts::Restarts;
 use crate::engine::{Engine, Failure, Launch, State, Wish};
+use llama_engine::server::options::Options;
 use llama_engine::status::Refusal;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -45,12 +46,21 @@ pub(super) enum Over {
 impl Task {
     /// Leaves of what models may take here what others have.
     fn beside_others(&self, mut launch: Launch) -> Launch {
-        if let (Some(in_mesh), Some(most)) = (&self.service.in_mesh, launch.options.max_memory) {
-            let own = in_mesh.own_bytes.borrow();
-            let others = own.iter().filter(|(model, _)| *model != self.model());
-            let taken = others.map(|(_, bytes)| *bytes).sum::<u64>();
-            let lent = in_mesh.lent.borrow().iter().map(|lent| lent.bytes).sum::<u64>();
-            launch.options.max_memory = Some(most.saturating_sub(taken.saturating_add(lent)).max(1));
+        let Some(in_mesh) = &self.service.in_mesh else {
+            return launch;
+        };
+        let own = in_mesh.own_bytes.borrow();
+        let others = own.iter().filter(|(model, _)| *model != self.model());
+        let taken = others.map(|(_, bytes)| *bytes).sum::<u64>();
+        let lent = in_mesh.lent.borrow().iter().map(|lent| lent.bytes).sum::<u64>();
+        if let Some(machine) = &*in_mesh.machine.borrow() {
+            let taken = taken.saturating_add(lent);
+            let Options {
+                max_memory, max_vram, ..
+            } = &mut launch.options;
+            // Where its user sets no limit, what is free is found out by the engine.
+            *max_memory = max_memory.map(|most| most.min(machine.memory_beside(taken)).max(1));
+            *max_vram = max_vram.map(|most| most.min(machine.gpus_beside(taken)).max(1));
         }
         launch
     }

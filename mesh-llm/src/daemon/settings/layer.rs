@@ -41,6 +41,8 @@ pub struct Layer {
     pub gpu_layers: Option<u32>,
     /// Memory of this machine that the model takes at most.
     pub max_memory: Option<Gigabytes>,
+    /// GPUs' own memory that the model takes at most.
+    pub max_vram: Option<Gigabytes>,
     /// How keys are kept in the KV cache.
     pub cache_type_k: Option<CacheType>,
     /// How values are kept in the KV cache.
@@ -120,6 +122,7 @@ impl Layer {
             threads: self.threads.or(below.threads),
             gpu_layers: self.gpu_layers.or(below.gpu_layers),
             max_memory: self.max_memory.or(below.max_memory),
+            max_vram: self.max_vram.or(below.max_vram),
             cache_type_k: self.cache_type_k.or(below.cache_type_k),
             cache_type_v: self.cache_type_v.or(below.cache_type_v),
             flash_attn: self.flash_attn.or(below.flash_attn),

@@ -86,6 +86,8 @@ pub struct EngineSettings {
     pub gpu_layers: Option<u32>,
     /// Bytes of this machine's memory that the model takes at most, GPUs' own not counted.
     pub max_memory: Option<u64>,
+    /// Bytes of GPUs' own memory that the model takes at most, of all of them together.
+    pub max_vram: Option<u64>,
     /// How keys are kept in the KV cache.
     pub cache_type_k: CacheType,
     /// How values are kept in the KV cache.
@@ -143,6 +145,7 @@ impl Settings {
                 slot_save: layer.slot_save,
                 gpu_layers: layer.gpu_layers,
                 max_memory: layer.max_memory.map(|most| most.0),
+                max_vram: layer.max_vram.map(|most| most.0),
                 cache_type_k: layer.cache_type_k.unwrap_or_default(),
                 cache_type_v: layer.cache_type_v.unwrap_or_default(),
                 flash_attention: layer.flash_attn.unwrap_or_default(),

@@ -24,6 +24,7 @@ pub(super) fn layer(variable: &dyn Fn(&str) -> Option<OsString>) -> Result<Layer
         threads: parsed::<NonZeroU32>(variable, "MESH_LLM_THREADS")?,
         gpu_layers: parsed(variable, "MESH_LLM_GPU_LAYERS")?,
         max_memory: parsed(variable, "MESH_LLM_MAX_MEMORY")?,
+        max_vram: parsed(variable, "MESH_LLM_MAX_VRAM")?,
         cache_type_k: parsed(variable, "MESH_LLM_CACHE_TYPE_K")?,
         cache_type_v: parsed(variable, "MESH_LLM_CACHE_TYPE_V")?,
         flash_attn: parsed(variable, "MESH_LLM_FLASH_ATTN")?,

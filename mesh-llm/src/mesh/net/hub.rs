@@ -191,6 +191,7 @@ impl Hub {
             groups,
             round_trips,
             on_disk,
+            gpus,
         } = self.offer.clone();
         let state = NodeState {
             node: self.endpoint.id(),
@@ -208,6 +209,7 @@ impl Hub {
             groups,
             round_trips,
             on_disk,
+            gpus,
         };
         self.core.own_state(&state);
     }

@@ -14,7 +14,7 @@ pub use stream::PeerStream;
 use super::core::{Core, MemberSeen, Part, View, Wrong};
 use super::error::MeshError;
 use super::id::{NodeId, Role, TokenId};
-use super::state::{Device, GroupState, Memory, ModelState, OnDisk, RoundTrip, SplitPart, WantState};
+use super::state::{Device, Gpus, GroupState, Memory, ModelState, OnDisk, RoundTrip, SplitPart, WantState};
 use super::store::Store;
 use super::token::Token;
 use super::wire::Open;
@@ -73,6 +73,8 @@ pub struct Offer {
     pub round_trips: Vec<RoundTrip>,
     /// The models that it has on disk.
     pub on_disk: Vec<OnDisk>,
+    /// What of its memory is on GPUs.
+    pub gpus: Gpus,
 }
 
 /// A token that is to be made.

@@ -73,6 +73,10 @@ fn ada() -> NodeState {
             name: "big".to_owned(),
             bytes: 300,
         }],
+        gpus: Gpus {
+            offered_bytes: 7 << 30,
+            bandwidth: 300,
+        },
     }
 }
 
@@ -103,10 +107,19 @@ const FROM_MEMORY: &str =
     "808080804080808080200109034750558080808040020d0474696e7900013280200201000a03626967028040010003";
 const FROM_SPLIT: &str = "010f09332f302e312e313631ac0280f104010d0362696718ac02050607010001012d03626967ac020a018a88e3dd7409f195fd52db2d3cba5d72ca6709bf1d94121bf3748801b40f6f5c0e020b0d0101228a88e3dd7409f195fd52db2d3cba5d72ca6709bf1d94121bf3748801b40f6f5cac02";
 const FROM_ON_DISK: &str = "010603626967ac02";
-const SIGNATURE: &str = "417e6e61ca06150702d0cab3bb5b3c2c79c2400d2321daee3380b3872bedbfa974d16a6e901fdda985588a8498a2a50e05acfaa89f60fbb5057b001c18dd9800";
+const FROM_GPUS: &str = "808080801cac02";
+const SIGNATURE: &str = "18b5c27aa5ac5c95fd6513c098f7897b77204baece603bdf26d427cb0d085fb6cd9781ac785ae5d20aefdfeb29531c9b5ec8931ae8dc246708a2dbf564feb00a";
 
 fn body_of_0_1() -> Vec<u8> {
-    hex(&[NODE, UP_TO_ADDRESSES, FROM_MEMORY, FROM_SPLIT, FROM_ON_DISK].concat())
+    hex(&[
+        NODE,
+        UP_TO_ADDRESSES,
+        FROM_MEMORY,
+        FROM_SPLIT,
+        FROM_ON_DISK,
+        FROM_GPUS,
+    ]
+    .concat())
 }
 
 /// Such bytes, signed by ada.
@@ -139,12 +152,13 @@ fn what_a_newer_release_appends_to_a_model_is_left_unread_and_a_stage_unknown_he
         groups: Vec::new(),
         round_trips: Vec::new(),
         on_disk: Vec::new(),
+        gpus: Gpus::default(),
         ..ada()
     };
     let mut body = wire::encode(&state);
     assert_eq!(
-        body.split_off(body.len() - 6),
-        [0; 6],
+        body.split_off(body.len() - 8),
+        [0; 8],
         "no models, and nothing after them"
     );
     let mut longer = postcard::to_allocvec(&model("big", 8192, 1, 0, 3)).unwrap();
@@ -170,6 +184,7 @@ fn what_an_older_release_lacks_is_the_default() {
         groups: Vec::new(),
         round_trips: Vec::new(),
         on_disk: Vec::new(),
+        gpus: Gpus::default(),
         ..ada()
     };
     assert_eq!(signed(older).open(mesh()), Ok(known));

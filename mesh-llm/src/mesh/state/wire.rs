@@ -13,6 +13,7 @@
 //! | wants, groups           | records each                                |
 //! | round trips             | records                                     |
 //! | models on disk          | records                                     |
+//! | GPUs: offered, bandwidth | varint each                                |
 //!
 //! Records are their count and, for each, its length and its bytes. Releases that differ understand each other by
 //! three rules. A new field goes to the end: an older release leaves unread what comes after what it knows, and a
@@ -46,6 +47,7 @@ pub(super) fn encode(state: &NodeState) -> Vec<u8> {
         records(&state.groups),
         records(&state.round_trips),
         records(&state.on_disk),
+        state.gpus,
     ))
 }
 
@@ -68,6 +70,7 @@ pub(super) fn decode(body: &[u8]) -> Result<NodeState, Rejected> {
         groups: reader.records("groups", MAX_GROUPS)?,
         round_trips: reader.records("round trips", MAX_ROUND_TRIPS)?,
         on_disk: reader.records("models on disk", MAX_ON_DISK)?,
+        gpus: reader.later()?,
     };
     if !texts(&state).all(is_text) {
         return Err(Rejected::Text);

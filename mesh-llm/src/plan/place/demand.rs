@@ -2,7 +2,7 @@
 
 use super::known::{Known, MOST_BYTES};
 use super::{MachineId, View, Want, Wish};
-use llama_engine::rpc::plan::{Head, Node, Shares, Work, predict};
+use llama_engine::rpc::plan::{Gpus, Head, Node, Shares, Work, predict};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -73,9 +73,22 @@ impl<'a> Demand<'a> {
         let total = |work: &Work| {
             work.layers.iter().map(|layer| u128::from(*layer)).sum::<u128>() + u128::from(work.head)
         };
-        let bandwidth = u128::from(node.bandwidth).saturating_mul(total(room)) / total(self.work).max(1);
-        let bandwidth = u64::try_from(bandwidth).unwrap_or(u64::MAX).max(1);
-        Node { bandwidth, ..node }
+        let scaled = |bandwidth: u64| {
+            let bandwidth = u128::from(bandwidth).saturating_mul(total(room)) / total(self.work).max(1);
+            u64::try_from(bandwidth).unwrap_or(u64::MAX).max(1)
+        };
+        let gpus = match node.gpus.bandwidth {
+            0 => node.gpus,
+            rate => Gpus {
+                bandwidth: scaled(rate),
+                ..node.gpus
+            },
+        };
+        Node {
+            bandwidth: scaled(node.bandwidth),
+            gpus,
+            ..node
+        }
     }
 
     /// How long a token takes on one node that has it all.
@@ -87,7 +100,7 @@ impl<'a> Demand<'a> {
 
     /// How long a token takes if its machine serves it alone.
     pub(super) fn time_alone(&self, known: &Known) -> Duration {
-        self.time_on(known.node(self.by, self.by, 0))
+        self.time_on(known.node(self.by, self.by, known.memory(self.by)))
     }
 }
 

@@ -3,8 +3,7 @@
 use super::demand::Demand;
 use super::known::{Known, MOST_BYTES};
 use super::{Group, MachineId, Wish};
-use llama_engine::rpc::plan::{Head, Node, Shares, Work, best_shares, predict, roomy_shares};
-use std::cmp::Reverse;
+use llama_engine::rpc::plan::{Head, Node, Shares, Work, best_shares, filled_shares, predict, roomy_shares};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -73,7 +72,7 @@ pub(super) fn kept(known: &Known, demand: &Demand, left: &Left, group: &Group) -
     if !divides(demand, room, group) {
         return None;
     }
-    let found = arrangement(known, demand, room, left, group.clone());
+    let found = arrangement(known, demand, room, group.clone());
     let fits = found.takes.iter().all(|(id, bytes)| *bytes <= left[id]);
     fits.then_some(found)
 }
@@ -112,10 +111,10 @@ fn with_host(host: MachineId, workers: &[MachineId]) -> Vec<MachineId> {
     std::iter::once(host).chain(workers.iter().copied()).collect()
 }
 
-/// What a group means whose layers are those of the model.
-fn arrangement(known: &Known, demand: &Demand, room: &Work, left: &Left, group: Group) -> Arrangement {
+/// What a group means whose layers are those of the model. How long a token takes does not depend on what runs beside it.
+fn arrangement(known: &Known, demand: &Demand, room: &Work, group: Group) -> Arrangement {
     let ids = with_host(group.host, &group.workers);
-    let nodes = nodes(known, demand, room, left, &ids);
+    let nodes = nodes(known, demand, room, &everything(known), &ids);
     let time = predict(room, &nodes, &group.shares);
     let beside = |id: &MachineId| {
         if *id == group.host {
@@ -133,11 +132,7 @@ fn arrangement(known: &Known, demand: &Demand, room: &Work, left: &Left, group: 
 
 /// Machines as nodes with what they have left for layers.
 fn nodes(known: &Known, demand: &Demand, room: &Work, left: &Left, ids: &[MachineId]) -> Vec<Node> {
-    let for_layers = |id: &MachineId| match *id == demand.by {
-        true => left[id],
-        false => known.for_layers(left[id]),
-    };
-    let node = |id: &MachineId| demand.node_for(room, known.node(demand.by, *id, for_layers(id)));
+    let node = |id: &MachineId| demand.node_for(room, known.node(demand.by, *id, left[id]));
     ids.iter().map(node).collect()
 }
 
@@ -212,7 +207,7 @@ pub(super) fn better(
         let groups = quick.filter_map(move |(_, shares)| of_used(&ids, &shares));
         groups.filter(|group| machines(group) != own_machines)
     });
-    let found = found.map(|group| arrangement(known, demand, room, left, group));
+    let found = found.map(|group| arrangement(known, demand, room, group));
     found.min_by(|a, b| (a.time, &a.group).cmp(&(b.time, &b.group)))
 }
 
@@ -268,7 +263,7 @@ fn divide(
     let shares = if workers.len() <= SEVERAL {
         best_shares(room, &nodes).ok()?
     } else {
-        filled(room, &nodes)?
+        filled_shares(room, &nodes)?
     };
     let used: Vec<MachineId> = (1..ids.len())
         .filter(|index| shares.uses(*index))
@@ -283,26 +278,7 @@ fn divide(
         workers,
         shares,
     };
-    Some((arrangement(known, demand, room, left, group), used))
-}
-
-/// As many layers as possible on the nodes that read most, where there are too many nodes to try more.
-fn filled(work: &Work, nodes: &[Node]) -> Option<Shares> {
-    let mut order: Vec<usize> = (0..nodes.len()).collect();
-    order.sort_by_key(|node| (Reverse(nodes[*node].bandwidth), *node));
-    let with_head = |head: Head| {
-        let mut room: Vec<u64> = nodes.iter().map(|node| node.bytes).collect();
-        room[head.node()] = room[head.node()].checked_sub(work.head)?;
-        let mut layers = vec![0_u32; nodes.len()];
-        let mut left = work.layers.len() as u64;
-        for node in &order {
-            let fits = (room[*node] / work.layers[0]).min(left);
-            layers[*node] = fits as u32;
-            left -= fits;
-        }
-        (left == 0).then_some(Shares { layers, head })
-    };
-    with_head(Head::Host).or_else(|| with_head(Head::Worker(nodes.len() - 1)))
+    Some((arrangement(known, demand, room, group), used))
 }
 
 /// Machines that could work for the one that wants a model, in sets that are near each other throughout, the
@@ -315,7 +291,7 @@ pub(super) fn circles(known: &Known, demand: &Demand) -> Vec<Vec<MachineId>> {
     }
     let reached = known.ids().filter(|id| known.reaches(host, *id));
     let mut candidates: Vec<MachineId> = reached.collect();
-    candidates.sort_by_cached_key(|id| (demand.time_on(known.node(host, *id, 0)), *id));
+    candidates.sort_by_cached_key(|id| (demand.time_on(known.node(host, *id, known.memory(*id))), *id));
     candidates.truncate(MOST_CANDIDATES);
     let mut circles: Vec<Vec<MachineId>> = Vec::new();
     for seed in &candidates {

@@ -1,7 +1,7 @@
 //! Machines and ways between them, as a plan looks at them.
 
 use super::{Machine, MachineId, View};
-use llama_engine::rpc::plan::Node;
+use llama_engine::rpc::plan::{Gpus, Node};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -73,8 +73,21 @@ impl<'a> Known<'a> {
         word(a).is_some() && word(a) == word(b)
     }
 
-    /// The machine as a node of `host`'s group that offers so many bytes.
-    pub(super) fn node(&self, host: MachineId, id: MachineId, bytes: u64) -> Node {
+    /// What a machine has on GPUs that has so many bytes left: what is taken was taken of these first.
+    fn gpus(&self, id: MachineId, left: u64) -> Gpus {
+        let gpus = self
+            .machines
+            .get(&id)
+            .map_or(Gpus::default(), |machine| machine.gpus);
+        let taken = self.memory(id).saturating_sub(left);
+        Gpus {
+            bytes: gpus.bytes.min(self.memory(id)).saturating_sub(taken),
+            ..gpus
+        }
+    }
+
+    /// The machine as a node of `host`'s group that has so many bytes left.
+    pub(super) fn node(&self, host: MachineId, id: MachineId, left: u64) -> Node {
         let bandwidth = self.machines.get(&id).map_or(0, |machine| machine.bandwidth);
         let hop = if host == id {
             Duration::ZERO
@@ -83,8 +96,9 @@ impl<'a> Known<'a> {
             (way / 2).min(LONGEST_HOP)
         };
         Node {
-            bytes,
+            bytes: if host == id { left } else { self.for_layers(left) },
             bandwidth: if bandwidth > 0 { bandwidth } else { self.usual },
+            gpus: self.gpus(id, left),
             hop,
         }
     }

@@ -21,10 +21,15 @@ fn name() -> impl Strategy<Value = String> {
 fn machine() -> impl Strategy<Value = Machine> {
     let split = prop::sample::select(vec![Some("1"), Some("1"), Some("1"), Some("2"), None]);
     let bandwidth = prop::sample::select(vec![0, 1, 1, 2, 5, 20]);
-    (id(), 0_u64..70, bandwidth, split).prop_map(|(id, memory, bandwidth, split)| Machine {
+    let gpus = prop_oneof![
+        2 => Just(Gpus::default()),
+        1 => (0_u64..70, 0_u64..30).prop_map(|(bytes, rate)| Gpus { bytes, bandwidth: rate * 1000 }),
+    ];
+    (id(), 0_u64..70, bandwidth, gpus, split).prop_map(|(id, memory, bandwidth, gpus, split)| Machine {
         id,
         memory,
         bandwidth: bandwidth * 1000,
+        gpus,
         split: split.map(str::to_owned),
     })
 }
@@ -256,6 +261,7 @@ proptest! {
         rest.machines.sort();
         rest.machines.dedup_by_key(|machine| machine.id);
         for machine in &mut rest.machines {
+            machine.gpus = Known::new(&view).node(machine.id, machine.id, left[&machine.id]).gpus;
             machine.memory = left[&machine.id];
         }
         for (name, placement) in &plan {

@@ -18,6 +18,7 @@ fn mesh(machines: &[(u64, u64)]) -> View {
         id: id(number),
         memory: memory * MIB,
         bandwidth: bandwidth << 30,
+        gpus: Gpus::default(),
         split: Some("1".to_owned()),
     };
     let pairs = ids.clone().flat_map(|a| (1..a).map(move |b| (id(b), id(a))));
@@ -439,4 +440,65 @@ fn a_model_without_layers_is_served_by_one_machine_or_none() {
     view.wants[0].wish = Wish::Split;
     let (need, have) = (0, 200 * MIB);
     assert_eq!(of(&view, "a"), Placement::Waiting { need, have });
+}
+
+/// Of a machine's memory, so many MiB are on GPUs, which read so many GiB a second.
+fn give_gpu(view: &mut View, machine: u8, memory: u64, bandwidth: u64) {
+    view.machines[usize::from(machine) - 1].gpus = Gpus {
+        bytes: memory * MIB,
+        bandwidth: bandwidth << 30,
+    };
+}
+
+#[test]
+fn a_model_that_fits_on_one_machine_with_its_gpu_and_its_memory_runs_there() {
+    let mut view = mesh(&[(150, 50), (150, 50)]);
+    give_gpu(&mut view, 1, 50, 1000);
+    give_gpu(&mut view, 2, 50, 1000);
+    view.wants = vec![want("a", 1, 14)];
+    assert_eq!(of(&view, "a"), alone(&[1]));
+}
+
+#[test]
+fn a_copy_is_where_a_gpu_holds_most_of_it() {
+    let mut view = mesh(&[(200, 50), (200, 60), (200, 50)]);
+    give_gpu(&mut view, 1, 40, 1000);
+    give_gpu(&mut view, 3, 80, 1000);
+    // Machine 1 makes room for another one only if that is placed there first.
+    view.wants = vec![want("a", 1, 10), want("a", 2, 10), want("a", 3, 10)];
+    let known = Known::new(&view);
+    let models = demand::models(&view, &known);
+    let times = models[0].demands.values().map(|demand| demand.time_alone(&known));
+    let times: Vec<Duration> = times.collect();
+    assert!(times[2] < times[0] && times[0] < times[1], "{times:?}");
+}
+
+#[test]
+fn layers_go_to_the_gpus_of_all_machines_first() {
+    let mut view = mesh(&[(60, 50), (60, 50), (100, 100)]);
+    give_gpu(&mut view, 1, 30, 1000);
+    give_gpu(&mut view, 2, 60, 1000);
+    view.wants = vec![want("a", 1, 8)];
+    let Placement::Split(group) = plan(&view)["a"].clone() else {
+        panic!("it does not fit on one");
+    };
+    assert_eq!((group.host, group.workers), (id(1), vec![id(2)]));
+    assert_eq!(group.shares.layers, [4, 6]);
+}
+
+#[test]
+fn what_runs_has_taken_the_gpu_first() {
+    let mut view = mesh(&[(80, 50), (200, 50)]);
+    give_gpu(&mut view, 2, 100, 1000);
+    view.wants = vec![want("own", 2, 9), want("a", 1, 10)];
+    view.running = vec![running("own", alone(&[2]))];
+    let known = Known::new(&view);
+    assert_eq!(known.node(id(1), id(2), 200 * MIB).gpus.bytes, 100 * MIB);
+    assert_eq!(known.node(id(1), id(2), 110 * MIB).gpus.bytes, 10 * MIB);
+    assert_eq!(known.node(id(1), id(2), 90 * MIB).gpus.bytes, 0);
+    let Placement::Split(group) = plan(&view)["a"].clone() else {
+        panic!("it does not fit on one");
+    };
+    // As if the other one had no GPU: as much as possible stays with the host.
+    assert_eq!(group.shares.layers, [6, 4]);
 }

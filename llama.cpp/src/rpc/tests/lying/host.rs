@@ -140,7 +140,7 @@ impl Host {
         let split = Split::dial(
             &self.addresses,
             &lab::secret().into(),
-            ground.own.clone(),
+            vec![ground.own.clone()],
             Patience::default(),
         )
         .map_err(text)?;

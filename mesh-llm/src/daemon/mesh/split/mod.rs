@@ -9,7 +9,7 @@ mod lender;
 mod tunnel;
 
 pub(in crate::daemon) use group::{FormError, Group, Wanted};
-pub(in crate::daemon) use lender::{Event as LenderEvent, Lender, Lent};
+pub(in crate::daemon) use lender::{Event as LenderEvent, LaunchFor, Lender, Lent};
 
 use crate::mesh::id::NodeId;
 use crate::mesh::wire::GroupId;

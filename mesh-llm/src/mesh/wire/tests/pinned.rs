@@ -167,8 +167,8 @@ fn what_others_encode_is_sent_as_ever() {
     );
     assert_sum(
         &Control::Gossip(Message::States(vec![state()])),
-        128,
-        "b0a3f844815b4dc5",
+        130,
+        "f5c1eaa584bf2549",
     );
 }
 

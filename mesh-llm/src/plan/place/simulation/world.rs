@@ -125,6 +125,13 @@ impl World {
             id: id(node),
             memory: rng.random_range(5..90),
             bandwidth: [0, 500, 1000, 1000, 3000][rng.random_range(0..5)],
+            gpus: match rng.random_range(0..3) {
+                0 => Gpus {
+                    bytes: rng.random_range(5..50),
+                    bandwidth: [0, 9000, 30_000][rng.random_range(0..3)],
+                },
+                _ => Gpus::default(),
+            },
             split: rng.random_bool(0.95).then(|| "1".to_owned()),
         };
         let mut wants = Vec::new();
