@@ -99,7 +99,7 @@ struct Memory {
 
 impl Node {
     /// Bytes a second that its quickest memory gives; 0 if unknown.
-    pub fn best_bandwidth(&self) -> u64 {
+    fn best_bandwidth(&self) -> u64 {
         match self.gpus.bytes {
             0 => self.bandwidth,
             _ => self.bandwidth.max(self.gpus.bandwidth),
@@ -319,22 +319,20 @@ fn subsets(work: &Work, nodes: &[Node]) -> Vec<Vec<bool>> {
         bytes >= layer || (*node > 0 && work.head > 0 && bytes >= work.head)
     };
     let mut of_use: Vec<usize> = (0..nodes.len()).filter(holds).collect();
-    let set = |used: &dyn Fn(usize) -> bool| {
-        let places = (0..nodes.len()).map(|node| of_use.iter().position(|other| *other == node));
-        places.map(|place| place.is_some_and(used)).collect()
-    };
+    let set = |used: &[usize]| (0..nodes.len()).map(|node| used.contains(&node)).collect();
     if of_use.len() <= MOST_SUBSETS {
-        let all = 1_u32..1 << of_use.len();
-        return all.map(|subset| set(&|place| subset >> place & 1 == 1)).collect();
+        let some = |subset: u32| -> Vec<usize> {
+            let places = of_use.iter().enumerate();
+            let chosen = places.filter(|(place, _)| subset >> place & 1 == 1);
+            chosen.map(|(_, node)| *node).collect()
+        };
+        return (1_u32..1 << of_use.len())
+            .map(|subset| set(&some(subset)))
+            .collect();
     }
     // The fastest node, the two fastest, and so on.
     of_use.sort_by_key(|node| std::cmp::Reverse(nodes[*node].best_bandwidth()));
-    let set = |count: usize| {
-        (0..nodes.len())
-            .map(|node| of_use[..count].contains(&node))
-            .collect()
-    };
-    (1..=of_use.len()).map(set).collect()
+    (1..=of_use.len()).map(|count| set(&of_use[..count])).collect()
 }
 
 /// The time of a token with just these nodes and the head there, and who computes what: as many layers
