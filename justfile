@@ -17,9 +17,10 @@ test:
     cargo test --release --workspace
     @just test-python
 
-# Run the tests of the official Python clients.
-test-python *ARGS: build
-    cargo build --release --package llama-engine --example random-model
+# Run the tests of the official Python clients. Of the whole workspace, so that features are those of `cargo test`: with others,
+# llama.cpp is compiled once more.
+test-python *ARGS:
+    cargo build --release --workspace --bins --examples
     test -x "{{python}}/bin/python" || python3 -m venv "{{python}}"
     "{{python}}/bin/pip" install --quiet --requirement mesh-llm/tests/python/requirements.txt
     MESH_LLM_TARGET="${CARGO_TARGET_DIR:-target}" "{{python}}/bin/python" -m pytest mesh-llm/tests/python "$@"
