@@ -7,9 +7,11 @@
 #[cfg(feature = "native")]
 mod ggml;
 pub mod gguf;
+pub mod host_memory;
 #[cfg(feature = "native")]
 pub mod llama;
 pub mod priority;
 pub mod rpc;
 pub mod server;
+pub mod size;
 pub mod status;

@@ -48,7 +48,7 @@ pub struct Ready {
     pub gpu_layers: u32,
     /// Bytes of weights in memory.
     pub model_bytes: u64,
-    /// Bytes of KV cache and compute buffers.
+    /// Bytes of KV cache and compute buffers, at workers with what embeddings will take.
     pub context_bytes: u64,
     /// Of a split, the layers of each node: the host's first, then the workers' as they were named.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -1,7 +1,6 @@
 //! How much context, how many slots and GPU layers, and whether there is room to guess ahead.
 
 use super::draft::{self, Unfit};
-use super::engine::embedding_params;
 use super::fit::{Demand, Plan, Shortage, Wish, fit};
 use super::header::{Header, read_header};
 use super::heads::ModelHeads;
@@ -10,6 +9,7 @@ use super::measure::{DraftPlace, Extra, Measure, context_params};
 use super::options::{Draft, Options, Origin, SpeculationMode};
 use super::placed::Placed;
 use crate::llama::{self, Device, DeviceNeed, Model};
+use crate::size::size;
 use crate::status::Refusal;
 
 /// What is loaded.
@@ -21,8 +21,6 @@ pub(super) struct Chosen {
     pub(super) guessing: Guessing,
     /// What the model and the slots' context need of each device, by llama.cpp's reckoning.
     pub(super) reckoned: Vec<DeviceNeed>,
-    /// What the context for embeddings will need of each device beside that, where memory is reserved.
-    pub(super) later: Vec<DeviceNeed>,
 }
 
 impl Chosen {
@@ -32,7 +30,6 @@ impl Chosen {
             demands,
             guessing,
             reckoned: Vec::new(),
-            later: Vec::new(),
         }
     }
 }
@@ -164,17 +161,8 @@ fn choose_there(options: &Options, header: &Header, placed: &Placed) -> Result<C
     };
     let mut chosen = chooser.choose(placed)?;
     let slots = context_params(options, chosen.plan, chosen.guessing.extra());
-    let heads = chosen.guessing.heads;
-    let mut need = |context| {
-        chooser
-            .measure
-            .need(chosen.plan, heads, context)
-            .map_err(unusable)
-    };
-    if let Placed::Split(_) = placed {
-        chosen.later = need(embedding_params(&slots, header.context_train))?;
-    }
-    chosen.reckoned = need(slots)?;
+    let reckoned = chooser.measure.need(chosen.plan, chosen.guessing.heads, slots);
+    chosen.reckoned = reckoned.map_err(unusable)?;
     for Demand {
         device, needed, free, ..
     } in &chosen.demands
@@ -389,7 +377,6 @@ fn unusable(error: llama::Error) -> Refused {
 
 /// Why it does not fit, with the numbers and what to do.
 fn too_large(options: &Options, shortage: &Shortage, extra: Extra<'_>) -> String {
-    let gigabytes = |bytes: u64| bytes as f64 / 1e9;
     let Shortage { plan, demand } = shortage;
     let mut remedies = vec!["a smaller model or quantization"];
     if options.context.is_some() {
@@ -403,11 +390,11 @@ fn too_large(options: &Options, shortage: &Shortage, extra: Extra<'_>) -> String
         None => "",
     };
     format!(
-        "{} with {with}a context of {} tokens needs {:.1} GB, {:.1} GB free on {}; try {}",
+        "{} with {with}a context of {} tokens needs {}, {} free on {}; try {}",
         options.model_name,
         plan.context,
-        gigabytes(demand.needed),
-        gigabytes(demand.free),
+        size(demand.needed),
+        size(demand.free),
         demand.device,
         remedies.join(", or "),
     )

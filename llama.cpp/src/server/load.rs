@@ -171,7 +171,7 @@ fn load_model(options: &Options, placed: &Placed, chosen: &Chosen) -> Result<Mod
     let Some(arrangement) = placed.arrangement() else {
         return Model::load(&options.model, &params, |fraction| tell(f64::from(fraction))).map_err(failed);
     };
-    arrangement.open(&chosen.demands, &chosen.later)?;
+    arrangement.open(&chosen.demands)?;
     // llama.cpp only hands out the names of the weights, in an instant.
     let model = Model::load(&options.model, &params, |_| {}).map_err(failed)?;
     let total = model.size_bytes().max(1) as f64;

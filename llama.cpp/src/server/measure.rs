@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use sysinfo::System;
 
-use super::engine::PROMPT_ROWS;
+use super::engine::{PROMPT_ROWS, embedding_params};
 use super::fit::{Demand, Plan};
 use super::heads::ModelHeads;
 use super::options::{CacheType, FlashAttention, Options};
@@ -85,10 +85,17 @@ impl<'a> Measure<'a> {
     /// # Errors
     /// Where llama.cpp cannot use a file.
     pub(super) fn demands(&mut self, plan: Plan, extra: Extra<'_>) -> Result<Vec<Demand>, llama::Error> {
-        let devices = self.need(plan, extra.heads, context_params(self.options, plan, extra))?;
+        let slots = context_params(self.options, plan, extra);
+        let devices = self.need(plan, extra.heads, slots.clone())?;
         let mut demands = match self.placed {
             Placed::Here(_) => devices.into_iter().map(|need| demand(need, &self.room)).collect(),
-            Placed::Split(arrangement) => arrangement.demands(&devices),
+            Placed::Split(arrangement) => {
+                // Its context is made when the first text is to be embedded, and must not find the room taken.
+                let outline =
+                    self.outline(&self.options.model, &model_params(self.placed, plan, extra.heads))?;
+                let embedder = embedding_params(&slots, outline.model());
+                arrangement.demands(&devices, &self.need(plan, extra.heads, embedder)?)
+            }
         };
         if let Some(draft) = extra.draft {
             let context = draft_params(self.options, plan);

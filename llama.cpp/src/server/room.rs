@@ -1,26 +1,17 @@
 //! What of this machine's memories a model may take.
 
-use sysinfo::System;
-
 use super::options::Options;
 use super::placed::choose_devices;
+use crate::host_memory::HostMemory;
 use crate::llama::{Device, HOST};
 
 /// Memory of a host or device that is left to others, in bytes.
 const MARGIN: u64 = 512 << 20;
 
-/// Bytes of the host's memory that can be had, in this container if it is one.
+/// Bytes of the host's memory that can be had.
 pub(crate) fn free_host_memory() -> u64 {
     // Where the system does not say, nothing is refused for it.
-    let Ok(mut system) = System::new() else {
-        return u64::MAX;
-    };
-    system.refresh_memory();
-    let available = system.available_memory();
-    system
-        .cgroup_limits()
-        .map_or(available, |limits| available.min(limits.free_memory))
-        .saturating_sub(MARGIN)
+    HostMemory::now().map_or(u64::MAX, |memory| memory.available.saturating_sub(MARGIN))
 }
 
 /// Bytes of each of these GPUs that can be had: what is free, and `most` of all together. Of those that share the

@@ -15,6 +15,7 @@ use crate::rpc::dial::{Dialler, Secret};
 use crate::rpc::files::{self, Identity, Memory, WeightFile};
 use crate::rpc::plan::{self, Gpus, Head, Node, Shares, Work};
 use crate::rpc::worker::{self, ModelSource};
+use crate::size::size;
 use crate::status::Refusal;
 
 /// What a worker takes for itself beside what llama.cpp counts: buffers are rounded up one by one.
@@ -254,13 +255,18 @@ impl Arrangement {
         }
     }
 
-    /// What llama.cpp needs of each worker's device, and of each memory of this machine.
-    pub(super) fn demands(&self, needs: &[DeviceNeed]) -> Vec<Demand> {
+    /// What llama.cpp needs of each worker's device, and of each memory of this machine. Workers lend what is reserved at the
+    /// start, and no more: so what is needed `later` counts there, too.
+    pub(super) fn demands(&self, needs: &[DeviceNeed], later: &[DeviceNeed]) -> Vec<Demand> {
         let of_own = |own: &Own| Demand {
             device: own.memory.clone(),
             needed: 0,
             cache: 0,
             free: own.room,
+        };
+        let later = |device: &str| {
+            let need = later.iter().find(|need| need.name == device);
+            need.map_or(0, DeviceNeed::without_model)
         };
         let mut own: Vec<Demand> = self.own.iter().map(of_own).collect();
         let mut demands = Vec::new();
@@ -268,7 +274,7 @@ impl Arrangement {
             match self.member(&need.name) {
                 Some(member) if matches!(member.role, Role::Worker(_)) => demands.push(Demand {
                     device: need.name.clone(),
-                    needed: need.total() + SLACK,
+                    needed: need.total() + SLACK + later(&need.name),
                     cache: need.context,
                     free: member.offer.free,
                 }),
@@ -302,17 +308,15 @@ impl Arrangement {
         self.members.iter().find(|member| member.device.name == name)
     }
 
-    /// Begins the sessions, each with what it will need: for the slots, and `later` for embeddings, whose context
-    /// is made when the first is asked for and must not find the room taken.
+    /// Begins the sessions, each with what it will need.
     ///
     /// # Errors
     /// Where a worker refuses or is lost.
-    pub(super) fn open(&self, demands: &[Demand], later: &[DeviceNeed]) -> Result<(), Refused> {
+    pub(super) fn open(&self, demands: &[Demand]) -> Result<(), Refused> {
         let need = |member: &Member| {
             let name = &member.device.name;
-            let slots = demands.iter().find(|demand| demand.device == *name);
-            let later = later.iter().find(|need| need.name == *name);
-            slots.map_or(0, |demand| demand.needed) + later.map_or(0, |need| need.context + need.compute)
+            let demand = demands.iter().find(|demand| demand.device == *name);
+            demand.map_or(0, |demand| demand.needed)
         };
         let reserve: Vec<u64> = self
             .members
@@ -463,11 +467,11 @@ fn nowhere(options: &Options, shortage: &plan::Shortage) -> Refused {
     refused(
         Refusal::Memory,
         format!(
-            "{} needs {:.1} GB, its layers being whole, and this machine and its workers together offer {:.1} GB; \
+            "{} needs {}, its layers being whole, and this machine and its workers together offer {}; \
              add a worker to --rpc, or take a smaller model or quantization",
             options.model_name,
-            shortage.needed as f64 / 1e9,
-            shortage.offered as f64 / 1e9
+            size(shortage.needed),
+            size(shortage.offered)
         ),
     )
 }

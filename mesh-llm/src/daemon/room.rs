@@ -1,7 +1,9 @@
 //! How much memory of this machine a model could have at the moment.
 
 use super::settings::EngineSettings;
-use crate::engine::{Program, devices};
+use crate::engine::Program;
+use crate::engine::devices::{Depth, look};
+use llama_engine::host_memory::HostMemory;
 use llama_engine::rpc::devices::{DeviceReport, MemoryKind};
 
 /// Bytes of this machine's memory and of its GPUs' that no program uses, within what the settings let models take; where
@@ -12,10 +14,10 @@ pub(super) fn free(settings: &EngineSettings, program: Option<&Program>) -> u64 
     let Some(program) = program.filter(has_gpus) else {
         return memory;
     };
-    let reports = devices::at_once(program, &settings.devices).unwrap_or_else(|error| {
+    let (reports, end) = look(program, &settings.devices, Depth::Listed);
+    if let Err(error) = end {
         tracing::debug!(%error, "what GPUs have is not known");
-        Vec::new()
-    });
+    }
     memory.saturating_add(free_on_gpus(&reports).min(settings.max_vram.unwrap_or(u64::MAX)))
 }
 
@@ -25,10 +27,7 @@ fn free_on_gpus(reports: &[DeviceReport]) -> u64 {
 }
 
 fn available_memory() -> u64 {
-    sysinfo::System::new().map_or(u64::MAX, |mut system| {
-        system.refresh_memory();
-        system.available_memory()
-    })
+    HostMemory::now().map_or(u64::MAX, |memory| memory.available)
 }
 
 #[cfg(test)]

@@ -33,21 +33,29 @@ pub async fn ask(
     })
 }
 
-/// What they are, at once; not what they read. It blocks.
-///
-/// # Errors
-/// As [`ask`].
-pub fn at_once(program: &Program, names: &[String]) -> io::Result<Vec<DeviceReport>> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+/// How much is asked of devices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Depth {
+    /// What they are.
+    Listed,
+    /// What they read as well, which takes its time.
+    Measured,
+}
+
+/// What is known of the GPUs with these names, or all where none are named, and of the processor; and why no more is, if
+/// something went wrong. It blocks.
+pub fn look(program: &Program, names: &[String], depth: Depth) -> (Vec<DeviceReport>, io::Result<()>) {
     let mut reports = Vec::new();
-    let tell = |first| {
-        reports = first;
-        ControlFlow::Break(())
+    let tell = |known| {
+        reports = known;
+        match depth {
+            Depth::Listed => ControlFlow::Break(()),
+            Depth::Measured => ControlFlow::Continue(()),
+        }
     };
-    runtime.block_on(ask(program, names, None, tell))?;
-    Ok(reports)
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let end = runtime.and_then(|runtime| runtime.block_on(ask(program, names, None, tell)));
+    (reports, end)
 }
 
 async fn listen(

@@ -157,14 +157,14 @@ fn a_context_that_memory_does_not_hold() {
     let (code, line) = refused(&start);
     assert_eq!(code, 71, "{line}");
     assert!(line.contains("--ctx-size"), "the remedy is told: {line}");
-    let gigabytes = |after: &str, before: &str| -> f64 {
-        let (_, rest) = line.split_once(after).expect(&line);
-        rest.split_once(before).expect(&line).0.parse().unwrap()
-    };
-    assert!(
-        gigabytes("needs ", " GB,") > gigabytes(" GB, ", " GB free"),
-        "{line}"
-    );
+    let (_, rest) = line.split_once("needs ").expect(&line);
+    let (needs, rest) = rest.split_once(", ").expect(&line);
+    let (free, _) = rest.split_once(" free").expect(&line);
+    let [needs, free] = [needs, free].map(|size| match size.rsplit_once(' ').expect(&line) {
+        (number, "GB") => number.parse::<f64>().unwrap() * 1e3,
+        (number, _) => number.parse().unwrap(),
+    });
+    assert!(needs > free, "{line}");
 }
 
 #[test]

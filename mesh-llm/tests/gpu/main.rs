@@ -4,12 +4,15 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used)]
 
+#[path = "../support/answers.rs"]
+mod answers;
 #[path = "../blackbox/harness/mod.rs"]
 #[allow(dead_code, unused_imports)]
 mod harness;
 
-use harness::{Client, DEADLINE, Kind, Start, Worker, eventually, model};
-use serde_json::{Value, json};
+use answers::answers;
+use harness::{DEADLINE, Kind, Start, Worker, eventually, model};
+use serde_json::Value;
 
 /// What ggml calls the first one.
 const GPU: &str = "Vulkan0";
@@ -23,6 +26,7 @@ fn serving() -> Start {
     with_gpu(Start::model(model(Kind::Endless)))
         .flag("--ctx-size", "1024")
         .flag("--parallel", "2")
+        .flag("--speculate", "off")
 }
 
 fn worker() -> Start {
@@ -35,19 +39,6 @@ fn over(worker: &Worker, start: &Start) -> Start {
         .flag("--rpc", &worker.address)
         .flag("--rpc-secret-file", start.home_path().join("rpc-secret"))
         .word("-v")
-}
-
-/// Greedy answers to a prompt of many steps, and to a short one.
-fn answers(client: &Client) -> Vec<Value> {
-    let long = "Once upon a time there was a dog. ".repeat(40);
-    ["Once upon a time", long.as_str()]
-        .iter()
-        .map(|prompt| {
-            let request = json!({"prompt": prompt, "temperature": 0, "max_tokens": 24});
-            let answer = client.post("/v1/completions", &request).ok();
-            answer["choices"][0]["text"].clone()
-        })
-        .collect()
 }
 
 /// What `mesh-llm devices` says of it.

@@ -3,6 +3,8 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used)]
 
+#[path = "../support/answers.rs"]
+mod answers;
 mod breaking;
 #[path = "../blackbox/harness/mod.rs"]
 #[allow(dead_code, unused_imports)]

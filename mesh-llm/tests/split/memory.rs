@@ -13,10 +13,11 @@ use llama_engine::rpc::wire::frame::Limits;
 use llama_engine::rpc::wire::{
     Coding, Command, NodeId, Open, OpenQueue, SessionId, Step, ToHost, ToWorker, Transfer,
 };
-use serde_json::{Value, json};
+use serde_json::json;
 use tempfile::TempDir;
 
-use crate::harness::{Client, Process, Start, eventually};
+use crate::answers::answers;
+use crate::harness::{DEADLINE, Process, Start, eventually};
 use crate::split::{SECRET, SplitLab};
 
 /// A model in a folder of its own.
@@ -59,20 +60,10 @@ impl Sample {
 }
 
 fn small(start: Start) -> Start {
-    start.flag("--ctx-size", "2048").flag("--parallel", "2")
-}
-
-/// A greedy answer to a prompt of many steps, and one to a short prompt.
-fn answers(client: &Client) -> Vec<Value> {
-    let long = "Once upon a time there was a dog. ".repeat(40);
-    ["Once upon a time", long.as_str()]
-        .iter()
-        .map(|prompt| {
-            let request = json!({"prompt": prompt, "temperature": 0, "max_tokens": 24});
-            let answer = client.post("/v1/completions", &request).ok();
-            answer["choices"][0]["text"].clone()
-        })
-        .collect()
+    start
+        .flag("--ctx-size", "2048")
+        .flag("--parallel", "2")
+        .flag("--speculate", "off")
 }
 
 /// The most bytes that a process ever had in memory.
@@ -137,6 +128,39 @@ fn a_worker_that_computes_stays_below_its_max_memory() {
     assert!(taken < MOST, "{taken}");
     // All of the model was there.
     assert!(taken > fs::metadata(&heavy.path).unwrap().len(), "{taken}");
+}
+
+#[test]
+fn what_embeddings_will_take_of_a_worker_is_reckoned_with_before_it_is_asked_for() {
+    /// Of a worker that is asked for more than it lends, a host waits for more.
+    const SAID: [&str; 3] = [" answers at ", "a smaller model or quantization", "Waiting for"];
+    let heavy = Sample::heavy();
+    let mut lab = heavy.lab(1);
+    // From a worker that has room for its part to one that has none for any.
+    let outcomes = (20..=46).rev().step_by(2).map(|hundredths| {
+        let most = format!("0.{hundredths}");
+        lab.start_worker(0, &[("--max-memory", most.as_ref())]);
+        // It has no room for all layers.
+        let host = lab.process(&small(lab.host(&heavy.path)).flag("--max-memory", "0.06"));
+        let said = host.err.find(DEADLINE, |lines| {
+            let mut said = lines
+                .iter()
+                .flat_map(|line| SAID.into_iter().filter(|what| line.contains(what)));
+            said.next()
+        });
+        (most, said.unwrap_or_else(|| panic!("{:#?}", host.err.so_far())))
+    });
+    let outcomes: Vec<_> = outcomes.collect();
+    println!("{outcomes:?}");
+    let [ready, refused, waits] = SAID.map(|what| outcomes.iter().filter(|(_, said)| *said == what).count());
+    assert!(ready > 0 && refused > 0 && waits == 0, "{outcomes:?}");
+    // And what was reserved for them is there.
+    lab.start_worker(0, &[("--max-memory", "0.46".as_ref())]);
+    let daemon = lab.ready(&small(lab.host(&heavy.path)).flag("--max-memory", "0.06"));
+    let embedding = daemon
+        .post("/v1/embeddings", &json!({"input": "Once upon a time"}))
+        .ok();
+    assert!(embedding["data"][0]["embedding"].is_array(), "{embedding}");
 }
 
 #[test]

@@ -243,9 +243,13 @@ fn supported(device: &Device, graph: &Graph, tensors: &[sys::ggml_tensor]) -> Re
         if !unsafe { sys::ggml_backend_dev_supports_op(device.raw(), tensor) } {
             // SAFETY: the operation's number was checked.
             let name = unsafe { std::ffi::CStr::from_ptr(sys::ggml_op_name(tensor.op)) };
+            let remedy = match device.is_cpu() {
+                true => "",
+                false => "; its machine leaves it alone with --gpu-layers 0, an rpc-server with --device CPU",
+            };
             return Err(Fault::Device {
                 device: device.name().to_owned(),
-                what: format!("does not compute {}", name.to_string_lossy()),
+                what: format!("does not compute {}{remedy}", name.to_string_lossy()),
             });
         }
     }

@@ -34,11 +34,6 @@ pub fn context_params(model: &Model, base: &ContextParams, limit: u32) -> Contex
     } else {
         Pooling::Mean
     };
-    params(base, limit, pooling)
-}
-
-/// The parameters of an embedding context that pools so.
-pub fn params(base: &ContextParams, limit: u32, pooling: Pooling) -> ContextParams {
     ContextParams {
         context: limit,
         batch: limit,

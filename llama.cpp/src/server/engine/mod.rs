@@ -32,7 +32,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 pub use params::{EngineParams, HeadsContext, ModelFile, SpeculationParams};
 pub use state::EngineState;
 
-use crate::llama::{ChatTemplates, Context, ContextParams, Error, MemoryNeed, Model, Pooling, Token};
+use crate::llama::{ChatTemplates, Context, ContextParams, Error, MemoryNeed, Model, Token};
 use crate::priority;
 use crate::server::parent::report;
 use crate::status::Status;
@@ -122,13 +122,8 @@ impl Engine {
             rows: params.context.outputs as usize,
             cache: cache_kind(&model),
         };
-        let longest = if model.makes_text() {
-            EMBED_LIMIT_OF_TEXT
-        } else {
-            EMBED_LIMIT
-        };
-        let embed_limit = longest.min(model.context_train()).max(1);
-        let embed_params = embedder::context_params(&model, &params.context, embed_limit);
+        let embed_limit = embed_limit(&model);
+        let embed_params = embedding_params(&params.context, &model);
         let embed_model = model.clone();
         let make_embedder = move || Embedder::new(embed_model.clone(), embed_params.clone());
 
@@ -345,10 +340,19 @@ impl Engine {
     }
 }
 
-/// A context for embeddings as a model that makes text has one, beside the slots' `base`, for what it
-/// will need.
-pub(super) fn embedding_params(base: &ContextParams, context_train: u32) -> ContextParams {
-    embedder::params(base, EMBED_LIMIT_OF_TEXT.min(context_train).max(1), Pooling::Mean)
+/// Longest text for an embedding by this model, in tokens.
+fn embed_limit(model: &Model) -> u32 {
+    let longest = if model.makes_text() {
+        EMBED_LIMIT_OF_TEXT
+    } else {
+        EMBED_LIMIT
+    };
+    longest.min(model.context_train()).max(1)
+}
+
+/// The context for embeddings that is made beside the slots' `base`.
+pub(super) fn embedding_params(base: &ContextParams, model: &Model) -> ContextParams {
+    embedder::context_params(model, base, embed_limit(model))
 }
 
 fn cache_kind(model: &Model) -> CacheKind {

@@ -1,26 +1,15 @@
 //! What this machine computes with.
 
 use super::{Error, Out, size};
-use crate::engine::{self, Program};
+use crate::engine::Program;
+use crate::engine::devices::{Depth, look};
 use crate::exit::Exit;
 use llama_engine::rpc::devices::{DeviceReport, MemoryKind};
-use std::ops::ControlFlow;
 
 /// Lists the devices that the engine of this machine finds, and what they read a second.
 pub(super) fn devices(program: &Program, out: Out) -> Result<Exit, Error> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|cause| Error::Unexpected {
-            doing: "starting threads",
-            cause,
-        })?;
-    let mut reports = Vec::new();
-    let asked = engine::devices::ask(program, &[], None, |known| {
-        reports = known;
-        ControlFlow::Continue(())
-    });
-    match runtime.block_on(asked) {
+    let (reports, end) = look(program, &[], Depth::Measured);
+    match end {
         Err(error) if reports.is_empty() => return Err(Error::Devices(error)),
         Err(error) => tracing::warn!(%error, "what they read is not known"),
         Ok(()) => {}

@@ -3,6 +3,7 @@
 use super::super::settings::EngineSettings;
 use crate::engine::{self, Program};
 use crate::mesh::state::{Device, Gpus, Memory};
+use llama_engine::host_memory::HostMemory;
 use llama_engine::rpc::devices::{DeviceReport, MemoryKind};
 use llama_engine::rpc::wire::MOST_QUEUES;
 use std::io::ErrorKind;
@@ -152,10 +153,7 @@ pub(super) fn alone(settings: &EngineSettings) -> Machine {
 
 /// Bytes of memory that this machine has, its GPUs' own not counted.
 fn built_in() -> u64 {
-    sysinfo::System::new().map_or(0, |mut system| {
-        system.refresh_memory();
-        system.total_memory()
-    })
+    HostMemory::now().map_or(0, |memory| memory.total)
 }
 
 /// Says what this machine is, once it is measured: while that takes memory of GPUs, engines would see less of it free.

@@ -58,11 +58,12 @@ impl Log {
                 return found;
             }
             let left = until.saturating_duration_since(Instant::now());
-            assert!(
-                !left.is_zero(),
-                "after {within:?} there is only:\n{}",
-                guard.lines.join("\n")
-            );
+            if left.is_zero() {
+                let lines = guard.lines.join("\n");
+                // Who unwinds looks at them again.
+                drop(guard);
+                panic!("after {within:?} there is only:\n{lines}");
+            }
             guard = self.changed.wait_timeout(guard, left).unwrap().0;
         }
     }
