@@ -231,7 +231,7 @@ pub(super) fn serving(state: &State) -> Result<&Serving, NotReady> {
             };
             NotReady::new("waiting", code, &waiting_for(message), Some(5))
         }
-        State::Elsewhere { message } => NotReady::new("waiting", "served_elsewhere", message, Some(5)),
+        State::Elsewhere { message } => NotReady::new("waiting", "not_served_here", message, Some(5)),
         State::Failed(failure) => NotReady::new("failed", "engine_failed", &failure.message, None),
         State::Stopping => NotReady::new("stopping", "shutting_down", "the server is shutting down", None),
     })

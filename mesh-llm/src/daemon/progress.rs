@@ -23,7 +23,7 @@ pub(super) enum News {
     Lost { message: String },
     /// A worker of the split cannot be used yet.
     Waiting { message: String },
-    /// Another machine serves the model, or has the memory of this one.
+    /// It is not served here: another machine serves it, or has this one's memory, or there is none.
     Elsewhere { message: String },
     /// The engine will not run again.
     Failed(Failure),

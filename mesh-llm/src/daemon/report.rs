@@ -183,7 +183,7 @@ impl EngineReport {
             }
             News::Lost { message } => tracing::warn!(%model, cause = message, "a node of the split was lost"),
             News::Waiting { message } => tracing::warn!(%model, cause = message, "waiting for a worker"),
-            News::Elsewhere { message } => tracing::info!(%model, cause = message, "served elsewhere"),
+            News::Elsewhere { message } => tracing::info!(%model, cause = message, "not served here"),
             News::Failed(failure) => {
                 tracing::error!(%model, last_lines = failure.last_lines.join("\n"), "the engine failed");
             }

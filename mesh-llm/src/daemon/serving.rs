@@ -40,8 +40,9 @@ pub(super) struct InMesh {
     pub(super) directives: watch::Receiver<Directives>,
     /// Whom this machine lends to.
     pub(super) lent: watch::Receiver<Vec<Lent>>,
-    /// Told whether a model that nobody asked for is in the way of what is lent.
-    pub(super) in_the_way: watch::Sender<bool>,
+    /// Told how many bytes a model takes here that nobody asked for, and which is so in the way of others; `u64::MAX` while
+    /// that is not known.
+    pub(super) unasked_bytes: watch::Sender<u64>,
     /// For which model one that nobody asked for makes room.
     pub(super) yields: watch::Receiver<Option<String>>,
     /// Told how many bytes each model takes here that this machine was told to serve.

@@ -65,7 +65,7 @@ pub enum State {
         /// One line: which worker, and the cause.
         message: String,
     },
-    /// Another machine serves the model, or has the memory of this one.
+    /// It is not served here: another machine serves it, or has this one's memory, or there is none.
     Elsewhere {
         /// One line: which, and what for.
         message: String,

@@ -46,8 +46,21 @@ pub enum StoreError {
     },
 }
 
+/// What a run leaves to the next one.
+#[derive(Debug, Clone)]
+pub(super) struct Kept {
+    /// Its number: the next one has a greater one.
+    pub(super) boot: Boot,
+    /// Who belongs to the mesh, as [`Roster::to_bytes`] says it.
+    pub(super) roster: Vec<u8>,
+    /// What shows that this machine was let in, if the roster does not.
+    pub(super) certificate: Option<SignedAct>,
+    /// Whom to call.
+    pub(super) contacts: Vec<Contact>,
+}
+
 /// What is kept beside key and roster.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Memory {
     boot: u64,
     port: Option<u16>,
@@ -61,6 +74,8 @@ pub(super) struct Store {
     folder: PathBuf,
     key: SecretKey,
     memory: Memory,
+    /// The roster that was written last.
+    roster: Vec<u8>,
 }
 
 impl Store {
@@ -75,6 +90,7 @@ impl Store {
             folder: folder.to_owned(),
             key,
             memory,
+            roster: Vec::new(),
         })
     }
 
@@ -93,7 +109,8 @@ impl Store {
         let mut contacts = self.memory.contacts.clone();
         contacts.extend(token.iter().flat_map(|token| token.grant().contacts.clone()));
         let boot = Boot(unix_millis().max(self.memory.boot + 1));
-        self.save_boot(boot)?;
+        self.memory.boot = boot.0;
+        self.save_memory()?;
         Ok(Start {
             key: self.key.clone(),
             boot,
@@ -151,23 +168,27 @@ impl Store {
         self.memory.port
     }
 
-    /// Keeps what has changed.
-    pub(super) fn save(
-        &mut self,
-        roster: &Roster,
-        certificate: Option<&SignedAct>,
-        contacts: &[Contact],
-    ) -> Result<(), StoreError> {
-        self.memory.certificate = certificate.cloned();
-        self.memory.contacts = contacts.to_owned();
-        self.save_memory()?;
-        write(&self.folder.join(ROSTER), &roster.to_bytes())
-    }
-
-    /// Keeps the number of this run: the next one has a greater one.
-    pub(super) fn save_boot(&mut self, boot: Boot) -> Result<(), StoreError> {
-        self.memory.boot = boot.0;
-        self.save_memory()
+    /// Keeps what has changed of it.
+    pub(super) fn keep(&mut self, kept: Kept) -> Result<(), StoreError> {
+        let memory = Memory {
+            boot: kept.boot.0,
+            port: self.memory.port,
+            certificate: kept.certificate,
+            contacts: kept.contacts,
+        };
+        if memory != self.memory {
+            let before = std::mem::replace(&mut self.memory, memory);
+            if let Err(error) = self.save_memory() {
+                // It is to be tried again.
+                self.memory = before;
+                return Err(error);
+            }
+        }
+        if kept.roster != self.roster {
+            write(&self.folder.join(ROSTER), &kept.roster)?;
+            self.roster = kept.roster;
+        }
+        Ok(())
     }
 
     /// Keeps the UDP port, so that others find this machine at the same place after its next start.

@@ -108,6 +108,8 @@ pub struct Choice<'a> {
 pub struct Candidate {
     /// Whether it need not be downloaded.
     pub has_it: bool,
+    /// Bytes of it that the machine reads a second; 0: that is not known.
+    pub bandwidth: u64,
     /// Which.
     pub machine: MachineId,
 }
@@ -196,9 +198,16 @@ impl Room {
     }
 }
 
-/// How many of the others come before `me`: those that have the model, then by id.
+/// How many of the others come before `me`: those that have the model, then the quicker ones, then by id.
 pub fn turn(me: Candidate, others: impl Iterator<Item = Candidate>) -> u32 {
-    let rank = |candidate: Candidate| (!candidate.has_it, candidate.machine);
+    let rank = |candidate: Candidate| {
+        let Candidate {
+            has_it,
+            bandwidth,
+            machine,
+        } = candidate;
+        (!has_it, Reverse(bandwidth), machine)
+    };
     let before = others.filter(|other| rank(*other) < rank(me));
     u32::try_from(before.count()).unwrap_or(u32::MAX)
 }
@@ -381,20 +390,22 @@ mod tests {
     }
 
     #[test]
-    fn who_has_it_goes_first_and_all_have_different_turns() {
-        let candidate = |number: u8, has_it: bool| Candidate {
+    fn who_has_it_goes_first_then_the_quickest_and_all_have_different_turns() {
+        let candidate = |number: u8, has_it: bool, bandwidth| Candidate {
             has_it,
+            bandwidth,
             machine: MachineId([number; 32]),
         };
         let all = [
-            candidate(1, false),
-            candidate(2, true),
-            candidate(3, true),
-            candidate(4, false),
+            candidate(1, false, 900),
+            candidate(2, true, 50),
+            candidate(3, true, 400),
+            candidate(4, true, 50),
+            candidate(5, false, 900),
         ];
         let turns = all.map(|me| turn(me, all.iter().copied().filter(|other| *other != me)));
-        assert_eq!(turns, [2, 0, 1, 3]);
+        assert_eq!(turns, [3, 1, 0, 2, 4]);
         let waits = turns.map(|turn| patience(Need::Unserved, Source::OnDisk, false, turn).as_millis());
-        assert_eq!(waits, [4_500, 500, 2_500, 6_500]);
+        assert_eq!(waits, [6_500, 2_500, 500, 4_500, 8_500]);
     }
 }

@@ -58,6 +58,35 @@ pub fn using() -> Start {
     with_mesh(Start::bare().word("--client"))
 }
 
+/// A start whose answers are the same each time, however long: guesses come in other shapes each time, which add up in
+/// another order.
+pub fn exact(start: Start) -> Start {
+    start.flag("--speculate", "off")
+}
+
+/// Both are the same; else where they part.
+pub fn assert_same(text: &str, expected: &str) {
+    let parts_at = text
+        .bytes()
+        .zip(expected.bytes())
+        .position(|(one, other)| one != other);
+    let part = |text: &str, at: usize| {
+        String::from_utf8_lossy(&text.as_bytes()[at..])
+            .chars()
+            .take(60)
+            .collect::<String>()
+    };
+    let at = parts_at.unwrap_or(text.len().min(expected.len()));
+    assert!(
+        text == expected,
+        "of {} and {} bytes, {at} are the same, then {:?} comes in place of {:?}",
+        text.len(),
+        expected.len(),
+        part(text, at),
+        part(expected, at)
+    );
+}
+
 fn with_mesh(start: Start) -> Start {
     start
         .flag("--port", PORT.to_string())

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use crate::harness::{DEADLINE, Kind, Signal, Start, eventually, model};
-use crate::lab::{self, Machine, MeshLab, serving, using};
+use crate::lab::{self, Machine, MeshLab, assert_same, exact, serving, using};
 
 /// A start that uses one thread, as machines of the lab share cores.
 fn calm(start: Start) -> Start {
@@ -114,7 +114,7 @@ fn a_worker_that_is_told_to_stop_lets_the_host_end_its_answer() {
     let Some(lab) = MeshLab::start(test, 2) else {
         return;
     };
-    let start = calm(serving(Kind::Endless)).flag("--ctx-size", "8192");
+    let start = exact(calm(serving(Kind::Endless))).flag("--ctx-size", "8192");
     let first = lab.machine(0, start.word("--split"));
     let mut second = lab.machine(1, lending(&first.invite()));
     until_group(&lab, &first, 2);
@@ -128,7 +128,8 @@ fn a_worker_that_is_told_to_stop_lets_the_host_end_its_answer() {
     lab.said(&second, &["stop"]);
     let outcome = stream.outcome();
     assert_eq!((outcome.broken, outcome.error), (None, None));
-    assert!(outcome.done && begun + &outcome.text == whole, "another answer");
+    assert!(outcome.done);
+    assert_same(&(begun + &outcome.text), &whole);
     assert_eq!(second.process.end(DEADLINE).code(), Some(0));
     first.until_health("more_peers_needed");
 }

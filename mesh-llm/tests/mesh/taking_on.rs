@@ -103,6 +103,28 @@ fn what_another_has_no_room_for_is_taken_on_and_is_the_user_s_once_the_user_says
 }
 
 #[test]
+fn a_machine_whose_own_model_has_no_room_ends_alone_and_stays_where_it_came_for_others() {
+    let test = "a_machine_whose_own_model_has_no_room_ends_alone_and_stays_where_it_came_for_others";
+    let Some(lab) = MeshLab::start(test, 2) else {
+        return;
+    };
+    let store = store(&[Kind::Endless]);
+    let small = told_nothing(&store).flag("--max-memory", "0.001");
+    let ended = lab.ended(1, &small);
+    let why = |line: &String| line.contains(" MB free on");
+    assert!(ended.err.iter().any(why), "{:?}", ended.err);
+    assert_ne!(ended.code, Some(0));
+    let (first, token) = lab.founder(0, serving(Kind::Least));
+    let second = lab.machine(1, small.flag("--join", &token));
+    eventually("it says why it serves nothing", DEADLINE, || {
+        let notice = lab.try_status(&second)?["notice"].to_string();
+        notice.contains("has no memory for it now").then_some(())
+    });
+    second.until_models(1);
+    assert_eq!(second.ask("least"), first.ask("least"));
+}
+
+#[test]
 fn what_nobody_asked_for_makes_room_for_what_is_wanted_and_comes_back() {
     let test = "what_nobody_asked_for_makes_room_for_what_is_wanted_and_comes_back";
     let Some(lab) = MeshLab::start(test, 2) else {
@@ -135,6 +157,39 @@ fn what_nobody_asked_for_makes_room_for_what_is_wanted_and_comes_back() {
     lab.said(&first, &["drop", "forgetless"]);
     until(&second, &["endless"]);
     assert_eq!(lab.status(&second)["notice"], Value::Null);
+}
+
+#[test]
+fn where_what_is_taken_on_needs_more_than_was_reckoned_the_other_makes_room_after_all() {
+    let test = "where_what_is_taken_on_needs_more_than_was_reckoned_the_other_makes_room_after_all";
+    let Some(lab) = MeshLab::start(test, 2) else {
+        return;
+    };
+    let store = store(&[Kind::Endless, Kind::Least]);
+    let start = told_nothing(&store).flag("--parallel", "2");
+    // What the larger one really takes, and a little more: enough for the weights of the other, not for its buffers.
+    let alone = lab.machine(0, start.clone().flag("--log-format", "json"));
+    let ready = alone.process.err.line("\"message\":\"ready\"", DEADLINE);
+    let ready: Value = serde_json::from_str(&ready).unwrap();
+    let number = |name: &str| ready[name].as_u64().unwrap();
+    let most = number("model_bytes") + number("context_bytes") + 1_000_000;
+    drop(alone);
+    let most = format!("{:.6}", most as f64 / 1e9);
+    let (second, token) = lab.founder(0, start.flag("--max-memory", most).word("-vv"));
+    until(&second, &["endless"]);
+    let wants = serving(Kind::Least)
+        .flag("--threads", "1")
+        .flag("--max-memory", "0.0001")
+        .flag("--join", &token);
+    let first = lab.machine(1, wants);
+    second
+        .process
+        .err
+        .line("it needs more than was reckoned", DEADLINE);
+    until_serves(&lab, &second, "least");
+    assert_eq!(first.ask("least"), second.ask("least"));
+    lab.said(&first, &["drop", "least"]);
+    until(&second, &["endless"]);
 }
 
 #[test]

@@ -4,9 +4,8 @@ use super::lending::MadeRoom;
 use super::orders::{LoadedFor, ModelOrder};
 use super::placing::id;
 use super::split::Lent;
-use crate::engine::State;
 use crate::mesh::core::View;
-use crate::mesh::state::{MAX_ON_DISK, ModelState, NodeState, OnDisk, Stage, WantState};
+use crate::mesh::state::{Gpus, MAX_ON_DISK, ModelState, NodeState, OnDisk, SplitPart, Stage, WantState};
 use crate::mesh::{Mesh, Offer};
 use crate::models::{Library, Missing, Resolved, TINY};
 use crate::plan::adopt::{
@@ -35,8 +34,6 @@ const BEGINS_WITHIN: Duration = Duration::from_secs(5);
 pub(super) struct Sources {
     /// What this machine offers.
     pub(super) offered: watch::Receiver<Offer>,
-    /// What the engine of its first model does.
-    pub(super) engine: watch::Receiver<State>,
     /// To whom it lends.
     pub(super) lent: watch::Receiver<Vec<Lent>>,
 }
@@ -129,7 +126,13 @@ impl Adopting {
         let fate = adopted.fate(made_room, models, &self.sources.offered.borrow());
         let model = adopted.model.clone();
         match fate {
-            Fate::Stays(look) => return look,
+            Fate::Stays(look) => {
+                if self.has_no_room(&model) && !made_room && self.room.unasked_bytes() > 0 {
+                    tracing::debug!(model, "it needs more than was reckoned: the other makes room");
+                    self.room.make_for(&model);
+                }
+                return look;
+            }
             Fate::Users => {
                 mind.leave(model);
                 return None;
@@ -168,10 +171,13 @@ impl Adopting {
         }
         let choice = *choices.first()?;
         let Choice { model, need, source } = choice;
+        let own = self.sources.offered.borrow();
         let me = Candidate {
-            has_it: has_it(&self.sources.offered.borrow().on_disk, &model.name),
+            has_it: has_it(&own.on_disk, &model.name),
+            bandwidth: bandwidth(own.split.as_ref(), own.gpus, model.bytes),
             machine: id(view.me),
         };
+        drop(own);
         let turn = turn(me, others(view, model));
         let since = mind.since.get(&needed(&choice)).copied();
         let patience = patience(need, source, room.is_tight_for(model), turn);
@@ -229,6 +235,13 @@ impl Adopting {
         answer.map(drop).map_err(|refusal| refusal.message)
     }
 
+    /// Whether a model turned out not to fit into what it was left here.
+    fn has_no_room(&self, model: &str) -> bool {
+        let own = self.sources.offered.borrow();
+        let mut wants = own.wants.iter();
+        wants.any(|want| want.model == model && want.is_too_large)
+    }
+
     /// Whether this machine has a model, or still ends it.
     fn has(&self, model: &str) -> bool {
         has(&self.sources.offered.borrow(), model)
@@ -249,16 +262,8 @@ impl Adopting {
             .memory
             .offered_bytes
             .saturating_sub(asked.saturating_add(lent));
-        let unasked = match &*self.sources.engine.borrow() {
-            State::Ready(serving) if !own.wants.iter().any(|want| want.model == serving.model) => {
-                serving.ready.model_bytes + serving.ready.context_bytes
-            }
-            // What it will take is not known before it is ready.
-            _ if self.room.is_in_the_way() => u64::MAX,
-            _ => 0,
-        };
         Room {
-            beside: most.saturating_sub(unasked),
+            beside: most.saturating_sub(self.room.unasked_bytes()),
             most,
         }
     }
@@ -354,8 +359,18 @@ fn others<'a>(view: &'a View, model: &'a Model) -> impl Iterator<Item = Candidat
     });
     free.map(|state| Candidate {
         has_it: has_it(&state.on_disk, &model.name),
+        bandwidth: bandwidth(state.split.as_ref(), state.gpus, model.bytes),
         machine: id(state.node),
     })
+}
+
+/// Bytes a second that a machine which says so of itself reads of a model of this size.
+fn bandwidth(split: Option<&SplitPart>, gpus: Gpus, bytes: u64) -> u64 {
+    if gpus.bandwidth > 0 && gpus.offered_bytes >= bytes {
+        gpus.bandwidth
+    } else {
+        split.map_or(0, |split| split.bandwidth)
+    }
 }
 
 /// All that is wanted, and how it is served.

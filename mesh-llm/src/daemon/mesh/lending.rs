@@ -24,7 +24,7 @@ pub(super) struct Lending {
     mesh: Mesh,
     directives: watch::Receiver<Directives>,
     lent: watch::Receiver<Vec<Lent>>,
-    in_the_way: watch::Sender<bool>,
+    unasked_bytes: watch::Sender<u64>,
     yields: watch::Sender<Option<String>>,
     withdraws: watch::Sender<bool>,
     own_bytes: watch::Sender<ByModel<u64>>,
@@ -78,7 +78,7 @@ impl Lending {
         let (directive, directives) = watch::channel(Directives::new());
         tasks.spawn(placing::follow(mesh.clone(), ends.offered, directive));
         let (lent, lents) = watch::channel(Vec::new());
-        let (in_the_way, ways) = watch::channel(false);
+        let (unasked_bytes, unasked) = watch::channel(0);
         let (yields, _) = watch::channel(None);
         let (withdraws, withdrawing) = watch::channel(false);
         let (own_bytes, own) = watch::channel(ByModel::new());
@@ -114,7 +114,7 @@ impl Lending {
                     launch: launch(machine),
                     log: Arc::new(move |line| reporter.engine_log(line)),
                     own,
-                    in_the_way: ways,
+                    unasked,
                     lent,
                 };
                 lender.run(inbox.events, inbox.inbox).await;
@@ -130,7 +130,7 @@ impl Lending {
             mesh,
             directives,
             lent: lents,
-            in_the_way,
+            unasked_bytes,
             yields,
             withdraws,
             own_bytes,
@@ -165,7 +165,7 @@ impl Lending {
     pub(super) fn room(&self) -> MadeRoom {
         MadeRoom {
             yields: self.yields.clone(),
-            in_the_way: self.in_the_way.subscribe(),
+            unasked_bytes: self.unasked_bytes.subscribe(),
         }
     }
 
@@ -175,7 +175,7 @@ impl Lending {
             mesh: self.mesh.clone(),
             directives: self.directives.clone(),
             lent: self.lent.clone(),
-            in_the_way: self.in_the_way.clone(),
+            unasked_bytes: self.unasked_bytes.clone(),
             yields: self.yields.subscribe(),
             own_bytes: self.own_bytes.clone(),
             groups: self.groups.clone(),
@@ -190,7 +190,7 @@ impl Lending {
 /// Room that the model which nobody asked for makes for one that somebody wants.
 pub(super) struct MadeRoom {
     yields: watch::Sender<Option<String>>,
-    in_the_way: watch::Receiver<bool>,
+    unasked_bytes: watch::Receiver<u64>,
 }
 
 impl MadeRoom {
@@ -204,9 +204,9 @@ impl MadeRoom {
         self.yields.send_replace(Some(model.to_owned()));
     }
 
-    /// Whether the model that nobody asked for takes room.
-    pub(super) fn is_in_the_way(&self) -> bool {
-        *self.in_the_way.borrow()
+    /// Bytes that the model takes which nobody asked for; `u64::MAX` while that is not known.
+    pub(super) fn unasked_bytes(&self) -> u64 {
+        *self.unasked_bytes.borrow()
     }
 
     /// The model that nobody asked for may come back.

@@ -210,7 +210,6 @@ impl Party {
                 library: own.library.clone(),
                 sources: adopting::Sources {
                     offered: offered.clone(),
-                    engine: engine.clone(),
                     lent: lending.lent(),
                 },
                 room: lending.room(),
@@ -227,7 +226,13 @@ impl Party {
         if let Some(mesh) = &mesh {
             let (tell, told) = oneshot::channel();
             refused = Some(told);
-            tasks.spawn(follow_joining(mesh.clone(), serves, reporter.clone(), tell));
+            let is_new = settings.mesh.join.is_some() || !serves;
+            tasks.spawn(follow_joining(
+                mesh.clone(),
+                (serves, is_new),
+                reporter.clone(),
+                tell,
+            ));
             if serves {
                 tasks.spawn(show_invite(mesh.clone(), invite, reporter.clone()));
             }
@@ -290,10 +295,11 @@ impl Party {
     /// Says goodbye.
     pub(super) async fn finish(mut self) {
         self.manage.finish().await;
-        self.tasks.abort_all();
+        // First: who offers nothing any more is taken for gone, and says no goodbye.
         if let Some(mesh) = self.mesh {
             mesh.leave().await;
         }
+        self.tasks.abort_all();
     }
 }
 
@@ -423,8 +429,14 @@ fn serve(
     })
 }
 
-/// Tells how this machine stands with the mesh; `refused` is told when it will never be let in.
-async fn follow_joining(mesh: Mesh, serves: bool, reporter: Reporter, refused: oneshot::Sender<PartyError>) {
+/// Tells how this machine stands with the mesh; `refused` is told when it will never be let in. One that is not `is_new`
+/// goes on alone then, as it also does if it is put out while it runs.
+async fn follow_joining(
+    mesh: Mesh,
+    (serves, is_new): (bool, bool),
+    reporter: Reporter,
+    refused: oneshot::Sender<PartyError>,
+) {
     let mut joining = mesh.joining();
     let mut was_in = matches!(*joining.borrow(), Joining::In);
     let mut told = None;
@@ -445,7 +457,7 @@ async fn follow_joining(mesh: Mesh, serves: bool, reporter: Reporter, refused: o
                 told = Some(why);
             }
             Joining::Calling { .. } => {}
-            Joining::Refused(why) if was_in => {
+            Joining::Refused(why) if was_in || !is_new => {
                 reporter.note(&format!(
                     "{}; this machine serves itself alone until then",
                     why.message

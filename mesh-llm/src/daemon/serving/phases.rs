@@ -8,6 +8,7 @@ use crate::engine::{MORE_PEERS, State, Wish};
 use crate::mesh::Mesh;
 use crate::mesh::state::{GroupState, GroupWorker};
 use llama_engine::rpc::plan::Shares;
+use llama_engine::size::size;
 use std::ops::ControlFlow;
 use std::time::Duration;
 use tokio::time::timeout;
@@ -49,7 +50,7 @@ impl Task {
     /// Serves until it is told to end; whether the end was cut short. What it had of this machine is free then.
     pub(super) async fn run(mut self) -> bool {
         let cut = self.phases().await;
-        self.takes(0, false);
+        self.takes(0);
         self.end_group();
         if let Some(in_mesh) = &self.service.in_mesh {
             let model = self.model();
@@ -163,8 +164,9 @@ impl Task {
 
     /// Serves nothing meanwhile.
     async fn idle(&mut self, now: Now, state: State) -> Option<bool> {
+        // Who hears of the state looks what is free.
+        self.takes(0);
         self.service.state.send_replace(state);
-        self.takes(0, false);
         let mut wishes = self.wishes.clone();
         tokio::select! {
             () = self.changed(&now) => None,
@@ -182,27 +184,55 @@ impl Task {
         }
     }
 
-    /// Waits for others. What was found out about room need not be so any more after a while: then it is tried again.
+    /// Waits for others. What was found out about room need not be so any more after a while, or once another model makes
+    /// room: then it is tried again.
     async fn wait(&mut self, now: Now, state: State) -> Option<bool> {
-        match timeout(FORGET_SHORTAGE_AFTER, self.idle(now, state)).await {
-            Ok(over) => over,
-            Err(_) => {
-                self.note_shortage(|short| *short = Shortage::default());
-                None
+        let room = self.room_to_come();
+        let over = tokio::select! {
+            over = timeout(FORGET_SHORTAGE_AFTER, self.idle(now, state)) => over.ok(),
+            () = room => None,
+        };
+        if over.is_none() {
+            self.note_shortage(|short| *short = Shortage::default());
+        }
+        over.flatten()
+    }
+
+    /// Waits until another model is told to make room for this one; for ever where that is so already.
+    fn room_to_come(&self) -> impl Future<Output = ()> + use<> {
+        let model = self.model().to_owned();
+        let yields = self
+            .service
+            .in_mesh
+            .as_ref()
+            .map(|in_mesh| in_mesh.yields.clone());
+        let mut yields = yields.filter(|yields| yields.borrow().as_ref() != Some(&model));
+        async move {
+            let made = match &mut yields {
+                Some(yields) => yields
+                    .wait_for(|made_for| made_for.as_ref() == Some(&model))
+                    .await
+                    .is_ok(),
+                None => false,
+            };
+            if !made {
+                std::future::pending().await
             }
         }
     }
 
-    /// Says what of this machine's memory its own model takes.
-    pub(super) fn takes(&self, bytes: u64, is_in_the_way: bool) {
-        if let Some(in_mesh) = &self.service.in_mesh {
+    /// Says what of this machine's memory its own model takes; `u64::MAX`: that is not known yet.
+    pub(super) fn takes(&self, bytes: u64) {
+        let Some(in_mesh) = &self.service.in_mesh else {
+            return;
+        };
+        if in_mesh.asked.is_none() {
+            in_mesh.unasked_bytes.send_replace(bytes);
+        } else {
             let model = self.model().to_owned();
             in_mesh.own_bytes.send_modify(|own| {
                 own.insert(model, bytes);
             });
-            if in_mesh.asked.is_none() {
-                in_mesh.in_the_way.send_replace(is_in_the_way);
-            }
         }
     }
 
@@ -232,17 +262,16 @@ impl Task {
         if in_mesh.asked.is_none() || !is_for_this {
             return ControlFlow::Continue(());
         }
-        let (mut in_the_way, mut wishes) = (in_mesh.in_the_way.subscribe(), self.wishes.clone());
+        let (mut unasked, mut wishes) = (in_mesh.unasked_bytes.subscribe(), self.wishes.clone());
         tokio::select! {
-            _ = in_the_way.wait_for(|in_the_way| !in_the_way) => ControlFlow::Continue(()),
+            _ = unasked.wait_for(|bytes| *bytes == 0) => ControlFlow::Continue(()),
             () = self.changed(now) => ControlFlow::Break(None),
             _ = wishes.wait_for(|wish| *wish > Wish::Serve) => ControlFlow::Break(Some(false)),
         }
     }
 
     async fn alone(&mut self, now: Now) -> Option<bool> {
-        let bytes = self.asked().map(|asked| asked.bytes);
-        self.takes(bytes.unwrap_or(0), bytes.is_none());
+        self.takes(self.asked().map_or(u64::MAX, |asked| asked.bytes));
         if let ControlFlow::Break(instead) = self.until_room(&now).await {
             return instead;
         }
@@ -250,10 +279,22 @@ impl Task {
         let (over, cut) = self.serve(&now, launch, None).await;
         match over {
             // What is lent comes back.
-            Over::Short { message } if self.lends() => self.pause(now, State::Waiting { message }).await,
+            Over::Short { message } if self.lends() => {
+                let message = format!("{MORE_PEERS}: {message}");
+                self.pause(now, State::Waiting { message }).await
+            }
+            Over::Short { message } if self.asked().is_none() => {
+                tracing::debug!(message, "nobody asked for it, and it does not fit");
+                let message = format!(
+                    "nobody asked for {}, and this machine has no memory for it now: it is tried again each minute",
+                    self.model()
+                );
+                self.wait(now, State::Elsewhere { message }).await
+            }
             Over::Short { message } => {
                 tracing::debug!(message, "it does not fit on this machine alone");
                 self.note_shortage(|short| short.not_alone = true);
+                let message = format!("{MORE_PEERS}: {message}");
                 self.wait(now, State::Waiting { message }).await
             }
             over => self.after(over, cut),
@@ -276,7 +317,7 @@ impl Task {
         let (Some(asked), Some(mesh)) = (self.asked().cloned(), self.mesh()) else {
             return None;
         };
-        self.takes(asked.bytes, false);
+        self.takes(asked.bytes);
         if let ControlFlow::Break(instead) = self.until_room(&now).await {
             return instead;
         }
@@ -417,30 +458,10 @@ fn plan_as(told: &mut GroupState, Shares { layers, head }: &Shares) {
     told.planned_head = head.node() as u32;
 }
 
-/// Bytes, for people.
-fn size(bytes: u64) -> String {
-    match bytes as f64 {
-        bytes if bytes >= 1e9 => format!("{:.1} GB", bytes / 1e9),
-        bytes => format!("{:.0} MB", bytes / 1e6),
-    }
-}
-
 /// What a worker is asked for: the whole model, and what contexts and a process take; twice as much for each time that it
 /// was too tight. The engine takes what it needs of that.
 fn lend_bytes(model: u64, tight: u32) -> u64 {
     const BESIDE: u64 = 1 << 30;
     let once = model.saturating_add(model / 4).saturating_add(BESIDE);
     once.saturating_mul(1 << tight.min(16))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes_are_for_people() {
-        assert_eq!(size(55_040_000_000), "55.0 GB");
-        assert_eq!(size(999_000_000), "999 MB");
-        assert_eq!(size(0), "0 MB");
-    }
 }

@@ -2,10 +2,11 @@
 
 use super::super::mesh::Directive;
 use super::super::mesh::split::Group;
-use super::Task;
 use super::phases::Now;
+use super::{InMesh, Task};
 use crate::engine::restarts::Restarts;
 use crate::engine::{Engine, Failure, Launch, State, Wish};
+use crate::mesh::Joining;
 use llama_engine::server::options::Options;
 use llama_engine::status::Refusal;
 use std::time::Duration;
@@ -53,8 +54,11 @@ impl Task {
         let others = own.iter().filter(|(model, _)| *model != self.model());
         let taken = others.map(|(_, bytes)| *bytes).sum::<u64>();
         let lent = in_mesh.lent.borrow().iter().map(|lent| lent.bytes).sum::<u64>();
+        // While it is not known what it takes, it makes room.
+        let unasked = Some(*in_mesh.unasked_bytes.borrow()).filter(|bytes| *bytes < u64::MAX);
+        let unasked = unasked.filter(|_| in_mesh.asked.is_some()).unwrap_or(0);
         if let Some(machine) = &*in_mesh.machine.borrow() {
-            let taken = taken.saturating_add(lent);
+            let taken = taken.saturating_add(lent).saturating_add(unasked);
             let Options {
                 max_memory, max_vram, ..
             } = &mut launch.options;
@@ -137,6 +141,31 @@ impl Task {
         }
     }
 
+    /// Whether an engine in this state only looks whether there is room again for what nobody asked for: as long as that
+    /// is not clear, nobody needs to hear of it.
+    fn is_only_tried(&self, state: &State) -> bool {
+        let is_elsewhere = matches!(*self.service.state.borrow(), State::Elsewhere { .. });
+        matches!(state, State::Starting) && is_elsewhere && self.asked().is_none()
+    }
+
+    /// Whether this machine is there for others, too: machines that serve belong to its mesh, whether they are there or not,
+    /// or it is about to join one.
+    async fn has_others(&self) -> bool {
+        let Some(InMesh { mesh, .. }) = &self.service.in_mesh else {
+            return false;
+        };
+        let joining = mesh.joining().borrow().clone();
+        match joining {
+            Joining::Calling { .. } => true,
+            Joining::Refused(_) => false,
+            Joining::In => {
+                let members = mesh.members().await;
+                let mut others = members.iter().filter(|member| member.node != mesh.id());
+                others.any(|member| member.role.serves())
+            }
+        }
+    }
+
     /// Passes the engine's states on until the phase is over.
     async fn follow(
         &mut self,
@@ -151,8 +180,8 @@ impl Task {
             match state {
                 State::Failed(failure) => {
                     let is_short = failure.exit.0 == Refusal::Memory.exit_code();
-                    // One that nobody asked for fitted before, and may again.
-                    let may_fit_later = self.asked().is_some() || self.was_ready;
+                    // One that nobody asked for fitted before, and may again; or is not what this machine is there for.
+                    let may_fit_later = self.asked().is_some() || self.was_ready || self.has_others().await;
                     return match is_short && may_fit_later {
                         true => Over::Short {
                             message: failure.message,
@@ -166,11 +195,7 @@ impl Task {
                     match group.as_deref() {
                         Some(group) => self.announce_layers(group, &serving.ready.node_layers),
                         // It has chosen its context: now it is known what it takes.
-                        None if self.asked().is_some() => {
-                            let bytes = serving.ready.model_bytes + serving.ready.context_bytes;
-                            self.takes(bytes, false);
-                        }
-                        None => {}
+                        None => self.takes(serving.ready.model_bytes + serving.ready.context_bytes),
                     }
                     self.service.state.send_replace(State::Ready(serving));
                 }
@@ -184,7 +209,9 @@ impl Task {
                             return Over::Tight { message };
                         }
                     }
-                    self.service.state.send_replace(other);
+                    if !self.is_only_tried(&other) {
+                        self.service.state.send_replace(other);
+                    }
                 }
             }
             let broken = async {

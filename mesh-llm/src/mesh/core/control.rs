@@ -68,6 +68,7 @@ impl Core {
     }
 
     fn left(&mut self, now: Duration, link: LinkId, from: NodeId) {
+        tracing::debug!(peer = %from.fmt_short(), "a member says goodbye");
         // Its own word: nobody has to find out. Should it be back, it is another run.
         self.told.gone(from);
         if self.links.server(link).is_some() && self.part == Part::Server {

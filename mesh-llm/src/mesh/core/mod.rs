@@ -86,7 +86,7 @@ pub enum Output {
     /// What others see has changed.
     View,
     /// This node has to sign its state anew, as it is another run now.
-    Boot(Boot),
+    Boot,
 }
 
 /// Why a link ends.
@@ -331,7 +331,7 @@ impl Core {
                 }
                 membership::Output::Boot(boot) => {
                     self.boot = boot;
-                    self.outputs.push_back(Output::Boot(boot));
+                    self.outputs.push_back(Output::Boot);
                 }
             }
         }

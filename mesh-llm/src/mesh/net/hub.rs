@@ -1,19 +1,21 @@
 //! The task that owns a member's state: it feeds what happens to [`Core`] and does what that says.
 
 use super::super::core::{Barred, Core, Goodbye, LinkId, MemberSeen, Output, Side, TICK, View, Wrong};
-use super::super::id::{Boot, Contact, NodeId, Role, TokenId, UnixSeconds};
+use super::super::id::{Contact, NodeId, Role, TokenId, UnixSeconds};
 use super::super::membership::Member;
 use super::super::state::NodeState;
-use super::super::store::Store;
+use super::super::store::Kept;
 use super::super::token::{Grant, Token};
 use super::super::wire::{Answer, Control, Hello, Refused, RefusedKind};
 use super::super::words::readable;
 use super::door::{self, Answered, Entered, Verdict};
 use super::endpoint::{Relays, addresses};
+use super::keeper::Keeper;
 use super::link::{self, Link, Peer};
 use super::stream::StreamError;
 use super::{Invitation, Offer, Serve};
 use bytes::Bytes;
+use futures_util::future::join_all;
 use iroh::endpoint::Connection;
 use iroh::{Endpoint, SecretKey, Watcher};
 use std::collections::BTreeMap;
@@ -21,7 +23,10 @@ use std::collections::btree_map::Entry;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
+
+/// How long the others may take to hear that this one goes.
+const HEARD_WITHIN: Duration = Duration::from_millis(500);
 
 /// Longer than this nothing is slept for.
 const LONGEST_SLEEP: Duration = Duration::from_secs(3600);
@@ -86,7 +91,7 @@ pub(super) struct Hub {
     core: Core,
     endpoint: Endpoint,
     relays: Relays,
-    store: Store,
+    keeper: Keeper,
     events: mpsc::Sender<Event>,
     serve: Arc<Serve>,
     /// What this node offers.
@@ -106,7 +111,7 @@ impl Hub {
     pub(super) fn new(
         core: Core,
         (endpoint, relays): (Endpoint, Relays),
-        store: Store,
+        keeper: Keeper,
         events: mpsc::Sender<Event>,
         serve: Arc<Serve>,
         view: watch::Sender<View>,
@@ -116,7 +121,7 @@ impl Hub {
             core,
             endpoint,
             relays,
-            store,
+            keeper,
             events,
             serve,
             offer: Offer::default(),
@@ -132,6 +137,12 @@ impl Hub {
 
     /// Runs until it is told to leave, or nobody is left who could tell.
     pub(super) async fn run(mut self, mut inbox: mpsc::Receiver<Event>, mut offer: watch::Receiver<Offer>) {
+        self.follow(&mut inbox, &mut offer).await;
+        // Before the inbox closes, by which the end is told.
+        self.keeper.finish().await;
+    }
+
+    async fn follow(&mut self, inbox: &mut mpsc::Receiver<Event>, offer: &mut watch::Receiver<Offer>) {
         let mut places = self.endpoint.watch_addr();
         let mut looks = interval(TICK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -144,7 +155,7 @@ impl Hub {
                 event = inbox.recv() => match event {
                     None => return,
                     Some(Event::Command(Command::Leave(done))) => {
-                        self.leave();
+                        self.leave().await;
                         // Nobody waits any more: all the same.
                         let _ = done.send(());
                         return;
@@ -443,14 +454,21 @@ impl Hub {
                 Output::Close(link, why) => self.close(link, why),
                 Output::Save => saves = true,
                 Output::View => seen = true,
-                Output::Boot(boot) => self.reboot(boot),
+                // Others took this run for dead: it goes on as a later one.
+                Output::Boot => {
+                    self.publish();
+                    saves = true;
+                }
             }
         }
         if saves {
             let (roster, certificate, contacts) = self.core.kept();
-            if let Err(error) = self.store.save(roster, certificate, &contacts) {
-                tracing::warn!(%error, "what is known of the mesh cannot be kept: after a restart a new invite token may be needed");
-            }
+            self.keeper.keep(Kept {
+                boot: self.core.boot(),
+                roster: roster.to_bytes(),
+                certificate: certificate.cloned(),
+                contacts,
+            });
         }
         if seen {
             let view = self.core.view();
@@ -465,17 +483,13 @@ impl Hub {
         }
     }
 
-    /// Others took this run for dead: it goes on as a later one.
-    fn reboot(&mut self, boot: Boot) {
-        if let Err(error) = self.store.save_boot(boot) {
-            tracing::warn!(%error, "the number of this run cannot be kept");
-        }
-        self.publish();
-    }
-
-    fn leave(&mut self) {
+    /// Says goodbye to all, and waits until they have heard it, if that does not take too long.
+    async fn leave(&mut self) {
         self.core.leave(self.now());
         self.obey();
+        let links = std::mem::take(&mut self.links);
+        let heard = join_all(links.into_values().map(Link::finish));
+        let _ = timeout(HEARD_WITHIN, heard).await;
     }
 }
 

@@ -12,7 +12,7 @@ use iroh::endpoint::{Connection, Side, VarInt};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc::{self, error::TrySendError};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 /// Messages that may wait to be sent to one member; whoever is that slow is cut off.
@@ -40,6 +40,8 @@ pub(super) struct Link {
     messages: mpsc::Sender<Waiting>,
     /// What is left of the room for messages that wait.
     room: Arc<Semaphore>,
+    /// Ends when the last message has arrived.
+    arrived: oneshot::Receiver<()>,
 }
 
 /// A message that waits, and the room that it takes.
@@ -69,12 +71,14 @@ impl Link {
         };
         connection.set_max_concurrent_bi_streams(most.into());
         widen(&connection);
-        let run = run(id, connection.clone(), peer, queue, events, serve);
+        let (arriving, arrived) = oneshot::channel();
+        let run = run(id, connection.clone(), peer, (queue, arriving), events, serve);
         tokio::spawn(run);
         Self {
             connection,
             messages,
             room: Arc::new(Semaphore::new(WAITING_KIB)),
+            arrived,
         }
     }
 
@@ -107,6 +111,13 @@ impl Link {
     pub(super) fn packet(&self, packet: Vec<u8>) {
         // Where it cannot be sent, it is lost.
         let _ = self.connection.send_datagram(Bytes::from(packet));
+    }
+
+    /// Says nothing more, and waits until all that was said has arrived.
+    pub(super) async fn finish(self) {
+        drop(self.messages);
+        // Nothing comes through it: it ends when its sender is dropped.
+        let _ = self.arrived.await;
     }
 
     /// Ends it.
@@ -167,13 +178,15 @@ async fn run(
     id: LinkId,
     connection: Connection,
     peer: Peer,
-    queue: mpsc::Receiver<Waiting>,
+    (queue, arriving): (mpsc::Receiver<Waiting>, oneshot::Sender<()>),
     events: mpsc::Sender<Event>,
     serve: Arc<Serve>,
 ) {
     let why = tokio::select! {
-        error = write(&connection, queue) => error,
+        // What came before the end is still read.
+        biased;
         error = read(id, &connection, &events) => error,
+        error = write(&connection, queue, arriving) => error,
         error = packets(id, &connection, &events) => error,
         error = tasks(&connection, &peer, &serve) => error,
         never = beat(&connection) => never,
@@ -190,13 +203,19 @@ async fn run(
 }
 
 /// Sends what waits, until the owner lets go of the connection: that one closes it, too.
-async fn write(connection: &Connection, mut queue: mpsc::Receiver<Waiting>) -> Result<(), StreamError> {
+async fn write(
+    connection: &Connection,
+    mut queue: mpsc::Receiver<Waiting>,
+    arriving: oneshot::Sender<()>,
+) -> Result<(), StreamError> {
     let mut stream = connection.open_uni().await.map_err(ended)?;
     while let Some((frame, _room)) = queue.recv().await {
         stream.write_all(&frame).await.map_err(ended)?;
     }
-    // Waits until it has arrived, or the connection has ended.
+    // Where the connection has ended meanwhile, nothing arrives.
     let _ = stream.finish();
+    let _ = stream.stopped().await;
+    drop(arriving);
     connection.closed().await;
     Ok(())
 }

@@ -4,6 +4,7 @@
 mod door;
 mod endpoint;
 mod hub;
+mod keeper;
 mod link;
 mod stream;
 
@@ -21,6 +22,7 @@ use super::wire::Open;
 use endpoint::EndpointOptions;
 use hub::{Command, Event, Hub};
 use iroh::Endpoint;
+use keeper::Keeper;
 use std::fmt;
 use std::future::Future;
 use std::io;
@@ -35,8 +37,11 @@ use tokio::time::timeout;
 /// Events that may wait.
 const INBOX: usize = 512;
 
-/// How long the others may take to hear that this one goes.
-const GOODBYE_WITHIN: Duration = Duration::from_millis(500);
+/// How long saying goodbye may take, and closing what is open.
+const GOODBYE_WITHIN: Duration = Duration::from_secs(1);
+
+/// How long a disk may take to keep what this run knows last.
+const KEPT_WITHIN: Duration = Duration::from_secs(10);
 
 /// A request that a member has for this node.
 #[derive(Debug)]
@@ -160,7 +165,7 @@ impl Mesh {
         let hub = Hub::new(
             core,
             (endpoint.clone(), options.relays),
-            store,
+            Keeper::start(store),
             events.clone(),
             serve,
             view,
@@ -250,6 +255,8 @@ impl Mesh {
     pub async fn leave(self) {
         let _ = timeout(GOODBYE_WITHIN, self.ask(Command::Leave)).await;
         let _ = timeout(GOODBYE_WITHIN, self.endpoint.close()).await;
+        // The next start does without what is not written by then.
+        let _ = timeout(KEPT_WITHIN, self.events.closed()).await;
     }
 
     async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Option<T> {

@@ -58,8 +58,8 @@ pub(in crate::daemon) struct Lender {
     pub(in crate::daemon) memory: u64,
     /// Bytes that each model takes which this machine was told to serve.
     pub(in crate::daemon) own: watch::Receiver<ByModel<u64>>,
-    /// Whether a model that nobody asked for is in the way: it goes once something is lent.
-    pub(in crate::daemon) in_the_way: watch::Receiver<bool>,
+    /// What a model takes that nobody asked for: it goes once something is lent.
+    pub(in crate::daemon) unasked: watch::Receiver<u64>,
     /// Told to whom this machine lends.
     pub(in crate::daemon) lent: watch::Sender<Vec<Lent>>,
 }
@@ -217,14 +217,14 @@ impl Lender {
     fn lend(&self, job: Job, stream: PeerStream) -> impl Future<Output = ()> + Send + 'static {
         let doorway = Doorway::open(self.mesh.clone(), job.lend.group, job.lend.workers.clone());
         let secret = hexadecimal(&job.lend.secret);
-        let (mut in_the_way, launch, log) = (self.in_the_way.clone(), self.launch.clone(), self.log.clone());
+        let (mut unasked, launch, log) = (self.unasked.clone(), self.launch.clone(), self.log.clone());
         let bytes = job.bytes;
         async move {
             let group = job.lend.group;
             let events = job.events.clone();
             let prepared = async {
                 let doorway = doorway.await.map_err(|error| error.to_string())?;
-                let room = timeout(ROOM_WITHIN, in_the_way.wait_for(|in_the_way| !in_the_way)).await;
+                let room = timeout(ROOM_WITHIN, unasked.wait_for(|bytes| *bytes == 0)).await;
                 room.map_err(|_| "its own model takes too long to make room".to_owned())
                     .and_then(|room| room.map(drop).map_err(|_| "it is ending".to_owned()))?;
                 let launch = launch(secret, doorway.door(), bytes);

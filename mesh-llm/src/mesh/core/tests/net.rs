@@ -211,7 +211,7 @@ impl Lab {
                 }
                 Output::Save => self.nodes.get_mut(&from).unwrap().save(),
                 Output::View => {}
-                Output::Boot(_) => self.publish(from),
+                Output::Boot => self.publish(from),
             }
         }
         let most = sent.into_values().max().unwrap_or(0);
