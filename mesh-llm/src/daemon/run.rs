@@ -375,12 +375,14 @@ impl Parts {
         match order {
             ModelOrder::Load { model, why, reply } => {
                 let ending = self.ending.as_ref().filter(|(_, task)| !task.is_finished());
-                let taken = first.or_else(|| ending.map(|(name, _)| name.clone()));
+                let is_free = why == LoadedFor::User && self.first_makes_room();
+                let served = first.filter(|_| !is_free);
+                let taken = served.or_else(|| ending.map(|(name, _)| name.clone()));
                 let _ = reply.send(match self.beside.find(&model, taken.as_deref(), why) {
                     Ok(Found::TakenOn(name)) => Ok(LoadedModel { name }),
                     Ok(Found::New(wanted)) => {
                         if why == LoadedFor::User {
-                            self.make_room().await;
+                            self.make_room(&wanted.name()).await;
                         }
                         let name = self.beside.begin(*wanted, why);
                         Ok(LoadedModel { name })
@@ -398,11 +400,28 @@ impl Parts {
         }
     }
 
-    /// A model that nobody asked for makes room for one that somebody did.
-    async fn make_room(&mut self) {
+    /// Whether the first model is one that nobody asked for, and not served at the moment.
+    fn first_makes_room(&self) -> bool {
+        let is_unasked = self.first.as_ref().is_some_and(|(first, _)| !first.was_asked_for);
+        is_unasked && matches!(*self.state.borrow(), State::Elsewhere { .. })
+    }
+
+    /// A model that nobody asked for makes room for one that somebody did, and comes back after it, unless that is the same one.
+    async fn make_room(&mut self, wanted: &str) {
+        let unasked = self.first.as_ref().filter(|(first, _)| !first.was_asked_for);
+        if unasked.is_some_and(|(first, _)| first.name != wanted) && self.party.joiner().make_room_for(wanted)
+        {
+            return;
+        }
         if let Some((first, engine)) = self.first.take_if(|(first, _)| !first.was_asked_for) {
             engine.stop(sleep(MAKE_ROOM_WITHIN)).await;
-            self.state.send_replace(dropped(&first));
+            let state = match first.name == wanted {
+                true => State::Elsewhere {
+                    message: format!("{wanted} is one of the models that were loaded"),
+                },
+                false => dropped(&first),
+            };
+            self.state.send_replace(state);
         }
     }
 

@@ -12,7 +12,7 @@ use crate::engine::restarts::Restarts;
 use crate::engine::{Launch, State, Wish, Wished};
 use crate::mesh::Mesh;
 use crate::mesh::state::GroupState;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -43,8 +43,8 @@ pub(super) struct InMesh {
     /// Told how many bytes a model takes here that nobody asked for, and which is so in the way of others; `u64::MAX` while
     /// that is not known.
     pub(super) unasked_bytes: watch::Sender<u64>,
-    /// For which model one that nobody asked for makes room.
-    pub(super) yields: watch::Receiver<Option<String>>,
+    /// For which models one that nobody asked for makes room.
+    pub(super) yields: watch::Receiver<BTreeSet<String>>,
     /// Told how many bytes each model takes here that this machine was told to serve.
     pub(super) own_bytes: watch::Sender<ByModel<u64>>,
     /// Told of the group that serves the model.
@@ -97,7 +97,7 @@ impl Served {
                 restarts: Restarts::default(),
                 last_epoch: 0,
                 tight: 0,
-                was_ready: false,
+                may_fit_later: false,
             };
             task.run()
         });
@@ -124,6 +124,6 @@ struct Task {
     last_epoch: u64,
     /// How often a worker had lent too little.
     tight: u32,
-    /// Whether it has served the model.
-    was_ready: bool,
+    /// Whether there may be room for a model that nobody asked for though there is none: it was served, or made room.
+    may_fit_later: bool,
 }

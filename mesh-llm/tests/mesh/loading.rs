@@ -3,8 +3,8 @@
 use llama_engine::gguf::random::Architecture;
 use serde_json::json;
 
-use crate::harness::{Kind, model};
-use crate::lab::{MeshLab, serving, using};
+use crate::harness::{DEADLINE, Kind, eventually, model};
+use crate::lab::{self, MeshLab, serving, using};
 
 #[test]
 fn a_machine_serves_several_models_and_loads_and_drops_them_while_it_runs() {
@@ -66,4 +66,42 @@ fn a_machine_serves_several_models_and_loads_and_drops_them_while_it_runs() {
     );
     laptop.until_models(2);
     assert_eq!(laptop.ask("endless"), said[0]);
+}
+
+#[test]
+fn what_nobody_asked_for_comes_back_when_what_the_user_loaded_is_dropped_and_can_be_loaded_meanwhile() {
+    let test =
+        "what_nobody_asked_for_comes_back_when_what_the_user_loaded_is_dropped_and_can_be_loaded_meanwhile";
+    let Some(lab) = MeshLab::start(test, 1) else {
+        return;
+    };
+    let only = |machine: &lab::Machine, names: &[&str]| {
+        eventually(&format!("only {names:?}"), DEADLINE, || {
+            let mut models = machine.models()?;
+            models.sort();
+            (models == names).then_some(())
+        });
+    };
+    let (machine, _) = lab.founder(0, lab::lending().flag("--threads", "1"));
+    only(&machine, &["tiny"]);
+    let said = machine.ask("tiny");
+    lab.said(&machine, &["load", model(Kind::Endless).to_str().unwrap()]);
+    only(&machine, &["endless"]);
+    lab.said(&machine, &["drop", "endless"]);
+    only(&machine, &["tiny"]);
+    assert_eq!(machine.ask("tiny"), said);
+    // As long as one is there that it made room for, it stays away.
+    lab.said(&machine, &["load", model(Kind::Endless).to_str().unwrap()]);
+    lab.said(&machine, &["load", model(Kind::Least).to_str().unwrap()]);
+    only(&machine, &["endless", "least"]);
+    lab.said(&machine, &["drop", "endless"]);
+    only(&machine, &["least"]);
+    lab.said(&machine, &["drop", "least"]);
+    only(&machine, &["tiny"]);
+    // Once more, and now its user wants the other, too.
+    lab.said(&machine, &["load", model(Kind::Endless).to_str().unwrap()]);
+    only(&machine, &["endless"]);
+    lab.said(&machine, &["load", "tiny"]);
+    only(&machine, &["endless", "tiny"]);
+    assert_eq!(machine.ask("tiny"), said);
 }

@@ -168,14 +168,17 @@ fn where_what_is_taken_on_needs_more_than_was_reckoned_the_other_makes_room_afte
     let store = store(&[Kind::Endless, Kind::Least]);
     let start = told_nothing(&store).flag("--parallel", "2");
     // What the larger one really takes, and a little more: enough for the weights of the other, not for its buffers.
-    let alone = lab.machine(0, start.clone().flag("--log-format", "json"));
+    let mut alone = lab.machine(0, start.clone().flag("--log-format", "json"));
     let ready = alone.process.err.line("\"message\":\"ready\"", DEADLINE);
     let ready: Value = serde_json::from_str(&ready).unwrap();
     let number = |name: &str| ready[name].as_u64().unwrap();
     let most = number("model_bytes") + number("context_bytes") + 1_000_000;
-    drop(alone);
+    // By then it is known as the model that ran last.
+    lab.said(&alone, &["stop"]);
+    alone.process.end(DEADLINE);
+    let home = alone.home().to_owned();
     let most = format!("{:.6}", most as f64 / 1e9);
-    let (second, token) = lab.founder(0, start.flag("--max-memory", most).word("-vv"));
+    let (second, token) = lab.founder(0, start.flag("--max-memory", most).word("-vv").home(home));
     until(&second, &["endless"]);
     let wants = serving(Kind::Least)
         .flag("--threads", "1")

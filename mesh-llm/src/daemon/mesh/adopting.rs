@@ -27,7 +27,7 @@ const STUCK_AFTER: Duration = Duration::from_secs(90);
 /// What could not be served is left to others for so long, and what the user ended here as well.
 const LEAVE_FOR: Duration = Duration::from_secs(30 * 60);
 
-/// A model that was taken on is there after this time, unless somebody ended it.
+/// A model that was taken on, or loaded, is there after this time, unless somebody ended it.
 const BEGINS_WITHIN: Duration = Duration::from_secs(5);
 
 /// What is looked at, beside the mesh.
@@ -60,6 +60,8 @@ struct Mind {
     adopted: Option<Adopted>,
     /// What is left to others, until then.
     left: BTreeMap<String, Instant>,
+    /// Since when models for which room was made are not there.
+    unused: BTreeMap<String, Instant>,
 }
 
 /// A model that was taken on.
@@ -98,12 +100,13 @@ impl Adopting {
                 began.elapsed(),
             );
             let look = self.give_up(&mut mind, &models).await;
+            let back = self.give_back(&mut mind);
             let next = self.next(&mut mind, &models, &view.borrow());
             let due = match next {
                 Some((choice, due)) if due <= Instant::now() => self.take_on(&mut mind, choice).await,
                 next => next.map(|(_, due)| due),
             };
-            let due = due.into_iter().chain(look).min();
+            let due = due.into_iter().chain(look).chain(back).min();
             tokio::select! {
                 changed = view.changed() => if changed.is_err() { return },
                 changed = self.sources.offered.changed() => if changed.is_err() { return },
@@ -114,15 +117,8 @@ impl Adopting {
 
     /// Gives up what it took on, if it is to be; else when that is to be looked at again.
     async fn give_up(&self, mind: &mut Mind, models: &[Model]) -> Option<Instant> {
-        let Some(adopted) = &mut mind.adopted else {
-            // The one that nobody asked for comes back once the other has ended.
-            let made_for = self.room.is_made_for();
-            if made_for.is_some_and(|model| !self.has(&model)) {
-                self.room.give_back();
-            }
-            return None;
-        };
-        let made_room = self.room.is_made_for().as_deref() == Some(adopted.model.as_str());
+        let adopted = mind.adopted.as_mut()?;
+        let made_room = self.room.made_for().contains(&adopted.model);
         let fate = adopted.fate(made_room, models, &self.sources.offered.borrow());
         let model = adopted.model.clone();
         match fate {
@@ -150,6 +146,33 @@ impl Adopting {
         None
     }
 
+    /// Has the model that nobody asked for come back once those have ended that it made room for; else when that is to be
+    /// looked at again.
+    fn give_back(&self, mind: &mut Mind) -> Option<Instant> {
+        let adopted = mind.adopted.as_ref().map(|adopted| &adopted.model);
+        let mut unused = self.room.made_for();
+        unused.retain(|model| adopted != Some(model) && !self.needs_room(model));
+        mind.unused.retain(|model, _| unused.contains(model));
+        let now = Instant::now();
+        let due = unused.into_iter().filter_map(|model| {
+            // One that was only just asked for is there soon.
+            let due = *mind.unused.entry(model.clone()).or_insert(now) + BEGINS_WITHIN;
+            if due <= now {
+                self.room.take_back(&model);
+            }
+            (due > now).then_some(due)
+        });
+        due.min()
+    }
+
+    /// Whether a model is there, and not in vain.
+    fn needs_room(&self, model: &str) -> bool {
+        let own = self.sources.offered.borrow();
+        let mut models = own.models.iter();
+        let has_failed = models.any(|own| own.name == model && own.stage == Stage::Failed);
+        has(&own, model) && !has_failed
+    }
+
     /// What is to be taken on next, if there is something, and when.
     fn next<'a>(&self, mind: &mut Mind, models: &'a [Model], view: &View) -> Option<(Choice<'a>, Instant)> {
         let now = Instant::now();
@@ -166,7 +189,7 @@ impl Adopting {
         for needed in needs {
             mind.since.entry(needed).or_insert(now);
         }
-        if mind.adopted.is_some() || self.room.is_made_for().is_some() || self.is_told() {
+        if mind.adopted.is_some() || !self.room.made_for().is_empty() || self.is_told() {
             return None;
         }
         let choice = *choices.first()?;
@@ -204,7 +227,6 @@ impl Adopting {
                     why,
                     "the mesh lacks a model, which this machine cannot serve"
                 );
-                self.room.give_back();
                 let again = Instant::now() + LOOK_AGAIN;
                 mind.left.insert(name.clone(), again);
                 Some(again)
@@ -220,9 +242,16 @@ impl Adopting {
         if !is_known.await.unwrap_or_default() {
             return Err("there is no model of this name any more".to_owned());
         }
-        if self.room_left().is_tight_for(model) {
-            self.room.make_for(&model.name);
+        let makes_room = self.room_left().is_tight_for(model) && self.room.make_for(&model.name);
+        let loaded = self.order(model).await;
+        if loaded.is_err() && makes_room {
+            self.room.take_back(&model.name);
         }
+        loaded
+    }
+
+    /// Has the daemon serve it.
+    async fn order(&self, model: &Model) -> Result<(), String> {
         let (reply, answer) = oneshot::channel();
         let order = ModelOrder::Load {
             model: model.name.clone(),

@@ -9,6 +9,7 @@ use super::split::{LaunchFor, Lender, LenderEvent, Lent};
 use crate::engine::{Program, WorkerLaunch};
 use crate::mesh::state::{GroupState, SplitPart};
 use crate::mesh::{Mesh, Offer};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +26,7 @@ pub(super) struct Lending {
     directives: watch::Receiver<Directives>,
     lent: watch::Receiver<Vec<Lent>>,
     unasked_bytes: watch::Sender<u64>,
-    yields: watch::Sender<Option<String>>,
+    yields: watch::Sender<BTreeSet<String>>,
     withdraws: watch::Sender<bool>,
     own_bytes: watch::Sender<ByModel<u64>>,
     groups: watch::Sender<Vec<GroupState>>,
@@ -79,7 +80,7 @@ impl Lending {
         tasks.spawn(placing::follow(mesh.clone(), ends.offered, directive));
         let (lent, lents) = watch::channel(Vec::new());
         let (unasked_bytes, unasked) = watch::channel(0);
-        let (yields, _) = watch::channel(None);
+        let (yields, _) = watch::channel(BTreeSet::new());
         let (withdraws, withdrawing) = watch::channel(false);
         let (own_bytes, own) = watch::channel(ByModel::new());
         if let Some(program) = program {
@@ -189,19 +190,20 @@ impl Lending {
 
 /// Room that the model which nobody asked for makes for one that somebody wants.
 pub(super) struct MadeRoom {
-    yields: watch::Sender<Option<String>>,
+    yields: watch::Sender<BTreeSet<String>>,
     unasked_bytes: watch::Receiver<u64>,
 }
 
 impl MadeRoom {
-    /// For which model there is, or is being made.
-    pub(super) fn is_made_for(&self) -> Option<String> {
+    /// The models for which there is, or is being made.
+    pub(super) fn made_for(&self) -> BTreeSet<String> {
         self.yields.borrow().clone()
     }
 
-    /// Makes room for this one, which waits for that.
-    pub(super) fn make_for(&self, model: &str) {
-        self.yields.send_replace(Some(model.to_owned()));
+    /// Makes room for this one, which waits for that; whether it was not so before.
+    pub(super) fn make_for(&self, model: &str) -> bool {
+        self.yields
+            .send_if_modified(|models| models.insert(model.to_owned()))
     }
 
     /// Bytes that the model takes which nobody asked for; `u64::MAX` while that is not known.
@@ -209,9 +211,9 @@ impl MadeRoom {
         *self.unasked_bytes.borrow()
     }
 
-    /// The model that nobody asked for may come back.
-    pub(super) fn give_back(&self) {
-        self.yields.send_if_modified(|model| model.take().is_some());
+    /// This one needs none: when none does, the model that nobody asked for comes back.
+    pub(super) fn take_back(&self, model: &str) {
+        self.yields.send_if_modified(|models| models.remove(model));
     }
 }
 

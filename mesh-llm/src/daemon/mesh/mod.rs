@@ -340,6 +340,12 @@ impl Joiner {
             .send_modify(|models| models.wants.retain(|want| want.model != model));
     }
 
+    /// Has the model that nobody asked for make room for this one, as long as that is there; whether that is possible.
+    pub(super) fn make_room_for(&self, model: &str) -> bool {
+        let lending = self.lending.as_ref();
+        lending.map(|lending| lending.room().make_for(model)).is_some()
+    }
+
     /// What it takes to serve a model with others; none: this machine is alone.
     pub(super) fn in_mesh(&self, asked: Option<AskedFor>, fingerprints: PathBuf) -> Option<InMesh> {
         let lending = self.lending.as_ref();

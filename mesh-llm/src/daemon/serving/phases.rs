@@ -83,6 +83,7 @@ impl Task {
                     self.wait(now, State::Waiting { message }).await
                 }
                 Now::Yields { ref message } => {
+                    self.may_fit_later = true;
                     let message = message.clone();
                     self.idle(now, State::Elsewhere { message }).await
                 }
@@ -122,9 +123,9 @@ impl Task {
                     lent.host.fmt_short()
                 ),
             },
-            (None, None) => match yields {
+            (None, None) => match yields.first() {
                 Some(model) => Now::Yields {
-                    message: format!("this machine serves {model}, which the mesh lacks"),
+                    message: format!("this machine serves {model}, which somebody wants"),
                 },
                 None => Now::Plan(Directive::Alone),
             },
@@ -206,11 +207,11 @@ impl Task {
             .in_mesh
             .as_ref()
             .map(|in_mesh| in_mesh.yields.clone());
-        let mut yields = yields.filter(|yields| yields.borrow().as_ref() != Some(&model));
+        let mut yields = yields.filter(|yields| !yields.borrow().contains(&model));
         async move {
             let made = match &mut yields {
                 Some(yields) => yields
-                    .wait_for(|made_for| made_for.as_ref() == Some(&model))
+                    .wait_for(|made_for| made_for.contains(&model))
                     .await
                     .is_ok(),
                 None => false,
@@ -258,12 +259,13 @@ impl Task {
         let Some(in_mesh) = &self.service.in_mesh else {
             return ControlFlow::Continue(());
         };
-        let is_for_this = in_mesh.yields.borrow().as_deref() == Some(self.model());
-        if in_mesh.asked.is_none() || !is_for_this {
+        if in_mesh.asked.is_none() {
             return ControlFlow::Continue(());
         }
         let (mut unasked, mut wishes) = (in_mesh.unasked_bytes.subscribe(), self.wishes.clone());
+        let (mut yields, model) = (in_mesh.yields.clone(), self.model().to_owned());
         tokio::select! {
+            _ = yields.wait_for(|made_for| !made_for.contains(&model)) => ControlFlow::Continue(()),
             _ = unasked.wait_for(|bytes| *bytes == 0) => ControlFlow::Continue(()),
             () = self.changed(now) => ControlFlow::Break(None),
             _ = wishes.wait_for(|wish| *wish > Wish::Serve) => ControlFlow::Break(Some(false)),

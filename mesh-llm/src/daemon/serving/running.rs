@@ -181,7 +181,8 @@ impl Task {
                 State::Failed(failure) => {
                     let is_short = failure.exit.0 == Refusal::Memory.exit_code();
                     // One that nobody asked for fitted before, and may again; or is not what this machine is there for.
-                    let may_fit_later = self.asked().is_some() || self.was_ready || self.has_others().await;
+                    let may_fit_later =
+                        self.asked().is_some() || self.may_fit_later || self.has_others().await;
                     return match is_short && may_fit_later {
                         true => Over::Short {
                             message: failure.message,
@@ -191,7 +192,7 @@ impl Task {
                 }
                 State::Ready(serving) => {
                     self.restarts = Restarts::default();
-                    self.was_ready = true;
+                    self.may_fit_later = true;
                     match group.as_deref() {
                         Some(group) => self.announce_layers(group, &serving.ready.node_layers),
                         // It has chosen its context: now it is known what it takes.
