@@ -17,8 +17,8 @@ test:
     cargo test --release --workspace
     @just test-python
 
-# Run the tests of the official Python clients. Of the whole workspace, so that features are those of `cargo test`: with others,
-# llama.cpp is compiled once more.
+# Run the tests of the official Python clients. Here and below of the whole workspace, so that features are those of `cargo test`:
+# with others, all is compiled once more.
 test-python *ARGS:
     cargo build --release --workspace --bins --examples
     test -x "{{python}}/bin/python" || python3 -m venv "{{python}}"
@@ -28,7 +28,7 @@ test-python *ARGS:
 # Run the tests of GPUs on a Vulkan device. One of software will do (mesa-vulkan-drivers); building needs glslc, spirv-headers and
 # Vulkan's own headers of 2023 or later.
 test-gpu *ARGS:
-    cargo test --release --package mesh-llm --features vulkan --test gpu "$@"
+    cargo test --release --workspace --features mesh-llm/vulkan --test gpu "$@"
 
 # Check form, lints, licences and advisories. The last two need cargo-deny.
 lint: lint-code
@@ -42,23 +42,23 @@ lint-code:
 
 # Break a split at random moments for many rounds; `SEED=N LOAD=THREADS just prove-split 1` repeats one, beside such a load.
 prove-split ROUNDS="200":
-    ROUNDS={{ROUNDS}} cargo test --release --package mesh-llm --test split again_and_again -- --nocapture --ignored
+    ROUNDS={{ROUNDS}} cargo test --release --workspace --test split again_and_again -- --nocapture --ignored
 
 # Measure one machine's speed against bare llama.cpp: `just bench-solo [--quick] [--json FILE]`.
 bench-solo *ARGS:
-    cargo bench --package mesh-llm --bench solo -- "$@"
+    cargo bench --workspace --bench solo -- "$@"
 
 # Measure several machines against llama.cpp's own RPC, as root: `just bench-split [--quick] [--json FILE] [CASE]…`.
 bench-split *ARGS:
-    cargo bench --package mesh-llm --bench split -- "$@"
+    cargo bench --workspace --bench split -- "$@"
 
 # Measure what guessing ahead gains, as root: `just bench-spec [--quick] [--fixed] [--json FILE] [CASE]…`.
 bench-spec *ARGS:
-    cargo bench --package mesh-llm --bench spec -- "$@"
+    cargo bench --workspace --bench spec -- "$@"
 
 # Measure how machines join, leave and ask each other, as root: `just bench-mesh [--quick] [--json FILE] [CASE]…`.
 bench-mesh *ARGS:
-    cargo bench --package mesh-llm --bench mesh -- "$@"
+    cargo bench --workspace --bench mesh -- "$@"
 
 # Make a timeline for trace viewers of a split's log, written with `-vv --log-format json`.
 trace-split LOG OUT:

@@ -140,8 +140,9 @@ fn what_embeddings_will_take_of_a_worker_is_reckoned_with_before_it_is_asked_for
     let outcomes = (20..=46).rev().step_by(2).map(|hundredths| {
         let most = format!("0.{hundredths}");
         lab.start_worker(0, &[("--max-memory", most.as_ref())]);
-        // It has no room for all layers.
-        let host = lab.process(&small(lab.host(&heavy.path)).flag("--max-memory", "0.06"));
+        // It has no room for all layers. The start keeps the folder.
+        let start = small(lab.host(&heavy.path)).flag("--max-memory", "0.06");
+        let host = lab.process(&start);
         let said = host.err.find(DEADLINE, |lines| {
             let mut said = lines
                 .iter()
