@@ -1,6 +1,6 @@
 //! Who gets in, and who does not.
 
-use crate::harness::{DEADLINE, Kind};
+use crate::harness::{DEADLINE, Kind, Signal};
 use crate::lab::{MeshLab, serving, using};
 
 #[test]
@@ -54,6 +54,27 @@ fn what_a_token_says_can_be_read_without_a_mesh() {
     // Nobody but the user of this daemon sees the token.
     let status = lab.status(&first);
     assert_eq!(status["mesh"]["invite"], token.as_str());
+}
+
+#[test]
+fn a_machine_whose_host_never_answers_serves_itself_meanwhile_and_joins_once_that_one_does() {
+    let test = "a_machine_whose_host_never_answers_serves_itself_meanwhile_and_joins_once_that_one_does";
+    let Some(lab) = MeshLab::start(test, 2) else {
+        return;
+    };
+    let (first, token) = lab.founder(0, serving(Kind::Endless));
+    first.process.signal(Signal::STOP);
+    let second = lab.machine(1, serving(Kind::Least).flag("--join", &token));
+    assert_eq!(second.until_models(1), ["least"]);
+    second.ask("least");
+    second
+        .process
+        .err
+        .line("nobody of the mesh was reached yet", DEADLINE);
+    first.process.signal(Signal::CONT);
+    for machine in [&first, &second] {
+        machine.until_models(2);
+    }
 }
 
 #[test]
