@@ -17,8 +17,8 @@ test:
     cargo test --release --workspace
     @just test-python
 
-# Run the tests of the official Python clients. Here and below of the whole workspace, so that features are those of `cargo test`:
-# with others, all is compiled once more.
+# Run the tests of the official Python clients. Like all tests and benches, of the whole workspace: with other features than those
+# of `cargo test`, most is compiled once more.
 test-python *ARGS:
     cargo build --release --workspace --bins --examples
     test -x "{{python}}/bin/python" || python3 -m venv "{{python}}"

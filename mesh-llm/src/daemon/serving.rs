@@ -26,6 +26,36 @@ pub(super) struct Shortage {
     pub(super) more: u64,
 }
 
+/// What a model takes of this machine's memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Taken {
+    /// It does not run.
+    Nothing,
+    /// It starts, and chooses its context by what is free.
+    Unknown,
+    /// So much.
+    Bytes(u64),
+}
+
+impl Taken {
+    /// Bytes that it takes, as far as that is known.
+    fn at_least(self) -> u64 {
+        match self {
+            Self::Bytes(bytes) => bytes,
+            Self::Nothing | Self::Unknown => 0,
+        }
+    }
+
+    /// Bytes that it may take.
+    pub(super) fn at_most(self) -> u64 {
+        match self {
+            Self::Nothing => 0,
+            Self::Unknown => u64::MAX,
+            Self::Bytes(bytes) => bytes,
+        }
+    }
+}
+
 /// Something of each model, by its name.
 pub(super) type ByModel<T> = BTreeMap<String, T>;
 
@@ -40,9 +70,8 @@ pub(super) struct InMesh {
     pub(super) directives: watch::Receiver<Directives>,
     /// Whom this machine lends to.
     pub(super) lent: watch::Receiver<Vec<Lent>>,
-    /// Told how many bytes a model takes here that nobody asked for, and which is so in the way of others; `u64::MAX` while
-    /// that is not known.
-    pub(super) unasked_bytes: watch::Sender<u64>,
+    /// Told what a model takes that nobody asked for, and which is so in the way of others.
+    pub(super) unasked: watch::Sender<Taken>,
     /// For which models one that nobody asked for makes room.
     pub(super) yields: watch::Receiver<BTreeSet<String>>,
     /// Told how many bytes each model takes here that this machine was told to serve.

@@ -110,7 +110,7 @@ impl Store {
         contacts.extend(token.iter().flat_map(|token| token.grant().contacts.clone()));
         let boot = Boot(unix_millis().max(self.memory.boot + 1));
         self.memory.boot = boot.0;
-        self.save_memory()?;
+        self.write_memory(&self.memory)?;
         Ok(Start {
             key: self.key.clone(),
             boot,
@@ -177,12 +177,8 @@ impl Store {
             contacts: kept.contacts,
         };
         if memory != self.memory {
-            let before = std::mem::replace(&mut self.memory, memory);
-            if let Err(error) = self.save_memory() {
-                // It is to be tried again.
-                self.memory = before;
-                return Err(error);
-            }
+            self.write_memory(&memory)?;
+            self.memory = memory;
         }
         if kept.roster != self.roster {
             write(&self.folder.join(ROSTER), &kept.roster)?;
@@ -194,12 +190,12 @@ impl Store {
     /// Keeps the UDP port, so that others find this machine at the same place after its next start.
     pub(super) fn save_port(&mut self, port: u16) -> Result<(), StoreError> {
         self.memory.port = Some(port);
-        self.save_memory()
+        self.write_memory(&self.memory)
     }
 
-    fn save_memory(&self) -> Result<(), StoreError> {
+    fn write_memory(&self, memory: &Memory) -> Result<(), StoreError> {
         let path = self.folder.join(MEMORY);
-        let bytes = postcard::to_extend(&self.memory, vec![MEMORY_VERSION]);
+        let bytes = postcard::to_extend(memory, vec![MEMORY_VERSION]);
         let bytes = bytes.map_err(|error| StoreError::Damaged {
             path: path.clone(),
             cause: error.to_string(),

@@ -267,6 +267,15 @@ impl Machine {
         })
     }
 
+    /// Waits until these, in their order, are all models that can be asked for.
+    pub fn until_only(&self, names: &[&str]) {
+        eventually(&format!("{names:?} can be asked for"), DEADLINE, || {
+            let mut models = self.models()?;
+            models.sort();
+            (models == names).then_some(())
+        });
+    }
+
     /// What a model says, greedily.
     pub fn ask(&self, model: &str) -> String {
         let body = json!({"model": model, "prompt": "Once upon a time", "max_tokens": 16, "temperature": 0});

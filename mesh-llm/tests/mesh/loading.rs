@@ -3,7 +3,7 @@
 use llama_engine::gguf::random::Architecture;
 use serde_json::json;
 
-use crate::harness::{DEADLINE, Kind, eventually, model};
+use crate::harness::{Kind, model};
 use crate::lab::{self, MeshLab, serving, using};
 
 #[test]
@@ -75,33 +75,26 @@ fn what_nobody_asked_for_comes_back_when_what_the_user_loaded_is_dropped_and_can
     let Some(lab) = MeshLab::start(test, 1) else {
         return;
     };
-    let only = |machine: &lab::Machine, names: &[&str]| {
-        eventually(&format!("only {names:?}"), DEADLINE, || {
-            let mut models = machine.models()?;
-            models.sort();
-            (models == names).then_some(())
-        });
-    };
     let (machine, _) = lab.founder(0, lab::lending().flag("--threads", "1"));
-    only(&machine, &["tiny"]);
+    machine.until_only(&["tiny"]);
     let said = machine.ask("tiny");
     lab.said(&machine, &["load", model(Kind::Endless).to_str().unwrap()]);
-    only(&machine, &["endless"]);
+    machine.until_only(&["endless"]);
     lab.said(&machine, &["drop", "endless"]);
-    only(&machine, &["tiny"]);
+    machine.until_only(&["tiny"]);
     assert_eq!(machine.ask("tiny"), said);
     // As long as one is there that it made room for, it stays away.
     lab.said(&machine, &["load", model(Kind::Endless).to_str().unwrap()]);
     lab.said(&machine, &["load", model(Kind::Least).to_str().unwrap()]);
-    only(&machine, &["endless", "least"]);
+    machine.until_only(&["endless", "least"]);
     lab.said(&machine, &["drop", "endless"]);
-    only(&machine, &["least"]);
+    machine.until_only(&["least"]);
     lab.said(&machine, &["drop", "least"]);
-    only(&machine, &["tiny"]);
+    machine.until_only(&["tiny"]);
     // Once more, and now its user wants the other, too.
     lab.said(&machine, &["load", model(Kind::Endless).to_str().unwrap()]);
-    only(&machine, &["endless"]);
+    machine.until_only(&["endless"]);
     lab.said(&machine, &["load", "tiny"]);
-    only(&machine, &["endless", "tiny"]);
+    machine.until_only(&["endless", "tiny"]);
     assert_eq!(machine.ask("tiny"), said);
 }

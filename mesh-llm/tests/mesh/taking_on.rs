@@ -30,15 +30,6 @@ fn told_nothing(store: &TempDir) -> Start {
         .variable("MESH_LLM_MODELS", store.path().to_str().unwrap())
 }
 
-/// Waits until these are the models that can be asked for.
-fn until(machine: &Machine, names: &[&str]) {
-    eventually(&format!("{names:?} can be asked for"), DEADLINE, || {
-        let mut models = machine.models()?;
-        models.sort();
-        (models == names).then_some(())
-    });
-}
-
 /// Whether a machine itself is ready to answer with this model.
 fn serves(lab: &MeshLab, machine: &Machine, name: &str) -> Option<bool> {
     let status = lab.try_status(machine)?;
@@ -61,14 +52,14 @@ fn what_another_has_no_room_for_is_taken_on_and_is_the_user_s_once_the_user_says
     };
     let store = store(&[Kind::Endless, Kind::Forgetless]);
     let (second, token) = lab.founder(0, told_nothing(&store));
-    until(&second, &["forgetless"]);
+    second.until_only(&["forgetless"]);
     let wants = serving(Kind::Endless)
         .flag("--threads", "1")
         .flag("--max-memory", "0.004")
         .flag("--join", &token);
     let first = lab.machine(1, wants);
     for machine in [&first, &second] {
-        until(machine, &["endless", "forgetless"]);
+        machine.until_only(&["endless", "forgetless"]);
     }
     assert_eq!(first.ask("endless"), second.ask("endless"));
     assert_eq!(
@@ -99,7 +90,7 @@ fn what_another_has_no_room_for_is_taken_on_and_is_the_user_s_once_the_user_says
     until_serves(&lab, &second, "endless");
     assert_eq!(first.ask("endless"), second.ask("endless"));
     lab.said(&second, &["drop", "endless"]);
-    until(&first, &["forgetless"]);
+    first.until_only(&["forgetless"]);
 }
 
 #[test]
@@ -141,7 +132,7 @@ fn what_nobody_asked_for_makes_room_for_what_is_wanted_and_comes_back() {
     drop(once);
     let start = told_nothing(&store).flag("--max-memory", "0.548").home(home);
     let (second, token) = lab.founder(0, start);
-    until(&second, &["endless"]);
+    second.until_only(&["endless"]);
     let wants = serving(Kind::Forgetless)
         .flag("--threads", "1")
         .flag("--ctx-size", "4096")
@@ -149,13 +140,13 @@ fn what_nobody_asked_for_makes_room_for_what_is_wanted_and_comes_back() {
         .flag("--join", &token);
     let first = lab.machine(1, wants);
     for machine in [&first, &second] {
-        until(machine, &["forgetless"]);
+        machine.until_only(&["forgetless"]);
     }
     assert_eq!(first.ask("forgetless"), second.ask("forgetless"));
     let notice = lab.status(&second)["notice"].to_string();
     assert!(notice.contains("this machine serves forgetless"), "{notice}");
     lab.said(&first, &["drop", "forgetless"]);
-    until(&second, &["endless"]);
+    second.until_only(&["endless"]);
     assert_eq!(lab.status(&second)["notice"], Value::Null);
 }
 
@@ -179,7 +170,7 @@ fn where_what_is_taken_on_needs_more_than_was_reckoned_the_other_makes_room_afte
     let home = alone.home().to_owned();
     let most = format!("{:.6}", most as f64 / 1e9);
     let (second, token) = lab.founder(0, start.flag("--max-memory", most).word("-vv").home(home));
-    until(&second, &["endless"]);
+    second.until_only(&["endless"]);
     let wants = serving(Kind::Least)
         .flag("--threads", "1")
         .flag("--max-memory", "0.0001")
@@ -192,7 +183,7 @@ fn where_what_is_taken_on_needs_more_than_was_reckoned_the_other_makes_room_afte
     until_serves(&lab, &second, "least");
     assert_eq!(first.ask("least"), second.ask("least"));
     lab.said(&first, &["drop", "least"]);
-    until(&second, &["endless"]);
+    second.until_only(&["endless"]);
 }
 
 #[test]
@@ -205,7 +196,7 @@ fn what_is_asked_for_more_than_it_can_answer_gets_a_copy() {
     let store = store(&[Kind::Endless, Kind::Forgetless]);
     let second = lab.machine(1, told_nothing(&store).flag("--join", &token));
     for machine in [&first, &second] {
-        until(machine, &["endless", "forgetless"]);
+        machine.until_only(&["endless", "forgetless"]);
     }
     let expected = first.ask("endless");
     let is_over = AtomicBool::new(false);
@@ -228,7 +219,7 @@ fn what_is_asked_for_more_than_it_can_answer_gets_a_copy() {
     // It stays as long as the model is wanted.
     lab.said(&first, &["drop", "endless"]);
     for machine in [&first, &second] {
-        until(machine, &["forgetless"]);
+        machine.until_only(&["forgetless"]);
     }
 }
 
@@ -243,7 +234,7 @@ fn what_a_machine_served_that_died_is_served_by_one_of_those_that_have_it() {
     let store = store(&[Kind::Endless, Kind::Forgetless]);
     let others = [1, 2].map(|number| lab.machine(number, told_nothing(&store).flag("--join", &token)));
     for machine in &others {
-        until(machine, &["endless", "forgetless"]);
+        machine.until_only(&["endless", "forgetless"]);
     }
     let expected = others[0].ask("endless");
     first.process.signal(Signal::KILL);
@@ -252,7 +243,7 @@ fn what_a_machine_served_that_died_is_served_by_one_of_those_that_have_it() {
         (has_it(&others[0])? || has_it(&others[1])?).then_some(())
     });
     for machine in &others {
-        until(machine, &["endless", "forgetless"]);
+        machine.until_only(&["endless", "forgetless"]);
         assert_eq!(machine.ask("endless"), expected);
     }
     let count = others.iter().filter(|machine| has_it(machine).unwrap()).count();
@@ -265,7 +256,7 @@ fn what_a_machine_served_that_died_is_served_by_one_of_those_that_have_it() {
     let first = lab.machine(0, start.home(home));
     until_serves(&lab, &first, "endless");
     lab.said(&first, &["drop", "endless"]);
-    until(&others[0], &["forgetless"]);
+    others[0].until_only(&["forgetless"]);
 }
 
 #[test]

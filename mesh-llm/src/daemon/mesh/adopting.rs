@@ -1,5 +1,6 @@
 //! Has a machine that was told to serve nothing serve what the mesh lacks. What that is, `plan/adopt` decides.
 
+use super::super::serving::Taken;
 use super::lending::MadeRoom;
 use super::orders::{LoadedFor, ModelOrder};
 use super::placing::id;
@@ -123,7 +124,7 @@ impl Adopting {
         let model = adopted.model.clone();
         match fate {
             Fate::Stays(look) => {
-                if self.has_no_room(&model) && !made_room && self.room.unasked_bytes() > 0 {
+                if self.has_no_room(&model) && !made_room && self.room.unasked() != Taken::Nothing {
                     tracing::debug!(model, "it needs more than was reckoned: the other makes room");
                     self.room.make_for(&model);
                 }
@@ -292,7 +293,7 @@ impl Adopting {
             .offered_bytes
             .saturating_sub(asked.saturating_add(lent));
         Room {
-            beside: most.saturating_sub(self.room.unasked_bytes()),
+            beside: most.saturating_sub(self.room.unasked().at_most()),
             most,
         }
     }

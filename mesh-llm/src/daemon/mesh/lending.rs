@@ -1,7 +1,7 @@
 //! Joins the parts by which this machine's model is split over the mesh, and by which it lends to others.
 
 use super::super::report::Reporter;
-use super::super::serving::{AskedFor, ByModel, InMesh, Shortage};
+use super::super::serving::{AskedFor, ByModel, InMesh, Shortage, Taken};
 use super::super::settings::Settings;
 use super::machine::Machine;
 use super::placing::{self, Directives};
@@ -25,7 +25,7 @@ pub(super) struct Lending {
     mesh: Mesh,
     directives: watch::Receiver<Directives>,
     lent: watch::Receiver<Vec<Lent>>,
-    unasked_bytes: watch::Sender<u64>,
+    unasked: watch::Sender<Taken>,
     yields: watch::Sender<BTreeSet<String>>,
     withdraws: watch::Sender<bool>,
     own_bytes: watch::Sender<ByModel<u64>>,
@@ -79,7 +79,7 @@ impl Lending {
         let (directive, directives) = watch::channel(Directives::new());
         tasks.spawn(placing::follow(mesh.clone(), ends.offered, directive));
         let (lent, lents) = watch::channel(Vec::new());
-        let (unasked_bytes, unasked) = watch::channel(0);
+        let (unasked, unasked_taken) = watch::channel(Taken::Nothing);
         let (yields, _) = watch::channel(BTreeSet::new());
         let (withdraws, withdrawing) = watch::channel(false);
         let (own_bytes, own) = watch::channel(ByModel::new());
@@ -115,7 +115,7 @@ impl Lending {
                     launch: launch(machine),
                     log: Arc::new(move |line| reporter.engine_log(line)),
                     own,
-                    unasked,
+                    unasked: unasked_taken,
                     lent,
                 };
                 lender.run(inbox.events, inbox.inbox).await;
@@ -131,7 +131,7 @@ impl Lending {
             mesh,
             directives,
             lent: lents,
-            unasked_bytes,
+            unasked,
             yields,
             withdraws,
             own_bytes,
@@ -166,7 +166,7 @@ impl Lending {
     pub(super) fn room(&self) -> MadeRoom {
         MadeRoom {
             yields: self.yields.clone(),
-            unasked_bytes: self.unasked_bytes.subscribe(),
+            unasked: self.unasked.subscribe(),
         }
     }
 
@@ -176,7 +176,7 @@ impl Lending {
             mesh: self.mesh.clone(),
             directives: self.directives.clone(),
             lent: self.lent.clone(),
-            unasked_bytes: self.unasked_bytes.clone(),
+            unasked: self.unasked.clone(),
             yields: self.yields.subscribe(),
             own_bytes: self.own_bytes.clone(),
             groups: self.groups.clone(),
@@ -191,7 +191,7 @@ impl Lending {
 /// Room that the model which nobody asked for makes for one that somebody wants.
 pub(super) struct MadeRoom {
     yields: watch::Sender<BTreeSet<String>>,
-    unasked_bytes: watch::Receiver<u64>,
+    unasked: watch::Receiver<Taken>,
 }
 
 impl MadeRoom {
@@ -206,9 +206,9 @@ impl MadeRoom {
             .send_if_modified(|models| models.insert(model.to_owned()))
     }
 
-    /// Bytes that the model takes which nobody asked for; `u64::MAX` while that is not known.
-    pub(super) fn unasked_bytes(&self) -> u64 {
-        *self.unasked_bytes.borrow()
+    /// What the model takes that nobody asked for.
+    pub(super) fn unasked(&self) -> Taken {
+        *self.unasked.borrow()
     }
 
     /// This one needs none: when none does, the model that nobody asked for comes back.

@@ -342,8 +342,11 @@ impl Joiner {
 
     /// Has the model that nobody asked for make room for this one, as long as that is there; whether that is possible.
     pub(super) fn make_room_for(&self, model: &str) -> bool {
-        let lending = self.lending.as_ref();
-        lending.map(|lending| lending.room().make_for(model)).is_some()
+        let Some(lending) = &self.lending else {
+            return false;
+        };
+        lending.room().make_for(model);
+        true
     }
 
     /// What it takes to serve a model with others; none: this machine is alone.

@@ -3,7 +3,7 @@
 use super::super::mesh::split::{FormError, Group, Wanted};
 use super::super::mesh::{Directive, MOST_EPOCH, newest_epoch};
 use super::running::Over;
-use super::{AskedFor, Shortage, Task};
+use super::{AskedFor, Shortage, Taken, Task};
 use crate::engine::{MORE_PEERS, State, Wish};
 use crate::mesh::Mesh;
 use crate::mesh::state::{GroupState, GroupWorker};
@@ -50,7 +50,7 @@ impl Task {
     /// Serves until it is told to end; whether the end was cut short. What it had of this machine is free then.
     pub(super) async fn run(mut self) -> bool {
         let cut = self.phases().await;
-        self.takes(0);
+        self.takes(Taken::Nothing);
         self.end_group();
         if let Some(in_mesh) = &self.service.in_mesh {
             let model = self.model();
@@ -166,7 +166,7 @@ impl Task {
     /// Serves nothing meanwhile.
     async fn idle(&mut self, now: Now, state: State) -> Option<bool> {
         // Who hears of the state looks what is free.
-        self.takes(0);
+        self.takes(Taken::Nothing);
         self.service.state.send_replace(state);
         let mut wishes = self.wishes.clone();
         tokio::select! {
@@ -202,37 +202,33 @@ impl Task {
     /// Waits until another model is told to make room for this one; for ever where that is so already.
     fn room_to_come(&self) -> impl Future<Output = ()> + use<> {
         let model = self.model().to_owned();
-        let yields = self
-            .service
-            .in_mesh
-            .as_ref()
-            .map(|in_mesh| in_mesh.yields.clone());
-        let mut yields = yields.filter(|yields| !yields.borrow().contains(&model));
+        let in_mesh = self.service.in_mesh.as_ref();
+        let yields = in_mesh.map(|in_mesh| in_mesh.yields.clone());
+        let to_come = yields.filter(|yields| !yields.borrow().contains(&model));
         async move {
-            let made = match &mut yields {
-                Some(yields) => yields
+            if let Some(mut yields) = to_come
+                && yields
                     .wait_for(|made_for| made_for.contains(&model))
                     .await
-                    .is_ok(),
-                None => false,
-            };
-            if !made {
-                std::future::pending().await
+                    .is_ok()
+            {
+                return;
             }
+            std::future::pending().await
         }
     }
 
-    /// Says what of this machine's memory its own model takes; `u64::MAX`: that is not known yet.
-    pub(super) fn takes(&self, bytes: u64) {
+    /// Says what of this machine's memory its own model takes.
+    pub(super) fn takes(&self, taken: Taken) {
         let Some(in_mesh) = &self.service.in_mesh else {
             return;
         };
         if in_mesh.asked.is_none() {
-            in_mesh.unasked_bytes.send_replace(bytes);
+            in_mesh.unasked.send_replace(taken);
         } else {
             let model = self.model().to_owned();
             in_mesh.own_bytes.send_modify(|own| {
-                own.insert(model, bytes);
+                own.insert(model, taken.at_least());
             });
         }
     }
@@ -262,18 +258,21 @@ impl Task {
         if in_mesh.asked.is_none() {
             return ControlFlow::Continue(());
         }
-        let (mut unasked, mut wishes) = (in_mesh.unasked_bytes.subscribe(), self.wishes.clone());
+        let (mut unasked, mut wishes) = (in_mesh.unasked.subscribe(), self.wishes.clone());
         let (mut yields, model) = (in_mesh.yields.clone(), self.model().to_owned());
         tokio::select! {
             _ = yields.wait_for(|made_for| !made_for.contains(&model)) => ControlFlow::Continue(()),
-            _ = unasked.wait_for(|bytes| *bytes == 0) => ControlFlow::Continue(()),
+            _ = unasked.wait_for(|taken| *taken == Taken::Nothing) => ControlFlow::Continue(()),
             () = self.changed(now) => ControlFlow::Break(None),
             _ = wishes.wait_for(|wish| *wish > Wish::Serve) => ControlFlow::Break(Some(false)),
         }
     }
 
     async fn alone(&mut self, now: Now) -> Option<bool> {
-        self.takes(self.asked().map_or(u64::MAX, |asked| asked.bytes));
+        self.takes(match self.asked() {
+            Some(asked) => Taken::Bytes(asked.bytes),
+            None => Taken::Unknown,
+        });
         if let ControlFlow::Break(instead) = self.until_room(&now).await {
             return instead;
         }
@@ -319,7 +318,7 @@ impl Task {
         let (Some(asked), Some(mesh)) = (self.asked().cloned(), self.mesh()) else {
             return None;
         };
-        self.takes(asked.bytes);
+        self.takes(Taken::Bytes(asked.bytes));
         if let ControlFlow::Break(instead) = self.until_room(&now).await {
             return instead;
         }

@@ -3,7 +3,7 @@
 use super::super::mesh::Directive;
 use super::super::mesh::split::Group;
 use super::phases::Now;
-use super::{InMesh, Task};
+use super::{InMesh, Taken, Task};
 use crate::engine::restarts::Restarts;
 use crate::engine::{Engine, Failure, Launch, State, Wish};
 use crate::mesh::Joining;
@@ -54,9 +54,11 @@ impl Task {
         let others = own.iter().filter(|(model, _)| *model != self.model());
         let taken = others.map(|(_, bytes)| *bytes).sum::<u64>();
         let lent = in_mesh.lent.borrow().iter().map(|lent| lent.bytes).sum::<u64>();
-        // While it is not known what it takes, it makes room.
-        let unasked = Some(*in_mesh.unasked_bytes.borrow()).filter(|bytes| *bytes < u64::MAX);
-        let unasked = unasked.filter(|_| in_mesh.asked.is_some()).unwrap_or(0);
+        let unasked = match in_mesh.asked {
+            // As long as it is not known what it takes, it makes room.
+            Some(_) => in_mesh.unasked.borrow().at_least(),
+            None => 0,
+        };
         if let Some(machine) = &*in_mesh.machine.borrow() {
             let taken = taken.saturating_add(lent).saturating_add(unasked);
             let Options {
@@ -196,7 +198,10 @@ impl Task {
                     match group.as_deref() {
                         Some(group) => self.announce_layers(group, &serving.ready.node_layers),
                         // It has chosen its context: now it is known what it takes.
-                        None => self.takes(serving.ready.model_bytes + serving.ready.context_bytes),
+                        None => {
+                            let bytes = serving.ready.model_bytes + serving.ready.context_bytes;
+                            self.takes(Taken::Bytes(bytes));
+                        }
                     }
                     self.service.state.send_replace(State::Ready(serving));
                 }

@@ -3,7 +3,7 @@
 //! [`plan::lease`]: crate::plan::lease
 
 use super::super::super::secret::hexadecimal;
-use super::super::super::serving::{ByModel, LogTo};
+use super::super::super::serving::{ByModel, LogTo, Taken};
 use super::super::placing::MOST_EPOCH;
 use super::tunnel::{Doorway, deliver};
 use crate::engine::{Worker, WorkerLaunch};
@@ -59,7 +59,7 @@ pub(in crate::daemon) struct Lender {
     /// Bytes that each model takes which this machine was told to serve.
     pub(in crate::daemon) own: watch::Receiver<ByModel<u64>>,
     /// What a model takes that nobody asked for: it goes once something is lent.
-    pub(in crate::daemon) unasked: watch::Receiver<u64>,
+    pub(in crate::daemon) unasked: watch::Receiver<Taken>,
     /// Told to whom this machine lends.
     pub(in crate::daemon) lent: watch::Sender<Vec<Lent>>,
 }
@@ -224,7 +224,7 @@ impl Lender {
             let events = job.events.clone();
             let prepared = async {
                 let doorway = doorway.await.map_err(|error| error.to_string())?;
-                let room = timeout(ROOM_WITHIN, unasked.wait_for(|bytes| *bytes == 0)).await;
+                let room = timeout(ROOM_WITHIN, unasked.wait_for(|taken| *taken == Taken::Nothing)).await;
                 room.map_err(|_| "its own model takes too long to make room".to_owned())
                     .and_then(|room| room.map(drop).map_err(|_| "it is ending".to_owned()))?;
                 let launch = launch(secret, doorway.door(), bytes);
