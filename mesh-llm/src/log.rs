@@ -38,6 +38,9 @@ pub fn start(writer: impl for<'a> MakeWriter<'a> + Send + Sync + 'static, style:
         .with_targets(NETWORK.map(|target| (target, network)))
         // It warns each time that an only path was quiet for a while, which is nothing: such a path is kept.
         .with_target("noq_proto", LevelFilter::ERROR)
+        // Where an endpoint is closed, its own end is an error to it, and the only one; those of its actor are some.
+        .with_target("iroh::socket::transports::relay", LevelFilter::OFF)
+        .with_target("iroh::socket::transports::relay::actor", network)
         .with_target(env!("CARGO_CRATE_NAME"), level)
         .with_target("llama_engine", level);
     let colours = style.terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
