@@ -1,7 +1,7 @@
 //! What the daemon itself has to say against a request.
 
 use crate::dialects::Problem;
-use crate::engine::{MORE_PEERS, Serving, State, waiting_for};
+use crate::engine::{MORE_PEERS, Serving, State, downloading, waiting_for};
 use crate::http::{self, AnswerBody, refuse_with, refused};
 use bytes::Bytes;
 use hyper::http::Extensions;
@@ -193,9 +193,8 @@ pub(super) fn no_node() -> NotReady {
 pub(super) fn serving(state: &State) -> Result<&Serving, NotReady> {
     Err(match state {
         State::Ready(serving) => return Ok(serving),
-        State::Downloading { model, percent } => {
-            let far = percent.map_or(String::new(), |percent| format!(", {percent} % are done"));
-            let message = format!("{model} is being downloaded{far}");
+        State::Downloading { model, percent, by } => {
+            let message = downloading(model, *percent, by);
             let loading = NotReady::new("loading", "model_loading", &message, Some(5));
             NotReady {
                 percent: *percent,
@@ -291,10 +290,21 @@ mod tests {
                 State::Downloading {
                     model: "Qwen3-8B".into(),
                     percent: Some(12),
+                    by: Vec::new(),
                 },
                 "loading",
                 "model_loading",
                 "Qwen3-8B is being downloaded, 12 %",
+            ),
+            (
+                State::Downloading {
+                    model: "Qwen3-8B".into(),
+                    percent: None,
+                    by: vec!["anna".into(), "ben".into()],
+                },
+                "loading",
+                "model_loading",
+                "Qwen3-8B is being downloaded by anna, ben",
             ),
             (State::Starting, "starting", "model_loading", "about to be loaded"),
             (State::Loading { percent: 37 }, "loading", "model_loading", "37 %"),

@@ -70,7 +70,8 @@ impl Ground {
         let in_mesh = match asked.is_some() || why.is_none() {
             true => {
                 let asked = asked.as_ref().map(|(asked, _)| asked.clone());
-                self.joiner.in_mesh(asked, self.fingerprints.clone())
+                let (fingerprints, library) = (self.fingerprints.clone(), self.library.clone());
+                self.joiner.in_mesh(asked, fingerprints, library)
             }
             false => None,
         };

@@ -20,26 +20,27 @@ pub(super) async fn to_serve(
     reporter: &Reporter,
 ) -> Result<Model, fetch::Error> {
     let model = missing.name();
-    model_with(library, missing, reporter, |percent| {
+    model_with(library, missing, reporter, |now| {
         state.send_replace(State::Downloading {
             model: model.clone(),
-            percent,
+            percent: now.percent(),
+            by: Vec::new(),
         });
     })
     .await
 }
 
-/// Downloads a model; `tell` is called with the percent that are done.
+/// Downloads a model; `tell` is called with how far it is.
 pub(super) async fn model_with(
     library: &Library,
     missing: &Missing,
     reporter: &Reporter,
-    tell: impl Fn(Option<u8>),
+    tell: impl Fn(Progress),
 ) -> Result<Model, fetch::Error> {
     let settings = download::Settings::from_env(&|name| std::env::var_os(name));
     let (progress, mut changes) = watch::channel(Progress::default());
     let mut report = Report::new(reporter, missing.name());
-    tell(None);
+    tell(Progress::default());
     let fetched = fetch::fetch(library, missing, &settings, &progress);
     tokio::pin!(fetched);
     loop {
@@ -52,7 +53,7 @@ pub(super) async fn model_with(
             }
             Ok(()) = changes.changed() => {
                 let now = *changes.borrow_and_update();
-                tell(now.percent());
+                tell(now);
                 report.progress(now);
             }
         }

@@ -70,8 +70,12 @@ impl Progress {
     /// Takes the next state; states may repeat or be left out.
     pub(super) fn news(&mut self, state: &State) -> Option<News> {
         match state {
-            // Told by those who download.
-            State::Downloading { .. } => None,
+            // Told where it is done.
+            State::Downloading { by, .. } if by.is_empty() => None,
+            State::Downloading { model, by, .. } => {
+                let message = format!("{} to download {model}", by.join(", "));
+                self.trouble(&message).map(|message| News::Waiting { message })
+            }
             State::Starting => {
                 self.told_step = None;
                 None

@@ -12,6 +12,7 @@ use crate::engine::restarts::Restarts;
 use crate::engine::{Launch, State, Wish, Wished};
 use crate::mesh::Mesh;
 use crate::mesh::state::GroupState;
+use crate::models::Library;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -86,6 +87,8 @@ pub(super) struct InMesh {
     pub(super) asked: Option<AskedFor>,
     /// Where fingerprints of models are remembered.
     pub(super) fingerprints: PathBuf,
+    /// Where models are, and where others get them.
+    pub(super) library: Arc<Library>,
 }
 
 /// A model that this machine was told to serve.

@@ -36,6 +36,8 @@ pub enum State {
         model: String,
         /// 0 to 100, once the size is known.
         percent: Option<u8>,
+        /// The machines that do so, to compute with this one; none: this one does.
+        by: Vec<String>,
     },
     /// It was started, or reads the model's header and computes what fits.
     Starting,
@@ -78,6 +80,16 @@ pub enum State {
 
 /// What a model waits for that does not fit on the machines that are there.
 pub const MORE_PEERS: &str = "more peers";
+
+/// That a model is being downloaded, by whom, and how far that is.
+pub fn downloading(model: &str, percent: Option<u8>, by: &[String]) -> String {
+    let by = match by {
+        [] => String::new(),
+        machines => format!(" by {}", machines.join(", ")),
+    };
+    let far = percent.map_or(String::new(), |percent| format!(", {percent} % are done"));
+    format!("{model} is being downloaded{by}{far}")
+}
 
 /// What an engine waits for that cannot use a worker, where the child said `message` of it.
 pub fn waiting_for(message: &str) -> String {

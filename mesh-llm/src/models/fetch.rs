@@ -3,6 +3,7 @@
 use super::download::{self, Fetched, Progress as FileProgress, Settings, Source};
 use super::library::{Library, Missing, Model, file_model};
 use super::memory::Memory;
+use super::origin::Origin;
 use super::quantization::{self, RepositoryFile, Unpicked, Variant};
 use super::reference::{MAIN, Pick, Repository};
 use super::{Choice, Names, file};
@@ -65,6 +66,19 @@ pub enum Error {
         /// Where it was to come from.
         wanted: String,
     },
+    /// The repository's model is another than that of which a copy is wanted.
+    #[error(
+        "{repository} has {there} bytes, and the file that is served has {wanted}, so it is another one: copy that file here \
+         by hand"
+    )]
+    Differs {
+        /// What was asked for.
+        repository: String,
+        /// Bytes of its files.
+        there: u64,
+        /// Bytes of those that it is to be the same as.
+        wanted: u64,
+    },
     /// The repository has several models of that kind.
     #[error("{repository} may mean {models}: name one of these files behind the repository")]
     Several {
@@ -83,6 +97,7 @@ impl Error {
             Error::Download(error) => error.exit(),
             Error::NoModels { .. }
             | Error::NotThere { .. }
+            | Error::Differs { .. }
             | Error::Several { .. }
             | Error::Namesake { .. } => Exit::FILE,
         }
@@ -237,11 +252,27 @@ async fn plan(missing: &Missing, settings: &Settings) -> Result<Plan, Error> {
         }
         Missing::Repository(repository) => {
             let variant = variant(repository, settings).await?;
-            let files = variant.files.iter();
-            let files = files.map(|file| (file.path.clone(), Some(file.bytes)));
-            Ok(of_repository(repository, files, variant.bytes()))
+            Ok(of_variant(repository, &variant))
+        }
+        Missing::Copy(Origin { repository, bytes }) => {
+            let variant = variant(repository, settings).await?;
+            if variant.bytes() != *bytes {
+                return Err(Error::Differs {
+                    repository: repository.to_string(),
+                    there: variant.bytes(),
+                    wanted: *bytes,
+                });
+            }
+            Ok(of_variant(repository, &variant))
         }
     }
+}
+
+/// A plan for a repository's model.
+fn of_variant(repository: &Repository, variant: &Variant) -> Plan {
+    let files = variant.files.iter();
+    let files = files.map(|file| (file.path.clone(), Some(file.bytes)));
+    of_repository(repository, files, variant.bytes())
 }
 
 /// A plan for these paths in a repository, with their lengths where they are known.

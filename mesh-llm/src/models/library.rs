@@ -5,6 +5,7 @@ use super::choice::{self, Choice};
 use super::error::{Error, Names};
 use super::inventory::{self, OnDisk, inventory};
 use super::memory::Memory;
+use super::origin::Origin;
 use super::places::{Keeper, Places};
 use super::quantization::{self, RepositoryFile};
 use super::reference::{Pick, Reference, Repository};
@@ -51,6 +52,8 @@ pub enum Missing {
     Known(Entry),
     /// One of a repository, whose files are to be asked for.
     Repository(Repository),
+    /// One of a repository, which is to be the same as another machine's.
+    Copy(Origin),
     /// A file with an address of its own.
     Url {
         /// The address.
@@ -79,7 +82,9 @@ impl Missing {
     pub fn name(&self) -> String {
         match self {
             Missing::Known(entry) => entry.name.clone(),
-            Missing::Repository(repository) => repository.to_string(),
+            Missing::Repository(repository) | Missing::Copy(Origin { repository, .. }) => {
+                repository.to_string()
+            }
             Missing::Url { file_name, .. } => file_name.clone(),
         }
     }
@@ -209,19 +214,21 @@ impl Library {
 
     /// The catalog's entry for a model on this machine: by its file's name, or by its own.
     fn entry_of(&self, model: &Model) -> Option<&Entry> {
-        let file = model.path.file_name()?;
+        self.entry_of_file(&model.path).or_else(|| {
+            let mut entries = self.catalog.entries().iter();
+            entries.find(|entry| entry.name.eq_ignore_ascii_case(&model.id))
+        })
+    }
+
+    /// The catalog's entry for a file of this name.
+    pub(super) fn entry_of_file(&self, path: &Path) -> Option<&Entry> {
+        let file = path.file_name()?;
         let is_file = |entry: &&Entry| {
             let first = entry.source.as_ref().and_then(|source| source.files.first());
             let name = first.and_then(|first| first.rsplit('/').next());
             name.is_some_and(|name| file.eq_ignore_ascii_case(name))
         };
-        let entries = self.catalog.entries();
-        let by_file = entries.iter().find(is_file);
-        by_file.or_else(|| {
-            entries
-                .iter()
-                .find(|entry| entry.name.eq_ignore_ascii_case(&model.id))
-        })
+        self.catalog.entries().iter().find(is_file)
     }
 
     fn to_fetch(&self, entry: &Entry) -> Result<Missing, Error> {

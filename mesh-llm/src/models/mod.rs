@@ -2,8 +2,9 @@
 //! those that are not.
 //!
 //! [`reference`], [`spelling`], [`catalog`], [`quantization`] and [`choice`] decide and are pure;
-//! [`scan`], [`about`], [`need`] and [`inventory`] look at the disk; [`library`] puts them together. This room
-//! reads no more of a file than its header: whether it is a sound model is the engine's to say.
+//! [`scan`], [`about`], [`need`] and [`inventory`] look at the disk; [`library`] puts them together, and
+//! [`origin`] says where others get what is here. This room reads no more of a file than its header: whether it is a
+//! sound model is the engine's to say.
 
 pub mod about;
 pub mod catalog;
@@ -17,6 +18,7 @@ pub mod inventory;
 pub mod library;
 pub mod memory;
 pub mod need;
+pub mod origin;
 pub mod places;
 pub mod quantization;
 pub mod reference;

@@ -94,10 +94,7 @@ pub fn pick(files: &[RepositoryFile], pick: &Pick) -> Result<Variant, Unpicked> 
         return Err(Unpicked::NoModels);
     }
     let fitting: Vec<&Variant> = match pick {
-        Pick::File(path) => variants
-            .iter()
-            .filter(|variant| variant.files.iter().any(|file| file.path == *path))
-            .collect(),
+        Pick::File(path) => of_file(&variants, path),
         Pick::Quantization(wanted) => of_quantization(&variants, wanted),
         Pick::Usual => USUAL
             .iter()
@@ -113,6 +110,19 @@ pub fn pick(files: &[RepositoryFile], pick: &Pick) -> Result<Variant, Unpicked> 
         })),
         several => Err(Unpicked::Several(first_paths(several))),
     }
+}
+
+/// Those with this file. A name alone is enough, in whatever folder of the repository it is.
+fn of_file<'a>(variants: &'a [Variant], path: &str) -> Vec<&'a Variant> {
+    let with = |is_it: &dyn Fn(&str) -> bool| -> Vec<&Variant> {
+        let has_it = |variant: &&Variant| variant.files.iter().any(|file| is_it(&file.path));
+        variants.iter().filter(has_it).collect()
+    };
+    let exactly = with(&|own| own == path);
+    if !exactly.is_empty() || path.contains('/') {
+        return exactly;
+    }
+    with(&|own| own.rsplit('/').next() == Some(path))
 }
 
 fn of_quantization<'a>(variants: &'a [Variant], wanted: &str) -> Vec<&'a Variant> {
@@ -192,6 +202,28 @@ mod tests {
                 "BF16/m-BF16-00002-of-00002.gguf"
             ]
         );
+    }
+
+    #[test]
+    fn a_file_s_name_is_enough_where_it_is_in_a_folder() {
+        let wanted = |name: &str| Pick::File(name.into());
+        let both = [
+            "BF16/m-BF16-00001-of-00002.gguf",
+            "BF16/m-BF16-00002-of-00002.gguf",
+        ];
+        assert_eq!(
+            picked(&REPOSITORY, &wanted("m-BF16-00001-of-00002.gguf")).unwrap(),
+            both
+        );
+        assert!(picked(&REPOSITORY, &wanted("F16/m-BF16-00001-of-00002.gguf")).is_err());
+        assert_eq!(
+            picked(&["a/m.gguf", "m.gguf"], &wanted("m.gguf")).unwrap(),
+            ["m.gguf"]
+        );
+        assert!(matches!(
+            picked(&["a/m.gguf", "b/m.gguf"], &wanted("m.gguf")),
+            Err(Unpicked::Several(_))
+        ));
     }
 
     #[test]

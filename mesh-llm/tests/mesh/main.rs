@@ -6,10 +6,13 @@
 #[path = "../support/clock.rs"]
 mod clock;
 mod clocks;
+mod copies;
 mod entering;
 #[path = "../blackbox/harness/mod.rs"]
 #[allow(dead_code, unused_imports)]
 mod harness;
+#[path = "../support/hub/mod.rs"]
+mod hub;
 mod lab;
 mod leaving;
 mod loading;

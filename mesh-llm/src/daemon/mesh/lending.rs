@@ -9,6 +9,7 @@ use super::split::{LaunchFor, Lender, LenderEvent, Lent};
 use crate::engine::{Program, WorkerLaunch};
 use crate::mesh::state::{GroupState, SplitPart};
 use crate::mesh::{Mesh, Offer};
+use crate::models::Library;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -171,7 +172,12 @@ impl Lending {
     }
 
     /// What it takes to serve a model in the mesh; none `asked`: a model that nobody asked for.
-    pub(super) fn in_mesh(&self, asked: Option<AskedFor>, fingerprints: PathBuf) -> InMesh {
+    pub(super) fn in_mesh(
+        &self,
+        asked: Option<AskedFor>,
+        fingerprints: PathBuf,
+        library: Arc<Library>,
+    ) -> InMesh {
         InMesh {
             mesh: self.mesh.clone(),
             directives: self.directives.clone(),
@@ -184,6 +190,7 @@ impl Lending {
             machine: self.machine.clone(),
             asked,
             fingerprints,
+            library,
         }
     }
 }

@@ -32,13 +32,14 @@ use crate::mesh::state::WantState;
 use crate::mesh::token::{Token, TokenError as TokenText};
 use crate::mesh::wire::Open;
 use crate::mesh::{Invitation, Joining, Mesh, MeshError, MeshOptions, Offer, PeerRequest, Relays, Serve};
+use crate::models::Library;
 use adopting::Adopting;
 use lending::{Inbox, Lending};
-use split::LenderEvent;
+use split::{Fetcher, LenderEvent};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 /// Orders that may wait.
@@ -151,7 +152,12 @@ impl Party {
         offer.send_replace(offer::of(&engine.borrow(), None, machines.borrow().as_ref()));
         let (model, models) = watch::channel(offer::Models::default());
         let inbox = Inbox::new();
-        let serve = serve(engine.clone(), others.clone(), inbox.sender());
+        let come = Arc::new(Notify::new());
+        let fetcher = own.filter(|_| serves).map(|own| {
+            let library = own.library.clone();
+            Arc::new(Fetcher::new(library, reporter.clone(), come.clone()))
+        });
+        let serve = serve(engine.clone(), others.clone(), inbox.sender(), fetcher);
         let joined = join(settings, home, offered.clone(), serve, reporter).await?;
         let (mesh, lock) = joined.unzip();
         match program.filter(|_| mesh.is_some()) {
@@ -201,6 +207,7 @@ impl Party {
                 own.library.clone(),
                 engine.clone(),
                 others.clone(),
+                come,
                 disk,
             ));
         }
@@ -350,9 +357,14 @@ impl Joiner {
     }
 
     /// What it takes to serve a model with others; none: this machine is alone.
-    pub(super) fn in_mesh(&self, asked: Option<AskedFor>, fingerprints: PathBuf) -> Option<InMesh> {
+    pub(super) fn in_mesh(
+        &self,
+        asked: Option<AskedFor>,
+        fingerprints: PathBuf,
+        library: Arc<Library>,
+    ) -> Option<InMesh> {
         let lending = self.lending.as_ref();
-        lending.map(|lending| lending.in_mesh(asked, fingerprints))
+        lending.map(|lending| lending.in_mesh(asked, fingerprints, library))
     }
 }
 
@@ -415,14 +427,16 @@ async fn join(
     Ok(Some((mesh, lock)))
 }
 
-/// Has this machine's engine answer what members ask it, and its lender look at the rest.
+/// Has this machine's engine answer what members ask it, its fetcher fetch models, and its lender look at the rest.
 fn serve(
     engine: watch::Receiver<State>,
     others: watch::Receiver<ByModel<State>>,
     lender: mpsc::Sender<LenderEvent>,
+    fetcher: Option<Arc<Fetcher>>,
 ) -> Arc<Serve> {
     Arc::new(move |request: PeerRequest| {
         let (engine, others, lender) = (engine.clone(), others.clone(), lender.clone());
+        let fetcher = fetcher.clone();
         Box::pin(async move {
             tracing::debug!(peer = %request.node.fmt_short(), task = ?request.task, "a member asks");
             match request.task {
@@ -430,6 +444,11 @@ fn serve(
                     let other = others.borrow().get(&model).cloned();
                     let state = other.unwrap_or_else(|| engine.borrow().clone());
                     api::serve_peer(request.stream, state, model).await;
+                }
+                Open::Fetch(fetch) => {
+                    if let Some(fetcher) = fetcher {
+                        fetcher.serve(request.node, *fetch, request.stream).await;
+                    }
                 }
                 // Who does not lend lets the stream end.
                 _ => drop(lender.send(LenderEvent::Asked(request)).await),

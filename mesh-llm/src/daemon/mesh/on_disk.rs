@@ -7,17 +7,18 @@ use crate::models::Library;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep_until};
 
 /// How often is looked: files come and go without a word.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 
-/// Says what changes.
+/// Says what changes. `come` is told when a model has come that is not served here.
 pub(super) async fn follow(
     library: Arc<Library>,
     mut engine: watch::Receiver<State>,
     mut others: watch::Receiver<ByModel<State>>,
+    come: Arc<Notify>,
     on_disk: watch::Sender<Vec<OnDisk>>,
 ) {
     loop {
@@ -31,6 +32,7 @@ pub(super) async fn follow(
         tokio::select! {
             () = sleep_until(due) => {}
             () = downloaded(&mut engine, &mut others) => {}
+            () = come.notified() => {}
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What is shown of this machine and its mesh.
 
 use super::super::serving::ByModel;
-use crate::engine::{State, waiting_for};
+use crate::engine::{State, downloading, waiting_for};
 use crate::manage::{
     ClientStatus, DeviceStatus, GroupMachine, GroupStatus, MemoryStatus, MeshStatus, ModelStatus, NodeStatus,
     PathKind, ServedModel, Stage as ShownStage, Status, StoredModel,
@@ -109,6 +109,7 @@ fn notice(engine: &State) -> Option<String> {
     match engine {
         State::Waiting { message } => Some(waiting_for(message)),
         State::Elsewhere { message } | State::Lost { message } => Some(message.clone()),
+        State::Downloading { model, percent, by } if !by.is_empty() => Some(downloading(model, *percent, by)),
         _ => None,
     }
 }

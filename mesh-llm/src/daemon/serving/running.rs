@@ -168,6 +168,26 @@ impl Task {
         }
     }
 
+    /// Waits until there is something else to do than `now`. Where that is a group, its machines fetch the model first, as
+    /// long as it is served as it is.
+    async fn gives_way(&mut self, now: &Now) {
+        loop {
+            self.changed(now).await;
+            let next = self.now();
+            let Now::Plan(Directive::Host { workers, .. }) = &next else {
+                return;
+            };
+            if !matches!(*self.service.state.borrow(), State::Ready(_)) {
+                return;
+            }
+            let copies = self.have_copies(workers);
+            tokio::select! {
+                () = copies => return,
+                () = self.changed(&next) => {}
+            }
+        }
+    }
+
     /// Passes the engine's states on until the phase is over.
     async fn follow(
         &mut self,
@@ -231,7 +251,7 @@ impl Task {
                     return Over::Wished;
                 },
                 error = broken => return Over::Broken { message: error.to_string() },
-                () = self.changed(now) => return Over::Changed,
+                () = self.gives_way(now) => return Over::Changed,
                 _ = wishes.wait_for(|wish| *wish > Wish::Serve) => return Over::Wished,
             }
         }

@@ -311,6 +311,7 @@ fn may_ask(admitted: &Admitted, task: &Open) -> bool {
     match task {
         Open::Http { model } => may_use(model),
         Open::Lend(lend) => admitted.role.serves() && may_use(&lend.model),
+        Open::Fetch(fetch) => admitted.role.serves() && may_use(&fetch.model),
         // The group's host says who belongs to it.
         Open::Channel { .. } => admitted.role.serves(),
     }
@@ -329,11 +330,12 @@ pub(super) async fn open(connection: &Connection, task: &Open) -> Result<PeerStr
 #[cfg(test)]
 mod tests {
     use super::super::super::id::Role;
-    use super::super::super::wire::{GroupId, Lend};
+    use super::super::super::wire::{Fetch, GroupId, Lend};
     use super::*;
 
     #[test]
-    fn who_only_uses_lends_nothing_and_opens_no_channel_and_who_only_serves_asks_no_model() {
+    fn who_only_uses_is_lent_nothing_has_nothing_fetched_and_opens_no_channel_and_who_only_serves_asks_no_model()
+     {
         let group = GroupId([1; 16]);
         let http = |model: &str| Open::Http {
             model: model.to_owned(),
@@ -349,6 +351,13 @@ mod tests {
             }))
         };
         let channel = Open::Channel { group };
+        let fetch = |model: &str| {
+            Open::Fetch(Box::new(Fetch {
+                model: model.to_owned(),
+                source: "org/repo".to_owned(),
+                bytes: 1,
+            }))
+        };
         let may = |role, models: Option<&[&str]>| {
             let names = models.map(|names| names.iter().map(ToString::to_string).collect());
             let admitted = Admitted {
@@ -356,16 +365,19 @@ mod tests {
                 models: names,
                 shown: None,
             };
-            [http("a"), http("b"), lend("a"), lend("b"), channel.clone()]
-                .map(|task| may_ask(&admitted, &task))
+            let [http, lend, fetch] = [
+                [http("a"), http("b")],
+                [lend("a"), lend("b")],
+                [fetch("a"), fetch("b")],
+            ]
+            .map(|tasks| tasks.map(|task| may_ask(&admitted, &task)));
+            (http, lend, fetch, may_ask(&admitted, &channel))
         };
-        assert_eq!(may(Role::Client, None), [true, true, false, false, false]);
-        assert_eq!(may(Role::Worker, None), [false, false, false, false, true]);
-        assert_eq!(may(Role::Node, None), [true; 5]);
-        assert_eq!(may(Role::Node, Some(&["a"])), [true, false, true, false, true]);
-        assert_eq!(
-            may(Role::Client, Some(&["a"])),
-            [true, false, false, false, false]
-        );
+        let (both, none, one) = ([true; 2], [false; 2], [true, false]);
+        assert_eq!(may(Role::Client, None), (both, none, none, false));
+        assert_eq!(may(Role::Worker, None), (none, none, none, true));
+        assert_eq!(may(Role::Node, None), (both, both, both, true));
+        assert_eq!(may(Role::Node, Some(&["a"])), (one, one, one, true));
+        assert_eq!(may(Role::Client, Some(&["a"])), (one, none, none, false));
     }
 }

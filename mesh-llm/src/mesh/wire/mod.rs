@@ -159,6 +159,8 @@ pub enum Open {
         /// Which.
         group: GroupId,
     },
+    /// A model's file on the receiver's disk, before it is to compute with it. It is answered by [`Fetching`]s.
+    Fetch(Box<Fetch>),
 }
 
 /// A group of machines that serve a model together: chosen at random by its host.
@@ -221,6 +223,34 @@ pub enum Lending {
     },
 }
 
+/// A model that a machine should have a copy of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fetch {
+    /// Its name in the API.
+    pub model: String,
+    /// Where the sender's copy came from: `org/repo@revision/folder/file.gguf` of Hugging Face.
+    pub source: String,
+    /// Bytes of its files.
+    pub bytes: u64,
+}
+
+/// What becomes of a [`Fetch`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Fetching {
+    /// It is there.
+    Here,
+    /// It is being downloaded.
+    UnderWay {
+        /// 0 to 100, once that is known.
+        percent: Option<u8>,
+    },
+    /// It cannot be had.
+    Failed {
+        /// Why, in words.
+        message: String,
+    },
+}
+
 /// The most bytes of a message of each kind.
 pub trait Bounded {
     /// So many, its length not counted.
@@ -245,5 +275,9 @@ impl Bounded for Open {
 }
 
 impl Bounded for Lending {
+    const MOST_BYTES: usize = 1 << 10;
+}
+
+impl Bounded for Fetching {
     const MOST_BYTES: usize = 1 << 10;
 }

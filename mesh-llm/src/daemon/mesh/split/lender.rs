@@ -128,7 +128,7 @@ impl Lender {
                             tasks.spawn(deliver(stream, address));
                         }
                     }
-                    Open::Http { .. } => {}
+                    Open::Http { .. } | Open::Fetch(_) => {}
                 },
                 Event::Listening(group, address) => {
                     if let Some(lease) = leases.get_mut(&group) {

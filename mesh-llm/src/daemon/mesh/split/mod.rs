@@ -1,13 +1,18 @@
 //! Models that are split over machines of the mesh: what this machine lends, what it is lent, and the streams between.
 //!
-//! A host's daemon asks the workers' daemons to lend ([`group`]); these start a process for it ([`lender`]); and the
+//! A host's daemon has the workers' daemons fetch the model, where they do not have it ([`copies`], [`fetcher`]), and asks
+//! them to lend ([`group`]); these start a process for it ([`lender`]); and the
 //! processes reach each other through both daemons ([`tunnel`]), so that nothing of a split needs an address or a
 //! port that others could reach, and all of it is encrypted.
 
+mod copies;
+mod fetcher;
 mod group;
 mod lender;
 mod tunnel;
 
+pub(in crate::daemon) use copies::have_copies;
+pub(in crate::daemon) use fetcher::Fetcher;
 pub(in crate::daemon) use group::{FormError, Group, Wanted};
 pub(in crate::daemon) use lender::{Event as LenderEvent, LaunchFor, Lender, Lent};
 

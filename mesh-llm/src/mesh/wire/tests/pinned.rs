@@ -143,6 +143,15 @@ fn an_open_is_written_as_ever() {
     assert_bytes(&Open::Lend(Box::new(lend)), expected);
     let group = GroupId([7; 16]);
     assert_bytes(&Open::Channel { group }, &[&[2], &[7; 16]]);
+    let fetch = Fetch {
+        model: "qwen".to_owned(),
+        source: "a/b".to_owned(),
+        bytes: 300,
+    };
+    assert_bytes(
+        &Open::Fetch(Box::new(fetch)),
+        &[&[3, 4], b"qwen", &[3], b"a/b", &[0xac, 2]],
+    );
 }
 
 #[test]
@@ -151,6 +160,15 @@ fn what_becomes_of_a_loan_is_written_as_ever() {
     assert_bytes(&Lending::Stale { newest: 300 }, &[&[1, 0xac, 2]]);
     let message = "gone".to_owned();
     assert_bytes(&Lending::Ended { message }, &[&[2, 4], b"gone"]);
+}
+
+#[test]
+fn what_becomes_of_a_copy_is_written_as_ever() {
+    assert_bytes(&Fetching::Here, &[&[0]]);
+    assert_bytes(&Fetching::UnderWay { percent: None }, &[&[1, 0]]);
+    assert_bytes(&Fetching::UnderWay { percent: Some(7) }, &[&[1, 1, 7]]);
+    let message = "gone".to_owned();
+    assert_bytes(&Fetching::Failed { message }, &[&[2, 4], b"gone"]);
 }
 
 #[test]
