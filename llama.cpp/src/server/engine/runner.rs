@@ -307,12 +307,13 @@ impl Runner {
         if !guess {
             return shares;
         }
-        let waiting = !shares.is_empty();
-        let shares = self.add_guesses(shares, groups);
-        if waiting {
-            return shares;
+        let waits = !shares.is_empty();
+        let mut leaving = self.add_guesses(shares, groups);
+        // Where a certain token awaits its guesses, nothing leaves before it.
+        if !waits || !leaving.is_empty() {
+            self.guess_windows(&mut leaving, groups);
         }
-        self.guess_windows(groups)
+        leaving
     }
 
     /// What goes into the next step of a split, guesses aside.

@@ -421,22 +421,22 @@ impl Runner {
         }
     }
 
-    /// Windows of guesses alone, behind those that are in flight.
-    pub(super) fn guess_windows(&mut self, groups: usize) -> Vec<Share> {
-        let mut shares = Vec::new();
+    /// Adds windows of guesses alone, behind those that are in flight, to what leaves anyway.
+    pub(super) fn guess_windows(&mut self, shares: &mut Vec<Share>, groups: usize) {
         let in_flight = self
             .pipeline
             .as_ref()
             .map_or(0, |pipeline| pipeline.in_flight().count());
-        if !self.is_guessing() || !self.is_split() || in_flight >= MOST_STEPS {
-            return shares;
+        let prefills = shares.iter().any(|share| self.is_prefill(share));
+        if !self.is_guessing() || !self.is_split() || in_flight >= MOST_STEPS || prefills {
+            return;
         }
         let answering: Vec<usize> = (0..self.slots.len())
             .filter(|index| self.slots[*index].is_answering())
             .collect();
         let together = answering.len().div_ceil(groups.max(1));
-        let mut free = self.free_rows(&shares);
-        let mut beside = 0;
+        let mut free = self.free_rows(shares);
+        let mut beside = shares.iter().map(|share| share.tokens).sum::<usize>();
         for index in answering {
             if self.slots[index].sequence.want() != Want::Nothing || shares.len() >= together {
                 continue;
@@ -453,7 +453,6 @@ impl Runner {
                 }
             }
         }
-        shares
     }
 
     pub(super) fn is_prefill(&self, share: &Share) -> bool {

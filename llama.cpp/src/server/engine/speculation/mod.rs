@@ -14,6 +14,7 @@ pub mod governor;
 pub mod heads;
 mod lookup;
 pub mod policy;
+mod run;
 #[cfg(test)]
 mod simulator;
 

@@ -6,6 +6,8 @@
 //! worth its expected rows less the time that it takes, at the price of what the best setting would
 //! have earned in that time; the best setting is found by trying all in a formula.
 
+use super::run::Run;
+
 /// Settings whose stream is this much better are worth leaving another for.
 const GAIN: f64 = 1.02;
 /// Least chance that a window is reached with which it leaves.
@@ -14,8 +16,12 @@ const LEAST_REACH: f64 = 0.002;
 const NEARLY: f64 = 0.9;
 /// What steps of different lengths cost more than their time.
 const UNEVEN: f64 = 1.3;
-/// What a window that is not reached costs others, of its time in a full ring.
-const OTHERS: f64 = 0.2;
+/// A ring with so many steps in flight, of those that keep its slowest stage at work, has room for more,
+const ROOMY: f64 = 0.9;
+/// and one with so many has none.
+const CROWDED: f64 = 1.4;
+/// Of the time that a step takes in a ring with room, so much is nobody's.
+const MOST_FREE: f64 = 0.9;
 /// A ring has no more steps in flight than this, of those that keep its slowest stage at work.
 const MOST_FILLED: f64 = 1.6;
 /// What nothing is surer than.
@@ -115,17 +121,26 @@ pub struct Policy {
 #[derive(Debug, Clone, Copy)]
 pub struct Cost {
     /// At the first node.
-    host: f64,
+    pub(super) host: f64,
     /// At the slowest.
-    slowest: f64,
+    pub(super) slowest: f64,
     /// Once round.
-    around: f64,
+    pub(super) around: f64,
 }
 
 impl Cost {
     /// Seconds that it takes once round.
     pub fn around(&self) -> f64 {
         self.around
+    }
+
+    /// What it is to one of a ring's streams, where so many steps share its stages.
+    fn shared(self, steps: usize) -> Self {
+        Self {
+            host: self.host * steps as f64,
+            slowest: self.slowest * steps as f64,
+            ..self
+        }
     }
 
     /// Where stages take so long, and the network between them.
@@ -147,6 +162,8 @@ struct Plan {
     rate: f64,
     /// The same without guesses.
     rate_without: f64,
+    /// Tokens that a stream is worth whose windows are on their way, more than one that begins anew.
+    steady: f64,
 }
 
 impl Policy {
@@ -207,37 +224,31 @@ impl Policy {
             windows: 1,
             rate: 0.0,
             rate_without: 0.0,
+            steady: 0.0,
         };
         for window in 1..=self.most_window.max(1) {
-            let shared = ring.cost(together * window);
-            let own = ring.cost(window);
-            let pace = own.slowest.max(window as f64 * offer.seconds);
-            let full = own.around / pace;
+            let shared = ring.cost(together * window).shared(groups);
+            let pace = shared.slowest.max(window as f64 * offer.seconds);
+            let full = shared.around / pace;
             let counts = [1.0, 2.0, 3.0, full / 2.0, full, full + 1.0, full + 2.0];
             let counts = counts.map(|windows| (windows as usize).clamp(1, ring.most_windows().max(1)));
             for (index, windows) in counts.into_iter().enumerate() {
                 if counts[..index].contains(&windows) {
                     continue;
                 }
-                // Windows in flight come back at other times than others', and many then leave alone.
-                let (cost, steps) = if windows == 1 {
-                    (&shared, groups as f64)
-                } else {
-                    (&own, ((groups * streams) as f64).sqrt())
-                };
                 let setting = Setting {
                     window,
                     windows,
                     likely,
                     draft: offer.seconds,
-                    steps,
                 };
-                let rate = setting.rate(cost);
+                let rate = setting.rate(&shared);
                 if window == 1 && windows == 1 {
                     plan.rate_without = rate;
                 }
                 if rate > plan.rate {
                     (plan.window, plan.windows, plan.rate) = (window, windows, rate);
+                    plan.steady = setting.steady(&shared, rate);
                 }
             }
         }
@@ -253,9 +264,8 @@ impl Policy {
         plan: &Plan,
         chances: &Chances<'_>,
     ) -> Decision {
-        let in_flight = stream.windows_in_flight;
         let reach = f64::from(stream.reach * stream.guesses[0]);
-        if in_flight >= plan.windows || reach < LEAST_REACH {
+        if stream.windows_in_flight >= plan.windows || reach < LEAST_REACH {
             return Decision::Hold;
         }
         let tokens = match self.best_window(ring, claims, stream, plan, chances) {
@@ -263,30 +273,18 @@ impl Policy {
             Window::Longer => return Decision::Wait,
         };
         let cost = ring.cost(claims.beside + tokens);
-        let ahead = if claims.streams > 1 {
-            claims.steps_in_flight
+        let pays = if claims.streams > 1 {
+            let mut rows = 0.0;
+            let mut all = reach;
+            for index in 0..tokens {
+                rows += all;
+                all *= chances.at(index);
+            }
+            rows > claims.price_of_following(ring, &cost) * plan.rate
         } else {
-            in_flight
-        } as f64;
-        let filled = (ahead + 1.0) * cost.slowest / cost.around;
-        if claims.streams > 1 && filled > MOST_FILLED {
-            return Decision::Hold;
-        }
-        // What is sent now begins when the host is done with what is before it; what is held, when the
-        // oldest window is back. Should that one be wrong, the host must still be free.
-        let pace = cost.slowest.max(plan.window as f64 * stream.draft_seconds);
-        let gain = (1.05 * cost.around - in_flight as f64 * pace).clamp(0.0, pace);
-        let blocked = ((filled - 1.0) * cost.around).clamp(0.0, cost.host);
-        let oldest_wrong = 1.0
-            - f64::from(stream.reach)
-                .max(1e-6)
-                .powf(1.0 / in_flight.max(1) as f64);
-        let others = if claims.streams > 1 {
-            OTHERS * (1.0 - reach) * filled * cost.slowest
-        } else {
-            0.0
+            pays_alone(stream, plan, &cost, reach)
         };
-        if reach * gain > oldest_wrong * blocked + others {
+        if pays {
             Decision::Send(tokens)
         } else {
             Decision::Hold
@@ -338,6 +336,46 @@ impl Policy {
     }
 }
 
+/// Whether a window that is reached with chance `reach` should follow those of the only stream. What is sent now begins when
+/// the host is done with what is before it; what is held, when the oldest window is back. Should that one be wrong, the host
+/// must still be free.
+fn pays_alone(stream: &Stream<'_>, plan: &Plan, cost: &Cost, reach: f64) -> bool {
+    let in_flight = stream.windows_in_flight;
+    let filled = (in_flight + 1) as f64 * cost.slowest;
+    let pace = cost.slowest.max(plan.window as f64 * stream.draft_seconds);
+    let gain = (1.05 * cost.around - in_flight as f64 * pace).clamp(0.0, pace);
+    let blocked = (filled - cost.around).clamp(0.0, cost.host);
+    let oldest_wrong = 1.0
+        - f64::from(stream.reach)
+            .max(1e-6)
+            .powf(1.0 / in_flight.max(1) as f64);
+    reach * gain > oldest_wrong * blocked
+}
+
+impl Claims {
+    /// Seconds of all streams that a window costs which follows among others', its step then being of this cost. Where
+    /// the ring is not full yet, it takes from nobody; but where streams share steps, a step that leaves later takes more
+    /// of them along.
+    fn price_of_following(&self, ring: &dyn Ring, cost: &Cost) -> f64 {
+        let groups = self.groups.clamp(1, self.streams);
+        let together = self.streams.div_ceil(groups) as f64;
+        let filled = (self.steps_in_flight + 1) as f64 * cost.slowest / cost.around;
+        if filled > MOST_FILLED {
+            return f64::INFINITY;
+        }
+        let more = match self.beside {
+            // Others go with it.
+            0 => {
+                let least = ring.cost(1).slowest;
+                cost.slowest - least + least / together
+            }
+            beside => cost.slowest - ring.cost(beside).slowest,
+        };
+        let free = ((CROWDED - filled) / (CROWDED - ROOMY)).clamp(0.0, MOST_FREE);
+        more * self.streams as f64 * (1.0 - free / together.powi(2))
+    }
+}
+
 /// What is best where others keep the slowest stage at work all the time: guesses earn more than all lose by
 /// the time that they take. Steps of different lengths wait for each other, which costs as well.
 fn best_in_full_ring(
@@ -365,7 +403,11 @@ fn best_alone(stream: &Stream<'_>, plan: &Plan, chances: &Chances<'_>, costs: &[
 /// What is best where windows follow each other. How known guesses are best cut is found from their end.
 fn best_in_flight(stream: &Stream<'_>, plan: &Plan, chances: &Chances<'_>, costs: &[Cost]) -> usize {
     let horizon = chances.known().min(LOOKS_AHEAD);
-    let mut values = vec![0.0; horizon + costs.len()];
+    let after = match stream.next_guess_seconds {
+        Some(_) => plan.steady,
+        None => 0.0,
+    };
+    let mut values = vec![after; horizon + costs.len()];
     let mut tokens = 1;
     for from in (0..horizon).rev() {
         let value = |tokens: usize, rows: f64, all: f64| {
@@ -473,52 +515,36 @@ struct Setting {
     windows: usize,
     likely: f64,
     draft: f64,
-    /// Into how many steps the streams are divided, on average.
-    steps: f64,
 }
 
 impl Setting {
     /// Tokens a second of one stream.
     fn rate(&self, cost: &Cost) -> f64 {
         let window = self.window as f64;
-        let windows = self.windows as f64;
         let all = self.likely.powf(window);
-        let rows = (1.0 - all) / (1.0 - self.likely);
         if self.windows == 1 {
-            let around = cost.around.max(cost.slowest * self.steps);
+            let rows = (1.0 - all) / (1.0 - self.likely);
+            let around = cost.around.max(cost.slowest);
             let ready = (window * self.draft - around).max(0.0);
             let anew = (window - 1.0) * self.draft;
             return rows / (around + all * ready + (1.0 - all) * anew);
         }
-        let tokens = 1.0 / (1.0 - self.likely);
-        let pace = cost.slowest.max(window * self.draft);
-        let follow = all / (1.0 - all);
-        let pause = (cost.around - windows * pace).max(0.0);
-        let turns = all.powf(windows) / (1.0 - all.powf(windows));
-        let time = (window - 1.0) * self.draft
-            + follow * pace
-            + turns * pause
-            + cost.around
-            + self.blocked(cost, pace);
-        let wasted = (windows - 1.0).min(cost.around / pace);
-        let busy = self.steps * cost.slowest * (follow + 1.0 + wasted);
-        if self.steps > 1.0 {
-            tokens / time.max(busy)
-        } else {
-            tokens / time
-        }
+        let run = Run::new(self.window, self.windows, self.draft, cost);
+        1.0 / (1.0 - self.likely) / run.seconds(all)
     }
 
-    /// Seconds that the host still computes what is stale when a right token should leave.
-    fn blocked(&self, cost: &Cost, pace: f64) -> f64 {
-        let filled = self.windows as f64 * cost.slowest;
-        if pace > cost.slowest || (filled > cost.around && cost.host < 0.99 * cost.slowest) {
-            cost.host * cost.host / (2.0 * pace)
-        } else if filled > cost.around + cost.slowest {
-            cost.host / 2.0
-        } else {
-            (filled - cost.around).clamp(0.0, cost.host)
-        }
+    /// Tokens that windows on their way are worth, at this price of time: each brings its rows, and leaves the next one on its
+    /// way, or, with a wrong guess, nothing once it is back.
+    fn steady(&self, cost: &Cost, rate: f64) -> f64 {
+        let window = self.window as f64;
+        let all = self.likely.powf(window);
+        let rows = (1.0 - all) / (1.0 - self.likely);
+        let pace = cost
+            .slowest
+            .max(window * self.draft)
+            .max(cost.around / self.windows as f64);
+        let gain = rows - rate * ((1.0 - all) * cost.around + all * pace);
+        (gain / (1.0 - all)).max(0.0)
     }
 }
 

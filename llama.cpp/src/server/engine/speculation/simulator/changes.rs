@@ -117,7 +117,8 @@ fn assert_followed(place: Place, change: Change, seed: u64) {
                 .windows
                 .iter()
                 .skip_while(|window| window.certain <= CHANGE);
-            let (rate, window, depth) = (0.95, 1.0, 0.15);
+            // Where windows begin in the text, and so what of them is right, is not the same.
+            let (rate, window, depth) = (0.93, 1.0, 0.15);
             (since.next().unwrap().in_flight, Tolerance { rate, window, depth })
         }
     };

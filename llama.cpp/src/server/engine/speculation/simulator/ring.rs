@@ -7,7 +7,10 @@ use std::time::Duration;
 use super::super::super::flow::{self, Flow};
 use super::super::acceptance::{Acceptance, RequestAcceptance, SourceKind};
 use super::super::policy::{Claims, Decision, Offer, Policy, Ring, Stream};
-use super::text::Guess;
+use super::text::{Guess, Random};
+
+/// What a guess of one more stream adds to a step of the draft model.
+const BESIDE: f64 = 0.1;
 
 /// What a node takes for a step.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -23,12 +26,15 @@ pub struct World {
     /// Seconds from a node to the next, for tokens up to a number.
     pub hops: Vec<(usize, f64)>,
     /// Seconds that a guess takes.
+    /// Of one stream.
     pub draft: f64,
     pub kind: SourceKind,
     /// One for each stream.
     pub texts: Vec<Vec<Option<Guess>>>,
     /// Most windows of a stream in flight.
     pub most_windows: usize,
+    /// What all times are longer by, on average, as a part of themselves: at random, and never shorter.
+    pub lateness: f64,
 }
 
 impl World {
@@ -38,6 +44,11 @@ impl World {
         }
         let hop = self.hops.iter().find(|(until, _)| tokens < *until);
         hop.or(self.hops.last()).map_or(0.0, |hop| hop.1)
+    }
+
+    /// Seconds that a step of the draft model takes for so many streams.
+    fn draft_step(&self, streams: usize) -> f64 {
+        self.draft * (1.0 + BESIDE * (streams.max(1) - 1) as f64)
     }
 
     /// Into how many steps answers are divided without guesses: as `Flow` does it.
@@ -90,6 +101,7 @@ pub struct Outcome {
     /// Steps, and how many of each stream's windows were in flight when one left, summed.
     pub steps: usize,
     pub depth: usize,
+    pub ring_steps: usize,
     /// Longest time that a certain token waited while the policy could have sent it.
     pub held: f64,
     /// Of the first stream.
@@ -118,7 +130,7 @@ enum Event {
     Arrives { stage: usize, step: usize },
     Computed { stage: usize },
     Returns { step: usize },
-    Drafted { stream: usize, epoch: usize },
+    Drafted,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -170,6 +182,15 @@ struct Live {
 struct Node {
     computes: Option<usize>,
     waits: BTreeSet<usize>,
+    /// When the last step that it sent on arrives.
+    last_arrival: f64,
+}
+
+/// A step of the draft model: a guess for each of these streams, in these epochs, at that time.
+#[derive(Debug)]
+struct Drafts {
+    streams: Vec<(usize, usize)>,
+    at: f64,
 }
 
 pub struct Simulation<'a> {
@@ -186,8 +207,8 @@ pub struct Simulation<'a> {
     next_step: usize,
     streams: Vec<Live>,
     taught: Acceptance,
-    drafts: Option<(usize, usize, f64)>,
-    turn: usize,
+    drafts: Option<Drafts>,
+    random: Random,
     outcome: Outcome,
 }
 
@@ -217,6 +238,7 @@ pub fn simulate(world: &World, policy: Policy, groups: usize, tokens: usize) -> 
             .map(|_| Node {
                 computes: None,
                 waits: BTreeSet::new(),
+                last_arrival: 0.0,
             })
             .collect(),
         steps: HashMap::new(),
@@ -225,7 +247,7 @@ pub fn simulate(world: &World, policy: Policy, groups: usize, tokens: usize) -> 
         streams: streams.collect(),
         taught,
         drafts: None,
-        turn: 0,
+        random: Random::new(7),
         outcome: Outcome::default(),
         world,
     };
@@ -237,6 +259,12 @@ impl Simulation<'_> {
     fn at(&mut self, time: f64, event: Event) {
         self.count += 1;
         self.events.push(Reverse((Moment(time), self.count, event)));
+    }
+
+    /// A time as it comes to be.
+    fn late(&mut self, seconds: f64) -> f64 {
+        let waited = -(1.0 - self.random.unit()).ln();
+        seconds * (1.0 + self.world.lateness * waited)
     }
 
     fn measured(&self) -> Measured<'_> {
@@ -299,7 +327,9 @@ impl Simulation<'_> {
                     && self.steps.contains_key(&step)
                 {
                     let hop = self.world.hop(self.streams[0].certain);
-                    let at = self.now + hop;
+                    // What is sent later comes later.
+                    let at = (self.now + self.late(hop)).max(self.nodes[stage].last_arrival);
+                    self.nodes[stage].last_arrival = at;
                     if stage + 1 == self.nodes.len() {
                         self.at(at, Event::Returns { step });
                     } else {
@@ -315,7 +345,12 @@ impl Simulation<'_> {
                 self.compute(stage);
             }
             Event::Returns { step } => self.returns(step),
-            Event::Drafted { stream, epoch } => self.drafted(stream, epoch),
+            Event::Drafted => {
+                let streams = self.drafts.take().map(|drafts| drafts.streams);
+                for (stream, epoch) in streams.unwrap_or_default() {
+                    self.drafted(stream, epoch);
+                }
+            }
         }
     }
 
@@ -339,6 +374,7 @@ impl Simulation<'_> {
             }
             let Stage { fixed, each } = self.world.stages[stage];
             let time = fixed + each * step.tokens as f64;
+            let time = self.late(time);
             self.nodes[stage].computes = Some(number);
             let (node, queue) = (stage as u16, 0);
             let took = Duration::from_secs_f64(time);
@@ -421,7 +457,6 @@ impl Simulation<'_> {
     }
 
     fn drafted(&mut self, stream: usize, epoch: usize) {
-        self.drafts = None;
         let text = &self.world.texts[stream];
         let live = &mut self.streams[stream];
         if live.epoch != epoch {
@@ -437,7 +472,7 @@ impl Simulation<'_> {
     fn offer(&self, stream: usize) -> Offer {
         Offer {
             likely: self.streams[stream].acceptance.expected(self.world.kind),
-            seconds: self.world.draft * self.streams.len() as f64,
+            seconds: self.world.draft_step(self.streams.len()),
         }
     }
 
@@ -459,15 +494,15 @@ impl Simulation<'_> {
 
     fn act(&mut self) {
         if self.drafts.is_none() {
-            let count = self.streams.len();
-            let next = (0..count)
-                .map(|offset| (self.turn + offset) % count)
-                .find(|stream| self.wanted(*stream) > 0);
-            if let Some(stream) = next {
-                self.turn = stream + 1;
-                let epoch = self.streams[stream].epoch;
-                self.drafts = Some((stream, epoch, self.now + self.world.draft));
-                self.at(self.now + self.world.draft, Event::Drafted { stream, epoch });
+            let wanted = (0..self.streams.len()).filter(|stream| self.wanted(*stream) > 0);
+            let streams: Vec<_> = wanted
+                .map(|stream| (stream, self.streams[stream].epoch))
+                .collect();
+            if !streams.is_empty() {
+                let step = self.world.draft_step(streams.len());
+                let at = self.now + self.late(step);
+                self.drafts = Some(Drafts { streams, at });
+                self.at(at, Event::Drafted);
             }
         }
         while self.send() {}
@@ -505,12 +540,12 @@ impl Simulation<'_> {
             }
             let live = &self.streams[stream];
             let is_certain = live.sent < live.certain;
-            let wanted = self.wanted(stream) > 0;
-            let seconds = match self.drafts {
-                _ if !wanted && self.drafts.is_none_or(|drafts| drafts.0 != stream) => None,
-                Some((of, epoch, at)) if of == stream && epoch == live.epoch => Some(at - self.now),
-                Some((_, _, at)) => Some(at - self.now + self.world.draft),
-                None => Some(self.world.draft),
+            let step = self.world.draft_step(count);
+            let seconds = match &self.drafts {
+                Some(drafts) if drafts.streams.contains(&(stream, live.epoch)) => Some(drafts.at - self.now),
+                _ if self.wanted(stream) == 0 => None,
+                Some(drafts) => Some(drafts.at - self.now + step),
+                None => Some(step),
             };
             let unsent = live.sent.max(live.certain) - live.certain;
             let guesses = &live.likely[unsent.min(live.likely.len())..];
@@ -528,7 +563,7 @@ impl Simulation<'_> {
                 reach,
                 windows_in_flight: live.in_flight,
                 expected: live.acceptance.expected(self.world.kind),
-                draft_seconds: self.world.draft * count as f64,
+                draft_seconds: step,
                 next_guess_seconds: seconds,
             };
             match self.policy.decide(&self.measured(), &claims, &view) {
@@ -594,6 +629,7 @@ impl Simulation<'_> {
         }
         let number = self.next_step;
         self.next_step += 1;
+        self.outcome.ring_steps += 1;
         self.steps.insert(
             number,
             Step {
