@@ -3,6 +3,7 @@
 //! One task owns the engine and what others lend it; each arrangement is a phase of its own, which ends when the plan
 //! says something else, or a machine that lends is gone.
 
+mod copying;
 mod phases;
 mod running;
 
@@ -11,12 +12,14 @@ use super::mesh::{Directives, Machine};
 use crate::engine::restarts::Restarts;
 use crate::engine::{Launch, State, Wish, Wished};
 use crate::mesh::Mesh;
+use crate::mesh::id::NodeId;
 use crate::mesh::state::GroupState;
 use crate::models::Library;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 /// What is told of where the model turned out not to fit, to be planned with.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -130,6 +133,8 @@ impl Served {
                 last_epoch: 0,
                 tight: 0,
                 may_fit_later: false,
+                was_lost: false,
+                asked_for_copies: BTreeMap::new(),
             };
             task.run()
         });
@@ -158,4 +163,8 @@ struct Task {
     tight: u32,
     /// Whether there may be room for a model that nobody asked for though there is none: it was served, or made room.
     may_fit_later: bool,
+    /// Whether it was lost since it was ready: then it is not to wait for downloads.
+    was_lost: bool,
+    /// The machines that were asked to have a copy of the model, and when.
+    asked_for_copies: BTreeMap<NodeId, Instant>,
 }

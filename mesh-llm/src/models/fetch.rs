@@ -79,6 +79,12 @@ pub enum Error {
         /// Bytes of those that it is to be the same as.
         wanted: u64,
     },
+    /// Another file has the name.
+    #[error("{} is another file of that name: rename it, or remove it with `mesh-llm models rm`", path.display())]
+    InTheWay {
+        /// The file.
+        path: PathBuf,
+    },
     /// The repository has several models of that kind.
     #[error("{repository} may mean {models}: name one of these files behind the repository")]
     Several {
@@ -98,6 +104,7 @@ impl Error {
             Error::NoModels { .. }
             | Error::NotThere { .. }
             | Error::Differs { .. }
+            | Error::InTheWay { .. }
             | Error::Several { .. }
             | Error::Namesake { .. } => Exit::FILE,
         }
@@ -137,7 +144,12 @@ pub async fn fetch(
     // Before the first of them is downloaded, for hours perhaps.
     let origins = memory.origins();
     for file in &plan.files {
-        refuse_namesake(&store.join(&file.file_name), &plan.origin, &origins)?;
+        let path = store.join(&file.file_name);
+        refuse_namesake(&path, &plan.origin, &origins)?;
+        let length = path.metadata().ok().map(|metadata| metadata.len());
+        if matches!(missing, Missing::Copy(_)) && length.is_some_and(|length| Some(length) != file.bytes) {
+            return Err(Error::InTheWay { path });
+        }
     }
     let known = plan.files.iter();
     let lengths: Vec<_> = known

@@ -1,6 +1,6 @@
 //! Where other machines get a model that is on this one.
 
-use super::inventory::OnDisk;
+use super::file;
 use super::library::Library;
 use super::places::Keeper;
 use super::reference::{MAIN, Pick, Reference, Repository};
@@ -43,18 +43,33 @@ impl Library {
         })
     }
 
-    /// A model on this machine that is called so, or whose file is.
-    pub fn copy_of(&self, model: &str, repository: &Repository) -> Option<OnDisk> {
-        let file = match &repository.pick {
-            Pick::File(file) => file.rsplit('/').next(),
-            Pick::Usual | Pick::Quantization(_) => None,
-        };
+    /// Whether a model is on this machine that is called so, or whose file is, and has as many bytes.
+    pub fn has_copy(&self, model: &str, origin: &Origin) -> bool {
+        let file = file_name(&origin.repository);
         let is_it = |found: &Found| {
             let name = found.path.file_name().and_then(|name| name.to_str());
             found.name == model || (file.is_some() && name == file)
         };
-        let mut models = self.inventory().into_iter();
-        models.find(|model| model.about.is_ok() && is_it(&model.found))
+        let models = self.inventory();
+        let mut sound = models.iter().filter(|model| model.about.is_ok());
+        sound.any(|model| is_it(&model.found) && model.bytes() == origin.bytes)
+    }
+
+    /// Whether a model that is called so at the API may be that of this file.
+    pub fn may_be(&self, model: &str, repository: &Repository) -> bool {
+        let Some(file) = file_name(repository) else {
+            return false;
+        };
+        let entry = self.entry_of_file(Path::new(file));
+        file::id(&file::stem(Path::new(file))) == model || entry.is_some_and(|entry| entry.name == model)
+    }
+}
+
+/// The name of the file that is meant in a repository, if it is named.
+fn file_name(repository: &Repository) -> Option<&str> {
+    match &repository.pick {
+        Pick::File(file) => file.rsplit('/').next(),
+        Pick::Usual | Pick::Quantization(_) => None,
     }
 }
 

@@ -111,9 +111,10 @@ fn repository(words: &str) -> Option<Repository> {
                 .chars()
                 .all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
     };
+    let is_written = !words.chars().any(char::is_control);
     // `folder/file.gguf` is a path, however much it looks like a repository.
     let is_file = file.is_none() && quantization.is_none() && is_gguf(repo);
-    (sound(org) && sound(repo) && sound(revision) && !is_file).then(|| Repository {
+    (is_written && sound(org) && sound(repo) && sound(revision) && !is_file).then(|| Repository {
         name: format!("{org}/{repo}"),
         revision: revision.to_owned(),
         pick,
@@ -213,7 +214,13 @@ mod tests {
 
     #[test]
     fn a_file_of_a_repository_stays_inside() {
-        for words in ["org/repo/../../x.gguf", "org/repo//x.gguf", "org/../x/y.gguf"] {
+        for words in [
+            "org/repo/../../x.gguf",
+            "org/repo//x.gguf",
+            "org/../x/y.gguf",
+            "org/repo/\x1b[2Jx.gguf",
+            "org/repo:Q4\x07",
+        ] {
             assert!(!matches!(read(words), Reference::Repository(_)), "{words}");
         }
     }

@@ -87,11 +87,13 @@ fn a_worker_without_the_file_downloads_it_once_and_is_sent_no_layers() {
     let first = lab.machine(0, stores[0].serving(Kind::Endless).word("--split"));
     let token = first.invite();
     let second = lab.machine(1, stores[1].lending(&hub, &token));
-    let health = first.until_health("model_loading");
-    assert!(
-        health.contains(&format!("{NAME} is being downloaded by ")),
-        "{health}"
-    );
+    eventually("the host says who downloads", DEADLINE, || {
+        let answer = first.try_get("/health").ok()?.json();
+        let message = answer["error"]["message"].as_str()?;
+        message
+            .contains(&format!("{NAME} is being downloaded by "))
+            .then_some(())
+    });
     first.process.err.line(&format!(" to download {NAME}"), DEADLINE);
     eventually("the host knows how far it is", DEADLINE, || {
         let models = &lab.try_status(&first)?["this"]["models"];
@@ -140,6 +142,10 @@ fn a_worker_that_cannot_have_the_same_file_is_sent_its_layers() {
     first.ask(NAME);
     let why = second.process.err.line(" was not downloaded: ", DEADLINE);
     assert!(why.contains("so it is another one"), "{why}");
+    first
+        .process
+        .err
+        .line("its download failed: it says why itself", DEADLINE);
     first.process.err.line(SENT, DEADLINE);
     assert_eq!(hub.sent_bytes(), 0);
     assert!(!stores[1].file().exists());
@@ -154,7 +160,7 @@ fn a_group_serves_on_until_a_machine_that_is_to_take_its_place_has_the_file() {
     lab.network.set_rtt_between(0, 1, Duration::from_millis(60));
     let [first_store, far_store] = [(); 2].map(|()| Store::with_model(Kind::Endless));
     let near_store = Store::empty();
-    let hub = hub(&lab, 2, Kind::Endless, 8);
+    let hub = hub(&lab, 2, Kind::Endless, 15);
     let first = lab.machine(0, first_store.serving(Kind::Endless).word("--split"));
     let token = first.invite();
     let far = lab.machine(1, far_store.of(lab::lending()).flag("--join", &token));

@@ -155,7 +155,8 @@ impl Party {
         let come = Arc::new(Notify::new());
         let fetcher = own.filter(|_| serves).map(|own| {
             let library = own.library.clone();
-            Arc::new(Fetcher::new(library, reporter.clone(), come.clone()))
+            let (reporter, come) = (reporter.clone(), come.clone());
+            Arc::new(Fetcher::new(library, offered.clone(), reporter, come))
         });
         let serve = serve(engine.clone(), others.clone(), inbox.sender(), fetcher);
         let joined = join(settings, home, offered.clone(), serve, reporter).await?;

@@ -1,15 +1,12 @@
 //! What a model's task does, phase by phase, as the plan says.
 
-use super::super::mesh::split::{FormError, Group, Wanted, have_copies};
+use super::super::mesh::split::{FormError, Group, Wanted};
 use super::super::mesh::{Directive, MOST_EPOCH, newest_epoch};
 use super::running::Over;
 use super::{AskedFor, Shortage, Taken, Task};
 use crate::engine::{MORE_PEERS, State, Wish};
 use crate::mesh::Mesh;
-use crate::mesh::core::View;
 use crate::mesh::state::{GroupState, GroupWorker};
-use crate::mesh::wire::Fetch;
-use crate::models::TINY;
 use llama_engine::rpc::plan::Shares;
 use llama_engine::size::size;
 use std::ops::ControlFlow;
@@ -33,7 +30,7 @@ pub(super) enum Now {
 
 impl Now {
     /// Whether both are the same to do.
-    fn is_as(&self, other: &Self) -> bool {
+    pub(super) fn is_as(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Plan(directive), Self::Plan(other)) => directive.is_as(other),
             _ => self == other,
@@ -142,13 +139,23 @@ impl Task {
 
     /// Waits until there is something else to do than `now`, and says meanwhile how the plan divides the group's layers.
     pub(super) async fn changed(&mut self, now: &Now) {
+        self.changed_from(now, |task, shares| task.announce_shares(shares))
+            .await;
+    }
+
+    /// The same, of what is not done yet: nobody needs to hear of it.
+    pub(super) async fn changed_before(&mut self, now: &Now) {
+        self.changed_from(now, |_, _| {}).await;
+    }
+
+    async fn changed_from(&mut self, now: &Now, announce: impl Fn(&Self, &Shares)) {
         loop {
             let next = self.now();
             if !next.is_as(now) {
                 return;
             }
             if let Some(shares) = next.shares() {
-                self.announce_shares(shares);
+                announce(self, shares);
             }
             let Some(in_mesh) = &mut self.service.in_mesh else {
                 return std::future::pending().await;
@@ -322,13 +329,13 @@ impl Task {
             return None;
         };
         let mut wishes = self.wishes.clone();
-        // Where a machine of the group was lost, being sent the layers is quicker than a download.
-        if !matches!(*self.service.state.borrow(), State::Lost { .. }) {
-            let copies = self.have_copies(&workers);
+        if !self.was_lost {
             tokio::select! {
-                () = copies => {}
-                () = self.changed(&now) => return None,
+                () = self.until_copies(&now, &workers) => {}
                 _ = wishes.wait_for(|wish| *wish > Wish::Serve) => return Some(false),
+            }
+            if !self.now().is_as(&now) {
+                return None;
             }
         }
         self.takes(Taken::Bytes(asked.bytes));
@@ -385,7 +392,10 @@ impl Task {
         self.end_group();
         drop(group);
         match over {
-            Over::Broken { message } => self.pause(now, State::Lost { message }).await,
+            Over::Broken { message } => {
+                self.was_lost = true;
+                self.pause(now, State::Lost { message }).await
+            }
             Over::Tight { message } => {
                 self.tight += 1;
                 self.pause(now, State::Waiting { message }).await
@@ -396,43 +406,6 @@ impl Task {
                 self.pause(now, State::Waiting { message }).await
             }
             over => self.after(over, cut),
-        }
-    }
-
-    /// Waits until those of the workers that lack the model's file have it, or cannot have it.
-    pub(super) fn have_copies(&self, workers: &[Wanted]) -> impl Future<Output = ()> + use<> {
-        let options = &self.service.launch.options;
-        let (model, path) = (options.model_name.clone(), options.model.clone());
-        let state = self.service.state.clone();
-        let in_mesh = self.service.in_mesh.as_ref();
-        let in_mesh = in_mesh.map(|in_mesh| (in_mesh.mesh.clone(), in_mesh.library.clone()));
-        let mut workers = workers.to_vec();
-        async move {
-            let Some((mesh, library)) = in_mesh else {
-                return;
-            };
-            workers.retain(|worker| !says_it_has(&mesh.view().borrow(), worker, &model));
-            if workers.is_empty() {
-                return;
-            }
-            let origin = tokio::task::spawn_blocking(move || library.origin(&path)).await;
-            // What came from nowhere that is known is sent.
-            let Some(origin) = origin.ok().flatten() else {
-                return;
-            };
-            let fetch = Fetch {
-                model: model.clone(),
-                source: origin.repository.to_string(),
-                bytes: origin.bytes,
-            };
-            let tell = |by, percent| {
-                // Where another arrangement serves it meanwhile, nobody waits.
-                if !matches!(*state.borrow(), State::Ready(_)) {
-                    let model = model.clone();
-                    state.send_replace(State::Downloading { model, percent, by });
-                }
-            };
-            have_copies(&mesh, fetch, &workers, tell).await;
         }
     }
 
@@ -500,13 +473,6 @@ impl Task {
                 .send_modify(|groups| groups.retain(|group| group.model != self.model()));
         }
     }
-}
-
-/// Whether a machine says that it has a model on disk. It says so of the first ones only.
-fn says_it_has(view: &View, worker: &Wanted, model: &str) -> bool {
-    let seen = view.nodes.iter().find(|seen| seen.state.node == worker.node);
-    let on_disk = seen.map_or(&[][..], |seen| &seen.state.on_disk);
-    model == TINY || on_disk.iter().any(|known| known.name == model)
 }
 
 /// Writes down how the plan divides the layers.

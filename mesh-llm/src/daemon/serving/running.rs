@@ -7,6 +7,7 @@ use super::{InMesh, Taken, Task};
 use crate::engine::restarts::Restarts;
 use crate::engine::{Engine, Failure, Launch, State, Wish};
 use crate::mesh::Joining;
+use crate::mesh::id::NodeId;
 use llama_engine::server::options::Options;
 use llama_engine::status::Refusal;
 use std::time::Duration;
@@ -168,26 +169,6 @@ impl Task {
         }
     }
 
-    /// Waits until there is something else to do than `now`. Where that is a group, its machines fetch the model first, as
-    /// long as it is served as it is.
-    async fn gives_way(&mut self, now: &Now) {
-        loop {
-            self.changed(now).await;
-            let next = self.now();
-            let Now::Plan(Directive::Host { workers, .. }) = &next else {
-                return;
-            };
-            if !matches!(*self.service.state.borrow(), State::Ready(_)) {
-                return;
-            }
-            let copies = self.have_copies(workers);
-            tokio::select! {
-                () = copies => return,
-                () = self.changed(&next) => {}
-            }
-        }
-    }
-
     /// Passes the engine's states on until the phase is over.
     async fn follow(
         &mut self,
@@ -197,6 +178,7 @@ impl Task {
     ) -> Over {
         let mut wishes = self.wishes.clone();
         let mut in_vain = 0;
+        let nodes: Vec<NodeId> = group.iter().flat_map(|group| group.workers()).collect();
         loop {
             let state = states.borrow_and_update().clone();
             match state {
@@ -215,6 +197,7 @@ impl Task {
                 State::Ready(serving) => {
                     self.restarts = Restarts::default();
                     self.may_fit_later = true;
+                    self.was_lost = false;
                     match group.as_deref() {
                         Some(group) => self.announce_layers(group, &serving.ready.node_layers),
                         // It has chosen its context: now it is known what it takes.
@@ -226,6 +209,7 @@ impl Task {
                     self.service.state.send_replace(State::Ready(serving));
                 }
                 other => {
+                    self.was_lost |= matches!(other, State::Lost { .. });
                     if let State::Waiting { message } = &other
                         && group.is_some()
                     {
@@ -251,7 +235,7 @@ impl Task {
                     return Over::Wished;
                 },
                 error = broken => return Over::Broken { message: error.to_string() },
-                () = self.gives_way(now) => return Over::Changed,
+                () = self.gives_way(now, &nodes) => return Over::Changed,
                 _ = wishes.wait_for(|wish| *wish > Wish::Serve) => return Over::Wished,
             }
         }

@@ -465,10 +465,11 @@ impl Runner {
     /// Tokens and rows that a step with these shares has left.
     fn free_rows(&self, shares: &[Share]) -> usize {
         let tokens: usize = shares.iter().map(|share| share.tokens).sum();
-        let answers = shares.iter().filter(|share| !self.is_prefill(share)).count();
-        let prompts = shares.len() - answers;
-        // A prompt's piece may want a row for each token.
-        let rows = answers + prompts * super::PROMPT_ROWS as usize;
+        let (prompts, answers): (Vec<&Share>, Vec<&Share>) =
+            shares.iter().partition(|share| self.is_prefill(share));
+        // Each guess wants a row, and a prompt's piece may want one for each token.
+        let answers: usize = answers.iter().map(|share| share.tokens).sum();
+        let rows = answers + prompts.len() * super::PROMPT_ROWS as usize;
         let rows = self.limits.rows.saturating_sub(rows);
         rows.min(self.limits.batch.saturating_sub(tokens))
     }

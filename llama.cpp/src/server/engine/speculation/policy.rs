@@ -360,16 +360,15 @@ impl Claims {
         let groups = self.groups.clamp(1, self.streams);
         let together = self.streams.div_ceil(groups) as f64;
         let filled = (self.steps_in_flight + 1) as f64 * cost.slowest / cost.around;
-        if filled > MOST_FILLED {
-            return f64::INFINITY;
-        }
         let more = match self.beside {
+            0 if filled > MOST_FILLED => return f64::INFINITY,
             // Others go with it.
             0 => {
                 let least = ring.cost(1).slowest;
                 cost.slowest - least + least / together
             }
-            beside => cost.slowest - ring.cost(beside).slowest,
+            // As it is measured, a larger step need not take longer.
+            beside => (cost.slowest - ring.cost(beside).slowest).max(0.0),
         };
         let free = ((CROWDED - filled) / (CROWDED - ROOMY)).clamp(0.0, MOST_FREE);
         more * self.streams as f64 * (1.0 - free / together.powi(2))

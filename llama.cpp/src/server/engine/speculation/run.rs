@@ -3,7 +3,7 @@
 use super::policy::Cost;
 
 /// Windows of a run whose end is looked at; those that come later follow in the same rhythm.
-const LOOKED_AT: usize = 16;
+const LOOKED_AT: usize = 12;
 /// Most windows in flight that are looked at.
 const MOST_IN_FLIGHT: usize = 24;
 
@@ -34,7 +34,7 @@ impl Run {
         let in_flight = in_flight.clamp(1, MOST_IN_FLIGHT);
         let first = (window.max(1) - 1) as f64 * draft;
         let mut windows = [Flight::default(); LOOKED_AT + MOST_IN_FLIGHT];
-        for number in 0..windows.len() {
+        for number in 0..LOOKED_AT + in_flight {
             let drafted = first + (number * window) as f64 * draft;
             let oldest = number.checked_sub(in_flight).map(|oldest| windows[oldest].back);
             let leaves = oldest.map_or(drafted, |back| drafted.max(back));

@@ -4,8 +4,13 @@ use super::group::Wanted;
 use crate::mesh::wire::{Fetch, Fetching, Open};
 use crate::mesh::{Mesh, readable};
 use std::collections::BTreeMap;
+use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+/// A worker that says nothing for so long will not: as long as a download gets on, it says so.
+const SILENT_FOR: Duration = Duration::from_secs(90);
 
 /// What a machine says of its copy.
 enum News {
@@ -72,7 +77,8 @@ async fn follow(
     let opened = mesh.open(worker.node, task).await;
     let mut stream = opened.map_err(|error| error.to_string())?;
     loop {
-        match stream.hear::<Fetching>().await {
+        let said = timeout(SILENT_FOR, stream.hear::<Fetching>()).await;
+        match said.map_err(|_| "it says nothing any more".to_owned())? {
             Ok(Fetching::Here) => return Ok(()),
             Ok(Fetching::UnderWay { percent }) => {
                 let percent = percent.map(|percent| percent.min(100));

@@ -101,7 +101,6 @@ pub struct Outcome {
     /// Steps, and how many of each stream's windows were in flight when one left, summed.
     pub steps: usize,
     pub depth: usize,
-    pub ring_steps: usize,
     /// Longest time that a certain token waited while the policy could have sent it.
     pub held: f64,
     /// Of the first stream.
@@ -629,7 +628,6 @@ impl Simulation<'_> {
         }
         let number = self.next_step;
         self.next_step += 1;
-        self.outcome.ring_steps += 1;
         self.steps.insert(
             number,
             Step {
