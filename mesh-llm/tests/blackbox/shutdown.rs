@@ -32,7 +32,7 @@ fn a_daemon_at_rest_ends_at_either_signal() {
 
 #[test]
 fn a_running_stream_is_finished_and_no_other_begun() {
-    const TOKENS: usize = 3000;
+    const TOKENS: usize = 1000;
     let daemon = endless_model();
     let engine = daemon.engine();
     let request = json!({"prompt": "Once", "max_tokens": TOKENS, "stream_options": {"include_usage": true}});
