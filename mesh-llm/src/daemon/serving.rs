@@ -134,7 +134,7 @@ impl Served {
                 tight: 0,
                 may_fit_later: false,
                 was_lost: false,
-                asked_for_copies: BTreeMap::new(),
+                looked_for_copies: BTreeMap::new(),
             };
             task.run()
         });
@@ -165,6 +165,6 @@ struct Task {
     may_fit_later: bool,
     /// Whether it was lost since it was ready: then it is not to wait for downloads.
     was_lost: bool,
-    /// The machines that were asked to have a copy of the model, and when.
-    asked_for_copies: BTreeMap<NodeId, Instant>,
+    /// When was looked whether machines have a copy of the model.
+    looked_for_copies: BTreeMap<NodeId, Instant>,
 }

@@ -35,6 +35,13 @@ pub struct Source {
     pub files: Vec<String>,
 }
 
+impl Source {
+    /// The name of the first file, without the folders that it is in.
+    pub fn file_name(&self) -> Option<&str> {
+        self.files.first()?.rsplit('/').next()
+    }
+}
+
 /// All models that are known by name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Catalog {

@@ -1,6 +1,6 @@
 //! Finds the model that words refer to: on this machine, or what to fetch for it.
 
-use super::catalog::{self, Catalog, Entry};
+use super::catalog::{self, Catalog, Entry, Source};
 use super::choice::{self, Choice};
 use super::error::{Error, Names};
 use super::inventory::{self, OnDisk, inventory};
@@ -224,8 +224,7 @@ impl Library {
     pub(super) fn entry_of_file(&self, path: &Path) -> Option<&Entry> {
         let file = path.file_name()?;
         let is_file = |entry: &&Entry| {
-            let first = entry.source.as_ref().and_then(|source| source.files.first());
-            let name = first.and_then(|first| first.rsplit('/').next());
+            let name = entry.source.as_ref().and_then(Source::file_name);
             name.is_some_and(|name| file.eq_ignore_ascii_case(name))
         };
         self.catalog.entries().iter().find(is_file)
@@ -359,8 +358,7 @@ fn one_name<'a>(models: &[&'a OnDisk]) -> Option<&'a OnDisk> {
 
 /// The files of a catalog's model, by the name of its first file.
 pub fn find_entry<'a>(models: &'a [OnDisk], entry: &Entry) -> Option<&'a OnDisk> {
-    let first = entry.source.as_ref()?.files.first()?;
-    let name = first.rsplit('/').next()?;
+    let name = entry.source.as_ref()?.file_name()?;
     // One that lacks parts is still to be fetched.
     models.iter().filter(|model| model.about.is_ok()).find(|model| {
         model

@@ -14,21 +14,21 @@ use crate::models::origin::Origin;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// A machine that was asked to have a copy is not asked again for so long: it has one now, or cannot have one.
-const ASK_AGAIN_AFTER: Duration = Duration::from_secs(10 * 60);
+/// Whether a machine has a copy is not looked at again for so long: it has one now, or cannot have one.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(10 * 60);
 
 impl Task {
     /// Waits until those of the workers that lack the model's file have it, or cannot have it, or there is something else to do
     /// than `now`.
     pub(super) async fn until_copies(&mut self, now: &Now, workers: &[Wanted]) {
         let copies = self.have_copies(workers);
-        let asked = tokio::select! {
-            asked = copies => asked,
-            () = self.changed_before(now) => Vec::new(),
+        let looked = tokio::select! {
+            looked = copies => looked,
+            () = self.changed(now) => Vec::new(),
         };
         let when = Instant::now();
-        self.asked_for_copies
-            .extend(asked.into_iter().map(|node| (node, when)));
+        self.looked_for_copies
+            .extend(looked.into_iter().map(|node| (node, when)));
         let message = format!("other machines to lend their memory for {}", self.model());
         self.service.state.send_if_modified(|state| {
             let is_over = matches!(state, State::Downloading { .. });
@@ -81,7 +81,7 @@ impl Task {
         }
     }
 
-    /// Has those of the workers that lack the file download it; those that were asked.
+    /// Has those of the workers that lack the file download it; those that were looked at.
     fn have_copies(&self, workers: &[Wanted]) -> impl Future<Output = Vec<NodeId>> + use<> {
         let options = &self.service.launch.options;
         let (model, path) = (options.model_name.clone(), options.model.clone());
@@ -90,17 +90,18 @@ impl Task {
         let in_mesh = in_mesh.map(|in_mesh| (in_mesh.mesh.clone(), in_mesh.library.clone()));
         let mut workers = workers.to_vec();
         workers.retain(|worker| {
-            let asked = self.asked_for_copies.get(&worker.node);
-            asked.is_none_or(|asked| asked.elapsed() >= ASK_AGAIN_AFTER)
+            let looked = self.looked_for_copies.get(&worker.node);
+            looked.is_none_or(|looked| looked.elapsed() >= LOOK_AGAIN_AFTER)
         });
         async move {
             let Some((mesh, library)) = in_mesh.filter(|_| model != TINY && !workers.is_empty()) else {
                 return Vec::new();
             };
+            let looked = workers.iter().map(|worker| worker.node).collect();
             let origin = tokio::task::spawn_blocking(move || library.origin(&path)).await;
             // What came from nowhere that is known is sent.
             let Some(origin) = origin.ok().flatten() else {
-                return Vec::new();
+                return looked;
             };
             workers.retain(|worker| !says_it_has(&mesh.view().borrow(), worker, &model, &origin));
             let fetch = Fetch {
@@ -116,7 +117,7 @@ impl Task {
                 }
             };
             have_copies(&mesh, fetch, &workers, tell).await;
-            workers.iter().map(|worker| worker.node).collect()
+            looked
         }
     }
 }

@@ -139,23 +139,13 @@ impl Task {
 
     /// Waits until there is something else to do than `now`, and says meanwhile how the plan divides the group's layers.
     pub(super) async fn changed(&mut self, now: &Now) {
-        self.changed_from(now, |task, shares| task.announce_shares(shares))
-            .await;
-    }
-
-    /// The same, of what is not done yet: nobody needs to hear of it.
-    pub(super) async fn changed_before(&mut self, now: &Now) {
-        self.changed_from(now, |_, _| {}).await;
-    }
-
-    async fn changed_from(&mut self, now: &Now, announce: impl Fn(&Self, &Shares)) {
         loop {
             let next = self.now();
             if !next.is_as(now) {
                 return;
             }
-            if let Some(shares) = next.shares() {
-                announce(self, shares);
+            if let Now::Plan(Directive::Host { workers, shares }) = &next {
+                self.announce_shares(workers, shares);
             }
             let Some(in_mesh) = &mut self.service.in_mesh else {
                 return std::future::pending().await;
@@ -436,9 +426,14 @@ impl Task {
         }
     }
 
-    /// Tells the mesh how the plan divides the model of the group that serves it.
-    fn announce_shares(&self, shares: &Shares) {
-        self.change_group(|told| plan_as(told, shares));
+    /// Tells the mesh how the plan divides the model of the group that serves it, if that is the one of these workers.
+    fn announce_shares(&self, workers: &[Wanted], shares: &Shares) {
+        self.change_group(|told| {
+            let nodes = told.workers.iter().map(|worker| worker.node);
+            if nodes.eq(workers.iter().map(|worker| worker.node)) {
+                plan_as(told, shares);
+            }
+        });
     }
 
     /// Tells the mesh how many layers each machine of the group really has, this one first.

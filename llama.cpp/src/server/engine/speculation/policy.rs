@@ -194,9 +194,8 @@ impl Policy {
     /// How many steps may be in flight where several streams run: as many as leave no stage without work.
     /// More would only wait, each for itself, instead of together.
     pub fn most_steps(&self, ring: &dyn Ring, claims: &Claims) -> usize {
-        let groups = claims.groups.clamp(1, claims.streams.max(1));
-        let cost = ring.cost(claims.streams.div_ceil(groups));
-        groups.max((cost.around / cost.slowest + 0.01) as usize)
+        let cost = ring.cost(claims.together());
+        claims.steps().max((cost.around / cost.slowest + 0.01) as usize)
     }
 
     /// How many tokens a source should be ahead of what is certain; 0 if it should rest. `unobserved` are the
@@ -215,9 +214,6 @@ impl Policy {
 
     /// The best setting for a stream whose guesses are all alike, if all streams do the same.
     fn plan(&self, ring: &dyn Ring, claims: &Claims, offer: &Offer) -> Plan {
-        let streams = claims.streams.max(1);
-        let groups = claims.groups.clamp(1, streams);
-        let together = streams.div_ceil(groups);
         let likely = f64::from(offer.likely).clamp(0.0, SUREST);
         let mut plan = Plan {
             window: 1,
@@ -227,7 +223,7 @@ impl Policy {
             steady: 0.0,
         };
         for window in 1..=self.most_window.max(1) {
-            let shared = ring.cost(together * window).shared(groups);
+            let shared = ring.cost(claims.together() * window).shared(claims.steps());
             let pace = shared.slowest.max(window as f64 * offer.seconds);
             let full = shared.around / pace;
             let counts = [1.0, 2.0, 3.0, full / 2.0, full, full + 1.0, full + 2.0];
@@ -274,13 +270,7 @@ impl Policy {
         };
         let cost = ring.cost(claims.beside + tokens);
         let pays = if claims.streams > 1 {
-            let mut rows = 0.0;
-            let mut all = reach;
-            for index in 0..tokens {
-                rows += all;
-                all *= chances.at(index);
-            }
-            rows > claims.price_of_following(ring, &cost) * plan.rate
+            reach * chances.rows(tokens) > claims.price_of_following(ring, &cost) * plan.rate
         } else {
             pays_alone(stream, plan, &cost, reach)
         };
@@ -309,16 +299,15 @@ impl Policy {
         let costs: Vec<Cost> = (1..=most)
             .map(|tokens| ring.cost(claims.beside + tokens))
             .collect();
-        let streams = claims.streams.max(1);
-        let groups = claims.groups.clamp(1, streams);
-        let best = if groups > 1 && costs[0].slowest * groups as f64 >= costs[0].around * NEARLY {
-            best_in_full_ring(streams, stream, plan, chances, &costs)
+        let steps = claims.steps();
+        let best = if steps > 1 && costs[0].slowest * steps as f64 >= costs[0].around * NEARLY {
+            best_in_full_ring(claims.streams.max(1), stream, plan, chances, &costs)
         } else {
             // Who shares the step is late with this one.
-            let late = (streams.div_ceil(groups) - 1) as f64;
+            let late = (claims.together() - 1) as f64;
             let shared = |cost: &Cost| Cost {
                 around: cost.around + late * (cost.around - costs[0].around),
-                slowest: cost.slowest * groups as f64,
+                slowest: cost.slowest * steps as f64,
                 ..*cost
             };
             let costs: Vec<Cost> = costs.iter().map(shared).collect();
@@ -353,12 +342,21 @@ fn pays_alone(stream: &Stream<'_>, plan: &Plan, cost: &Cost, reach: f64) -> bool
 }
 
 impl Claims {
+    /// Steps that share the ring.
+    fn steps(&self) -> usize {
+        self.groups.clamp(1, self.streams.max(1))
+    }
+
+    /// Streams in each of them.
+    fn together(&self) -> usize {
+        self.streams.max(1).div_ceil(self.steps())
+    }
+
     /// Seconds of all streams that a window costs which follows among others', its step then being of this cost. Where
     /// the ring is not full yet, it takes from nobody; but where streams share steps, a step that leaves later takes more
     /// of them along.
     fn price_of_following(&self, ring: &dyn Ring, cost: &Cost) -> f64 {
-        let groups = self.groups.clamp(1, self.streams);
-        let together = self.streams.div_ceil(groups) as f64;
+        let together = self.together() as f64;
         let filled = (self.steps_in_flight + 1) as f64 * cost.slowest / cost.around;
         let more = match self.beside {
             0 if filled > MOST_FILLED => return f64::INFINITY,
@@ -502,6 +500,16 @@ impl<'a> Chances<'a> {
             .map_or(self.expected, |guess| f64::from(*guess))
     }
 
+    /// Rows of a window of so many tokens before which all is right, if its first token is.
+    fn rows(&self, tokens: usize) -> f64 {
+        let right = (0..tokens).scan(1.0, |all, index| {
+            let before = *all;
+            *all *= self.at(index);
+            Some(before)
+        });
+        right.sum()
+    }
+
     /// Tokens that there are.
     fn known(&self) -> usize {
         self.guesses.len() + 1
@@ -517,12 +525,22 @@ struct Setting {
 }
 
 impl Setting {
+    /// How likely a window is right as a whole.
+    fn all(&self) -> f64 {
+        self.likely.powf(self.window as f64)
+    }
+
+    /// Rows of a window before which all is right.
+    fn rows(&self) -> f64 {
+        (1.0 - self.all()) / (1.0 - self.likely)
+    }
+
     /// Tokens a second of one stream.
     fn rate(&self, cost: &Cost) -> f64 {
         let window = self.window as f64;
-        let all = self.likely.powf(window);
+        let all = self.all();
         if self.windows == 1 {
-            let rows = (1.0 - all) / (1.0 - self.likely);
+            let rows = self.rows();
             let around = cost.around.max(cost.slowest);
             let ready = (window * self.draft - around).max(0.0);
             let anew = (window - 1.0) * self.draft;
@@ -535,14 +553,10 @@ impl Setting {
     /// Tokens that windows on their way are worth, at this price of time: each brings its rows, and leaves the next one on its
     /// way, or, with a wrong guess, nothing once it is back.
     fn steady(&self, cost: &Cost, rate: f64) -> f64 {
-        let window = self.window as f64;
-        let all = self.likely.powf(window);
-        let rows = (1.0 - all) / (1.0 - self.likely);
-        let pace = cost
-            .slowest
-            .max(window * self.draft)
-            .max(cost.around / self.windows as f64);
-        let gain = rows - rate * ((1.0 - all) * cost.around + all * pace);
+        let all = self.all();
+        let drafted = self.window as f64 * self.draft;
+        let pace = cost.slowest.max(drafted).max(cost.around / self.windows as f64);
+        let gain = self.rows() - rate * ((1.0 - all) * cost.around + all * pace);
         (gain / (1.0 - all)).max(0.0)
     }
 }

@@ -25,8 +25,7 @@ pub struct World {
     pub stages: Vec<Stage>,
     /// Seconds from a node to the next, for tokens up to a number.
     pub hops: Vec<(usize, f64)>,
-    /// Seconds that a guess takes.
-    /// Of one stream.
+    /// Seconds that a guess of one stream takes.
     pub draft: f64,
     pub kind: SourceKind,
     /// One for each stream.
