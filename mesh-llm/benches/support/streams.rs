@@ -1,6 +1,7 @@
 //! Several answers at once.
 
 use std::thread;
+use std::time::{Duration, Instant};
 
 use super::client::{Answered, Question};
 use super::http::Endpoint;
@@ -33,6 +34,59 @@ pub fn together(endpoint: &Endpoint, questions: &[Question]) -> anyhow::Result<V
             .map(|client| client.join().expect("a client panicked"))
             .collect()
     })
+}
+
+/// Has so many clients ask, each one question after the other, until so much time has passed: their answers, by client.
+///
+/// # Errors
+/// The first that a client met, and where there is no question of a number.
+pub fn in_turns(
+    endpoint: &Endpoint,
+    clients: usize,
+    within: Duration,
+    question: impl Fn(usize) -> anyhow::Result<Question> + Sync,
+) -> anyhow::Result<Vec<Vec<Answered>>> {
+    let until = Instant::now() + within;
+    let ask = |client: usize| {
+        let mut answers = Vec::new();
+        for number in (client..).step_by(clients) {
+            answers.push(question(number)?.answer(endpoint)?);
+            if Instant::now() >= until {
+                break;
+            }
+        }
+        Ok(answers)
+    };
+    thread::scope(|scope| {
+        let ask = &ask;
+        let threads: Vec<_> = (0..clients)
+            .map(|client| scope.spawn(move || ask(client)))
+            .collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().expect("a client panicked"))
+            .collect()
+    })
+}
+
+/// Tokens a second of all clients while each of them had a question open.
+pub fn rate_of_all(clients: &[Vec<Answered>]) -> f64 {
+    let begin = clients
+        .iter()
+        .filter_map(|answers| answers.first())
+        .map(Answered::first)
+        .max();
+    let end = clients
+        .iter()
+        .filter_map(|answers| answers.last())
+        .map(Answered::last)
+        .min();
+    let Some((begin, end)) = begin.zip(end).filter(|(begin, end)| begin < end) else {
+        return 0.0;
+    };
+    let answers = clients.iter().flatten();
+    let tokens: f64 = answers.map(|answer| answer.tokens_between(begin, end)).sum();
+    tokens / end.since(begin).as_secs_f64()
 }
 
 /// Tokens a second of all answers while all of them ran; over the whole time, where they never did.

@@ -17,6 +17,8 @@ pub struct Span {
     pub queue: u8,
     /// The step.
     pub step: Step,
+    /// How long it waited for other steps, with all there that it is computed with.
+    pub waited: Duration,
     /// Begin.
     pub begin: Instant,
     /// How long it took.
@@ -51,6 +53,7 @@ impl Timeline {
                 node,
                 queue: ran.queue,
                 step: ran.step,
+                waited: Duration::from_micros(ran.begin.saturating_sub(ran.ready)),
                 begin: zero + Duration::from_micros(ran.begin),
                 time: Duration::from_micros(ran.end.saturating_sub(ran.begin)),
             });
@@ -84,6 +87,7 @@ mod tests {
         let ran = |begin| Ran {
             queue: 0,
             step: Step(1),
+            ready: begin - 3,
             begin,
             end: begin + 10,
         };
@@ -99,5 +103,6 @@ mod tests {
         assert_eq!(spans[0], spans[1]);
         let lag = sent.saturating_duration_since(spans[0].begin);
         assert!(lag <= Duration::from_millis(1) && spans[0].time == Duration::from_micros(10));
+        assert_eq!(spans[0].waited, Duration::from_micros(3));
     }
 }

@@ -20,3 +20,5 @@ pub mod lying;
 pub(crate) mod proxy;
 #[cfg(test)]
 mod same;
+#[cfg(test)]
+mod waiting;

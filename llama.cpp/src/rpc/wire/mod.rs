@@ -16,7 +16,7 @@ use super::files::Identity;
 use super::graph::{BufferId, Graph, Place};
 
 /// The version of this protocol. Host and worker must have the same one, and the same llama.cpp.
-pub const PROTOCOL: u16 = 3;
+pub const PROTOCOL: u16 = 4;
 
 /// Most queues of a session.
 pub const MOST_QUEUES: usize = 16;
@@ -283,6 +283,8 @@ pub struct Ran {
     pub queue: u8,
     /// The step.
     pub step: Step,
+    /// When all was there that it computed with.
+    pub ready: u64,
     /// Begin.
     pub begin: u64,
     /// End.

@@ -1,5 +1,7 @@
 //! What waits in a queue.
 
+use std::time::Instant;
+
 use bytes::Bytes;
 
 use super::account::Room;
@@ -9,8 +11,10 @@ use crate::rpc::wire::{Command, Load, Step};
 /// Something to do.
 #[derive(Debug)]
 pub(super) struct Item {
-    /// When it came.
+    /// When it came, on a clock that no two share a moment of,
     pub(super) since: u64,
+    /// and on everybody's.
+    pub(super) came: Instant,
     pub(super) step: Step,
     pub(super) command: Command,
     pub(super) payload: Bytes,

@@ -59,6 +59,25 @@ pub(super) struct Queue {
     uploads_room: Room,
     /// The weight that the host is sending.
     arriving: Option<Place>,
+    ready: Ready,
+}
+
+/// Since when all is there that the queue's part of a step is computed with, as far as it is known.
+#[derive(Debug)]
+struct Ready {
+    step: Step,
+    since: Instant,
+}
+
+impl Ready {
+    /// Something for `step` was there, or done, at `moment`.
+    fn note(&mut self, step: Step, moment: Instant) {
+        if self.step == step {
+            self.since = self.since.max(moment);
+        } else {
+            *self = Self { step, since: moment };
+        }
+    }
 }
 
 impl Queue {
@@ -79,6 +98,10 @@ impl Queue {
             graphs: (0..MOST_GRAPHS).map(|_| None).collect(),
             uploads: Uploads::default(),
             arriving: None,
+            ready: Ready {
+                step: Step(0),
+                since: Instant::now(),
+            },
         })
     }
 
@@ -98,11 +121,13 @@ impl Queue {
     fn execute(&mut self, item: Item) -> Result<(), Fault> {
         let Item {
             since,
+            came,
             step,
             command,
             payload,
             ..
         } = item;
+        self.ready.note(step, came);
         match command {
             Command::Run(graph) => self.compute(graph, step, since),
             Command::Write {
@@ -115,7 +140,7 @@ impl Queue {
                 transfer,
                 place,
                 bytes,
-            } => self.receive(transfer, place, bytes),
+            } => self.receive(step, transfer, place, bytes),
             Command::Push {
                 transfer,
                 place,
@@ -196,12 +221,16 @@ impl Queue {
             thread::sleep(device.step_delay);
         }
         drop(turn);
-        self.session.note(begin, |begin, end| Ran {
+        let end = Instant::now();
+        self.session.note(Ran {
             queue: self.number,
             step,
-            begin,
-            end,
+            ready: self.session.micros(self.ready.since),
+            begin: self.session.micros(begin),
+            end: self.session.micros(end),
         });
+        // What else there is of the step waits for this.
+        self.ready.note(step, end);
         Ok(())
     }
 
@@ -261,8 +290,9 @@ impl Queue {
         Ok(())
     }
 
-    fn receive(&mut self, transfer: Transfer, place: Place, bytes: u64) -> Result<(), Fault> {
-        let state = self.session.wait(self.number, transfer.number)?;
+    fn receive(&mut self, step: Step, transfer: Transfer, place: Place, bytes: u64) -> Result<(), Fault> {
+        let (state, since) = self.session.wait(self.number, transfer.number)?;
+        self.ready.note(step, since);
         if state.len() as u64 != bytes {
             return Err(Fault::protocol("a hidden state of another length than announced"));
         }

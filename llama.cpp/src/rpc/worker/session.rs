@@ -50,13 +50,22 @@ impl ModelSource {
     }
 }
 
+/// A hidden state that has come.
+#[derive(Debug)]
+struct Arrived {
+    payload: Bytes,
+    since: Instant,
+    /// For the payload, until it is taken.
+    _room: Room,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct State {
     queues: Vec<VecDeque<Item>>,
     /// Queues that wait for a hidden state.
     receiving: usize,
     /// Hidden states that came before they were waited for.
-    arrived: HashMap<u64, (Bytes, Room)>,
+    arrived: HashMap<u64, Arrived>,
     cancelled: Cancelled,
     pub(super) peers: HashMap<NodeId, Outlet<ToWorker>>,
     /// How often the host had this worker dial another.
@@ -202,7 +211,7 @@ impl Session {
     }
 
     /// Waits for a hidden state that `queue` needs.
-    pub(super) fn wait(&self, queue: u8, transfer: u64) -> Result<Bytes, Fault> {
+    pub(super) fn wait(&self, queue: u8, transfer: u64) -> Result<(Bytes, Instant), Fault> {
         self.ledger.note(queue, Work::Receives);
         let mut state = lock(&self.state);
         state.receiving += 1;
@@ -212,9 +221,9 @@ impl Session {
             if state.over {
                 break Err(Fault::Over);
             }
-            if let Some((bytes, _)) = state.arrived.remove(&transfer) {
-                state.waiting_bytes -= bytes.len();
-                break Ok(bytes);
+            if let Some(Arrived { payload, since, .. }) = state.arrived.remove(&transfer) {
+                state.waiting_bytes -= payload.len();
+                break Ok((payload, since));
             }
             state = self.wakes[usize::from(queue)]
                 .wait(state)
@@ -243,8 +252,13 @@ impl Session {
             }
         };
         state.waiting_bytes += payload.len();
-        let before = state.arrived.insert(transfer.number, (payload, room));
-        state.waiting_bytes -= before.map_or(0, |(before, _)| before.len());
+        let arrived = Arrived {
+            payload,
+            since: Instant::now(),
+            _room: room,
+        };
+        let before = state.arrived.insert(transfer.number, arrived);
+        state.waiting_bytes -= before.map_or(0, |before| before.payload.len());
         self.wakes.iter().for_each(Condvar::notify_one);
     }
 
@@ -277,10 +291,13 @@ impl Session {
         &self.stop
     }
 
-    /// Takes note of work that began at `begin` and ends now.
-    pub(super) fn note(&self, begin: Instant, ran: impl FnOnce(u64, u64) -> Ran) {
-        let since = |moment: Instant| moment.duration_since(self.clock).as_micros() as u64;
-        let ran = ran(since(begin), since(Instant::now()));
+    /// What a moment is on the clock that the host is told.
+    pub(super) fn micros(&self, moment: Instant) -> u64 {
+        moment.duration_since(self.clock).as_micros() as u64
+    }
+
+    /// Takes note of work that was done.
+    pub(super) fn note(&self, ran: Ran) {
         let mut state = lock(&self.state);
         if state.ran.len() < MOST_RAN {
             state.ran.push(ran);
@@ -345,6 +362,7 @@ impl Session {
             Some(items) if fits && items.len() < MOST_COMMANDS => {
                 items.push_back(Item {
                     since: ARRIVALS.fetch_add(1, Ordering::Relaxed),
+                    came: Instant::now(),
                     step,
                     command,
                     payload,

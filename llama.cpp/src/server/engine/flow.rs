@@ -9,7 +9,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use super::between::{Between, Passage};
+use super::between::Between;
 use super::policy::Line;
 use super::speculation::policy::{Cost as StepCost, Ring};
 
@@ -24,8 +24,6 @@ const PIECES: [usize; 3] = [512, 256, 128];
 /// Pieces of a prompt for each stage: with fewer, the first and the last leave the stages idle for too
 /// long.
 const PIECES_EACH: usize = 4;
-/// A stage that computes a step so many seconds after the one before was idle when it came.
-const IDLE: f64 = 2e-4;
 
 /// Sizes of steps whose times are remembered one by one: small ones take odd times, for kernels are made
 /// for some sizes and not for others.
@@ -168,17 +166,15 @@ struct Passing {
     step: u64,
     tokens: usize,
     parts: usize,
-    computed: f64,
+    /// Seconds that it was computed, and that it waited for other steps.
+    at_stages: f64,
     total: Option<f64>,
-    passage: Passage,
 }
 
 /// What has been measured of a split.
 #[derive(Debug)]
 pub struct Flow {
     stages: BTreeMap<Stage, Cost>,
-    /// Until when each node was at work, as far as it is known.
-    busy: BTreeMap<u16, (f64, u64)>,
     between: Between,
     passing: VecDeque<Passing>,
     /// How many stages there are.
@@ -190,7 +186,6 @@ impl Flow {
     pub fn new(count: usize) -> Self {
         Self {
             stages: BTreeMap::new(),
-            busy: BTreeMap::new(),
             between: Between::default(),
             passing: VecDeque::new(),
             count: count.max(1),
@@ -206,14 +201,8 @@ impl Flow {
             step,
             tokens,
             parts: 0,
-            computed: 0.0,
+            at_stages: 0.0,
             total: None,
-            // The rest of a large one's time is what its hidden states take.
-            passage: if tokens > MOST_EXACT {
-                Passage::Queued
-            } else {
-                Passage::Free
-            },
         });
     }
 
@@ -225,22 +214,13 @@ impl Flow {
         }
     }
 
-    /// A stage computed a step from `begin` on, in seconds of any clock of its node's.
-    pub fn computed(&mut self, stage: Stage, step: u64, begin: f64, time: Duration) {
+    /// A stage computed a step, after that had waited for others.
+    pub fn computed(&mut self, stage: Stage, step: u64, waited: Duration, time: Duration) {
         let seconds = time.as_secs_f64();
-        let (until, by) = self.busy.entry(stage.node).or_insert((f64::MIN, step));
-        // A node's queues compute one step after the other.
-        let waited = begin < *until + IDLE && *by != step;
-        if begin + seconds > *until {
-            (*until, *by) = (begin + seconds, step);
-        }
         let Some(index) = self.find(step) else { return };
         let passing = &mut self.passing[index];
-        if waited {
-            passing.passage = Passage::Queued;
-        }
         passing.parts += 1;
-        passing.computed += seconds;
+        passing.at_stages += seconds + waited.as_secs_f64();
         let tokens = passing.tokens;
         self.stages.entry(stage).or_default().record(tokens, seconds);
         self.settle(index);
@@ -257,8 +237,10 @@ impl Flow {
         if passing.parts < self.count {
             return;
         }
-        let rest = (total - passing.computed).max(0.0);
-        self.between.record(rest, passing.passage);
+        // Of a large step's time the rest is what its hidden states take.
+        if passing.tokens <= MOST_EXACT || self.between.seconds().is_none() {
+            self.between.record((total - passing.at_stages).max(0.0));
+        }
         self.passing.remove(index);
     }
 
@@ -338,11 +320,11 @@ mod tests {
         for step in 0..200_u64 {
             let tokens = 1 + (step % 8) as usize;
             flow.sent(step, tokens);
-            let (mut total, begin) = (between, 10.0 * step as f64);
+            let mut total = between;
             for (node, (fixed, each)) in (0..).zip(stages) {
                 let time = fixed + each * tokens as f64;
                 let stage = Stage { node, queue: 0 };
-                flow.computed(stage, step, begin + total, Duration::from_secs_f64(time));
+                flow.computed(stage, step, Duration::ZERO, Duration::from_secs_f64(time));
                 total += time;
             }
             flow.returned(step, Duration::from_secs_f64(total));
@@ -385,7 +367,7 @@ mod tests {
             flow.sent(step, tokens);
             for node in 0..2 {
                 let time = Duration::from_secs_f64(time(tokens));
-                flow.computed(Stage { node, queue: 0 }, step, step as f64, time);
+                flow.computed(Stage { node, queue: 0 }, step, Duration::ZERO, time);
             }
             flow.returned(step, Duration::from_secs_f64(2.0 * time(tokens) + 0.02));
         }
@@ -406,30 +388,18 @@ mod tests {
         assert_eq!(flow.depth(128), 3);
     }
 
-    /// A step a second, and one that waits for it: what is between the two stages, which take 10 ms. The second is
-    /// of so many queues.
+    /// Steps that all wait for 30 ms: what is between the two stages, which take 10 ms. The second is of so many queues.
     fn between(networks: impl IntoIterator<Item = f64>, queues: u8) -> f64 {
         let mut flow = Flow::new(1 + usize::from(queues));
-        for (second, network) in (0..).zip(networks) {
-            for late in 0..2_u64 {
-                let step = 2 * second + late;
-                flow.sent(step, 1);
-                let begin = second as f64 + 0.01 * late as f64;
-                let first = Stage { node: 0, queue: 0 };
-                flow.computed(first, step, begin, Duration::from_millis(10));
-                let each = 0.01 / f64::from(queues);
-                for queue in 0..queues {
-                    let begin = begin + 0.01 + network / 2.0 + each * f64::from(queue);
-                    flow.computed(
-                        Stage { node: 1, queue },
-                        step,
-                        begin,
-                        Duration::from_secs_f64(each),
-                    );
-                }
-                let total = 0.02 + network + 0.01 * late as f64;
-                flow.returned(step, Duration::from_secs_f64(total));
+        for (step, network) in (0..).zip(networks) {
+            flow.sent(step, 1);
+            let first = Stage { node: 0, queue: 0 };
+            flow.computed(first, step, Duration::from_millis(30), Duration::from_millis(10));
+            for queue in 0..queues {
+                let time = Duration::from_millis(10) / u32::from(queues);
+                flow.computed(Stage { node: 1, queue }, step, Duration::ZERO, time);
             }
+            flow.returned(step, Duration::from_secs_f64(0.05 + network));
         }
         flow.between_seconds()
     }
@@ -437,7 +407,7 @@ mod tests {
     #[test]
     fn a_network_that_becomes_slower_or_quicker_is_followed() {
         for (before, after) in [(0.02, 0.08), (0.08, 0.02), (0.0, 0.03)] {
-            let networks = [before; 50].into_iter().chain([after; 5]);
+            let networks = [before; 50].into_iter().chain([after; 8]);
             for queues in [1, 3] {
                 let found = between(networks.clone(), queues);
                 assert!((found - after).abs() < 1e-3, "{found} after {before} and {after}");

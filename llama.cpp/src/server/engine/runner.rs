@@ -24,6 +24,7 @@ use super::request::{Request, Running};
 use super::saved::SlotFiles;
 use super::slot::{Sequence, SlotId, Want};
 use super::speculation::Guesses;
+use super::speculation::policy::Division;
 use super::state::EngineState;
 use super::task::{Embed, Failure};
 use crate::llama::{Batch, Error, Token};
@@ -298,12 +299,13 @@ impl Runner {
             };
         }
         let answers = self.answering();
-        let groups = self.flow.groups(answers);
+        let division = self.divide(answers);
+        let groups = division.groups;
         if self.is_ring_full(groups) {
             self.speculating.waits_until = None;
             return Vec::new();
         }
-        let shares = self.compose_certain(&wants, answers, groups);
+        let shares = self.compose_certain(&wants, answers, division);
         if !guess {
             return shares;
         }
@@ -317,7 +319,12 @@ impl Runner {
     }
 
     /// What goes into the next step of a split, guesses aside.
-    fn compose_certain(&mut self, wants: &[(SlotId, Want)], answers: usize, groups: usize) -> Vec<Share> {
+    fn compose_certain(
+        &mut self,
+        wants: &[(SlotId, Want)],
+        answers: usize,
+        division: Division,
+    ) -> Vec<Share> {
         let Some(pipeline) = &self.pipeline else {
             return Vec::new();
         };
@@ -337,11 +344,16 @@ impl Runner {
             .piece(longest)
             .min(self.limits.batch)
             .max(self.slots.len());
-        let depth = if longest > 0 { self.flow.depth(piece) } else { 1 };
-        if pipeline.in_flight().filter(|step| step.is_certain()).count() >= depth.max(groups) {
+        let most = match longest {
+            // As many as the ring has room for.
+            0 if division.guesses_pay => usize::MAX,
+            0 => division.groups,
+            _ => self.flow.depth(piece).max(division.groups),
+        };
+        if pipeline.in_flight().filter(|step| step.is_certain()).count() >= most {
             return Vec::new();
         }
-        compose(wants, piece, answers.div_ceil(groups), &self.costs)
+        compose(wants, piece, answers.div_ceil(division.groups), &self.costs)
     }
 
     fn submit(&mut self) -> bool {

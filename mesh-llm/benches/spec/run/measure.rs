@@ -7,10 +7,10 @@ use super::served::Place;
 use super::texts::Text;
 use super::variant::Variant;
 use crate::support::arguments::Arguments;
-use crate::support::client::{Answered, Question};
+use crate::support::client::Answered;
 use crate::support::http::Endpoint;
 use crate::support::report::Report;
-use crate::support::streams::{rate, together};
+use crate::support::streams::{in_turns, rate_of_all};
 
 /// Tokens of the answer before anything is measured.
 const WARM_UP: usize = 8;
@@ -77,7 +77,7 @@ fn one(arguments: &Arguments, place: &Place<'_>, case: &Case, variant: Variant) 
             .question(Text::Facts.count().1, WARM_UP)?
             .answer(&endpoint)?;
         if case.text == Text::Streams {
-            at_once(arguments, case, &endpoint)
+            at_once(arguments, case, variant, &endpoint)
         } else {
             in_a_row(arguments, case, variant, &endpoint)
         }
@@ -86,15 +86,25 @@ fn one(arguments: &Arguments, place: &Place<'_>, case: &Case, variant: Variant) 
     Ok(figures)
 }
 
-/// All streams, for as long as a few seconds take without guesses.
-fn at_once(arguments: &Arguments, case: &Case, endpoint: &Endpoint) -> anyhow::Result<Figures> {
-    let tokens = case.tokens_within(Duration::from_secs(arguments.amount(4, 6)));
+/// All streams, each with one question after the other, so that all of them run for as long whatever guesses are worth.
+fn at_once(
+    arguments: &Arguments,
+    case: &Case,
+    variant: Variant,
+    endpoint: &Endpoint,
+) -> anyhow::Result<Figures> {
+    let within = Duration::from_secs(arguments.amount(5, 10));
+    let most = match variant {
+        Variant::None => case.tokens_within(within),
+        _ => usize::MAX,
+    };
     let (streams, _) = case.text.count();
-    let questions = (0..streams)
-        .map(|number| case.text.question(number, tokens))
-        .collect::<anyhow::Result<Vec<Question>>>()?;
-    let answers = together(endpoint, &questions)?;
-    Ok(figures(rate(&answers), &answers))
+    let clients = in_turns(endpoint, streams, within, |number| {
+        case.text.question(number, most)
+    })?;
+    let rate = rate_of_all(&clients);
+    let answers: Vec<Answered> = clients.into_iter().flatten().collect();
+    Ok(figures(rate, &answers))
 }
 
 /// One question after the other. Whole answers, so that their ends count as well as their beginnings; but

@@ -193,19 +193,19 @@ impl Bare {
     }
 }
 
-/// Asserts that an answer is greedy: what llama.cpp computes depends a little on what else is in a
-/// batch, which may decide where two tokens are as good as equally likely, and nowhere else.
-pub fn assert_greedy(bare: &mut Bare, prompt: &[Token], answer: &[Token]) {
-    let shortfalls = bare.shortfalls(prompt, answer);
+/// Asserts that answers are greedy whose tokens have these shortfalls: what llama.cpp computes depends a little on what
+/// else is in a batch, which may decide where two tokens are as good as equally likely, and nowhere else. That is chance,
+/// and many answers say more than one does.
+pub fn assert_greedy(shortfalls: &[f32]) {
     let others: Vec<_> = shortfalls.iter().filter(|shortfall| **shortfall > 0.0).collect();
     assert!(
         others.iter().all(|shortfall| **shortfall < 0.05),
         "tokens that nobody would choose: {others:?}"
     );
     assert!(
-        others.len() <= 1 + answer.len() / 50,
+        others.len() <= 1 + shortfalls.len() / 100,
         "{} of {} differ: {others:?}",
         others.len(),
-        answer.len()
+        shortfalls.len()
     );
 }

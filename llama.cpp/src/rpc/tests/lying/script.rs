@@ -293,6 +293,7 @@ impl Made {
                     .map(|more| Ran {
                         queue: self.size,
                         step: Step(number.wrapping_add(more)),
+                        ready: number.wrapping_add(more),
                         begin: number,
                         end: number.wrapping_sub(more),
                     })

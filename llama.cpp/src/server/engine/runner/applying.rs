@@ -18,8 +18,7 @@ impl Runner {
         let split = self.pipeline.as_ref().and_then(Pipeline::split);
         if split.is_none() {
             let stage = Stage { node: 0, queue: 0 };
-            let begin = passed(finished.since).as_secs_f64();
-            flow.computed(stage, finished.number, begin, finished.time);
+            flow.computed(stage, finished.number, Duration::ZERO, finished.time);
         }
         flow.returned(finished.number, finished.time);
         self.step_times.grow_older();
@@ -34,14 +33,12 @@ impl Runner {
             time_us = finished.time.as_micros() as u64,
             "step"
         );
-        let mut spans = split.shared().take_timeline();
-        // Queues of a node tell of their own one after the other.
-        spans.sort_unstable_by_key(|span| span.begin);
-        for span in spans {
+        for span in split.shared().take_timeline() {
             tracing::trace!(
                 step = span.step.0,
                 node = span.node.0,
                 queue = span.queue,
+                waited_us = span.waited.as_micros() as u64,
                 begin_us = moment(span.begin),
                 time_us = span.time.as_micros() as u64,
                 "computed"
@@ -50,8 +47,7 @@ impl Runner {
                 node: span.node.0,
                 queue: span.queue,
             };
-            let begin = passed(span.begin).as_secs_f64();
-            flow.computed(stage, span.step.0, begin, span.time);
+            flow.computed(stage, span.step.0, span.waited, span.time);
         }
     }
 

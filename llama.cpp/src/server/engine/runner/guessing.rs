@@ -15,7 +15,9 @@ use crate::server::engine::speculation::acceptance::{Acceptance, SourceKind};
 use crate::server::engine::speculation::drafter::{Draft, Drafter, DrafterParams};
 use crate::server::engine::speculation::governor::Governor;
 use crate::server::engine::speculation::heads::Heads;
-use crate::server::engine::speculation::policy::{Claims, Decision, Fixed, Policy, Ring, Stream};
+use crate::server::engine::speculation::policy::{
+    Claims, Decision, Division, Fixed, Offer, Policy, Ring, Stream,
+};
 use crate::server::engine::task::Speculated;
 use crate::server::engine::{Command, HeadsContext, SpeculationParams};
 use crate::server::options::SpeculationMode;
@@ -26,6 +28,17 @@ const MOST_STEPS: usize = 48;
 const PATIENCE: f64 = 4.0;
 /// and so long at any rate.
 const LEAST_PATIENCE: Duration = Duration::from_millis(2);
+
+/// Steps after which it is looked at anew how answers share a split.
+const REDIVIDE: u64 = 8;
+
+/// How so many answers share a split, as it was found at that step.
+#[derive(Debug)]
+pub struct Divided {
+    answers: usize,
+    step: u64,
+    division: Division,
+}
 
 /// What guessing needs besides the slots.
 #[derive(Debug)]
@@ -46,6 +59,8 @@ pub struct Speculating {
     pub acceptance: Acceptance,
     /// Until when a draft is waited for before something leaves.
     pub waits_until: Option<Instant>,
+    /// How answers share a split.
+    pub divided: Option<Divided>,
 }
 
 impl Speculating {
@@ -102,6 +117,7 @@ impl Speculating {
             governor: Governor::default(),
             acceptance: Acceptance::default(),
             waits_until: None,
+            divided: None,
         })
     }
 
@@ -145,6 +161,44 @@ impl Runner {
     /// Answers that get tokens now.
     pub(super) fn answering(&self) -> usize {
         self.slots.iter().filter(|slot| slot.is_answering()).count()
+    }
+
+    /// How so many answers share a split now.
+    pub(super) fn divide(&mut self, answers: usize) -> Division {
+        if !self.is_guessing() {
+            return Division {
+                groups: self.flow.groups(answers),
+                guesses_pay: false,
+            };
+        }
+        let step = self.state.steps_total;
+        let known = self.speculating.divided.as_ref();
+        if let Some(known) = known.filter(|known| known.answers == answers && step < known.step + REDIVIDE) {
+            return known.division;
+        }
+        let without = self.flow.groups(answers);
+        let policy = &self.speculating.policy;
+        let division = policy.divide(&self.ring(), answers, &self.mean_offer(), without);
+        self.speculating.divided = Some(Divided {
+            answers,
+            step,
+            division,
+        });
+        division
+    }
+
+    /// What answers' guesses are like, on average.
+    fn mean_offer(&self) -> Offer {
+        let answering = self.slots.iter().filter(|slot| slot.is_answering());
+        let outlooks: Vec<Offer> = answering
+            .filter_map(|slot| slot.guesses.as_ref())
+            .map(Guesses::outlook)
+            .collect();
+        let count = outlooks.len().max(1);
+        Offer {
+            likely: outlooks.iter().map(|outlook| outlook.likely).sum::<f32>() / count as f32,
+            seconds: outlooks.iter().map(|outlook| outlook.seconds).sum::<f64>() / count as f64,
+        }
     }
 
     /// Takes note of what a step brought: so many tokens of its answers.

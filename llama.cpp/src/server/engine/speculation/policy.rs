@@ -6,6 +6,8 @@
 //! worth its expected rows less the time that it takes, at the price of what the best setting would
 //! have earned in that time; the best setting is found by trying all in a formula.
 
+use std::iter;
+
 use super::run::Run;
 
 /// Settings whose stream is this much better are worth leaving another for.
@@ -58,6 +60,16 @@ pub struct Claims {
     pub steps_in_flight: usize,
     /// Tokens of others in the step that is being made: one for each that was not asked yet.
     pub beside: usize,
+}
+
+/// How answers share a ring.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Division {
+    /// Into how many steps they are divided.
+    pub groups: usize,
+    /// Whether guesses are worth more than what they take from others. Then answers leave as soon as they can: those
+    /// whose guesses were wrong do not wait for the others'.
+    pub guesses_pay: bool,
 }
 
 /// A stream that could send.
@@ -212,6 +224,29 @@ impl Policy {
         usize::from(offer.seconds <= PROBING * token * (unobserved + 1) as f64)
     }
 
+    /// How so many answers share a ring whose guesses are such; without any they are divided into `without` steps. Guesses
+    /// fill a ring, too, and then fewer steps are better that have more streams in each.
+    pub fn divide(&self, ring: &dyn Ring, streams: usize, offer: &Offer, without: usize) -> Division {
+        let mut division = Division {
+            groups: without,
+            guesses_pay: self.fixed.is_some(),
+        };
+        if self.fixed.is_some() || streams < 2 {
+            return division;
+        }
+        let mut best = 0.0;
+        let others = (1..=streams).rev().filter(|groups| *groups != without);
+        for groups in iter::once(without).chain(others) {
+            let plan = self.plan(ring, &Claims::of(streams, groups), offer);
+            if plan.rate > best * GAIN {
+                division.groups = groups;
+                division.guesses_pay = plan.rate > plan.rate_without * GAIN;
+                best = plan.rate;
+            }
+        }
+        division
+    }
+
     /// The best setting for a stream whose guesses are all alike, if all streams do the same.
     fn plan(&self, ring: &dyn Ring, claims: &Claims, offer: &Offer) -> Plan {
         let likely = f64::from(offer.likely).clamp(0.0, SUREST);
@@ -342,6 +377,16 @@ fn pays_alone(stream: &Stream<'_>, plan: &Plan, cost: &Cost, reach: f64) -> bool
 }
 
 impl Claims {
+    /// So many answers in so many steps, of which none is on its way.
+    fn of(streams: usize, groups: usize) -> Self {
+        Self {
+            streams,
+            groups,
+            steps_in_flight: 0,
+            beside: 0,
+        }
+    }
+
     /// Steps that share the ring.
     fn steps(&self) -> usize {
         self.groups.clamp(1, self.streams.max(1))

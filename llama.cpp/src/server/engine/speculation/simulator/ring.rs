@@ -1,7 +1,7 @@
 //! A ring of nodes, event by event.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, BinaryHeap, HashMap};
+use std::collections::{BTreeMap, BinaryHeap, HashMap};
 use std::time::Duration;
 
 use super::super::super::flow::{self, Flow};
@@ -179,7 +179,8 @@ struct Live {
 
 struct Node {
     computes: Option<usize>,
-    waits: BTreeSet<usize>,
+    /// Steps, and since when.
+    waits: BTreeMap<usize, f64>,
     /// When the last step that it sent on arrives.
     last_arrival: f64,
 }
@@ -194,6 +195,8 @@ struct Drafts {
 pub struct Simulation<'a> {
     world: &'a World,
     policy: Policy,
+    /// Into how many steps streams are divided without guesses, and now.
+    without: usize,
     groups: usize,
     now: f64,
     events: BinaryHeap<Reverse<(Moment, usize, Event)>>,
@@ -226,6 +229,7 @@ pub fn simulate(world: &World, policy: Policy, groups: usize, tokens: usize) -> 
     });
     let mut simulation = Simulation {
         policy,
+        without: groups,
         groups,
         now: 0.0,
         events: BinaryHeap::new(),
@@ -235,7 +239,7 @@ pub fn simulate(world: &World, policy: Policy, groups: usize, tokens: usize) -> 
             .iter()
             .map(|_| Node {
                 computes: None,
-                waits: BTreeSet::new(),
+                waits: BTreeMap::new(),
                 last_arrival: 0.0,
             })
             .collect(),
@@ -317,7 +321,7 @@ impl Simulation<'_> {
     fn happens(&mut self, event: Event) {
         match event {
             Event::Arrives { stage, step } => {
-                self.nodes[stage].waits.insert(step);
+                self.nodes[stage].waits.insert(step, self.now);
                 self.compute(stage);
             }
             Event::Computed { stage } => {
@@ -356,7 +360,7 @@ impl Simulation<'_> {
         if self.nodes[stage].computes.is_some() {
             return;
         }
-        while let Some(number) = self.nodes[stage].waits.pop_first() {
+        while let Some((number, since)) = self.nodes[stage].waits.pop_first() {
             let hop = self.world.hop(self.streams[0].certain);
             let Some(step) = self.steps.get(&number) else {
                 continue;
@@ -375,9 +379,10 @@ impl Simulation<'_> {
             let time = self.late(time);
             self.nodes[stage].computes = Some(number);
             let (node, queue) = (stage as u16, 0);
+            let waited = Duration::from_secs_f64(self.now - since);
             let took = Duration::from_secs_f64(time);
             self.flow
-                .computed(flow::Stage { node, queue }, number as u64, self.now, took);
+                .computed(flow::Stage { node, queue }, number as u64, waited, took);
             self.at(self.now + time, Event::Computed { stage });
             return;
         }
@@ -503,7 +508,25 @@ impl Simulation<'_> {
                 self.at(at, Event::Drafted);
             }
         }
+        self.regroup();
         while self.send() {}
+    }
+
+    /// Divides the streams by what their guesses are worth on average.
+    fn regroup(&mut self) {
+        let count = self.streams.len();
+        let kind = self.world.kind;
+        let likely: f32 = self
+            .streams
+            .iter()
+            .map(|stream| stream.acceptance.expected(kind))
+            .sum();
+        let offer = Offer {
+            likely: likely / count as f32,
+            seconds: self.world.draft_step(count),
+        };
+        let (ring, without) = (self.measured(), self.without);
+        self.groups = self.policy.divide(&ring, count, &offer, without).groups;
     }
 
     /// Makes a step of what wants to leave.
