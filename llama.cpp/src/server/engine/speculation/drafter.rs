@@ -4,6 +4,9 @@
 //! far as it may. Each token is sent to the loop when it is there. One that was told of a change cuts its own
 //! cache back to what still holds.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread;
@@ -13,6 +16,9 @@ use crate::llama::{Batch, Context, ContextParams, Decoded, Error, Model, Token};
 use crate::priority;
 use crate::server::engine::logprobs::likeliest;
 use crate::server::engine::slot::SlotId;
+
+/// Tokens that each stream reads for a guess, at most: its last guess, and the one that was right in its place.
+const MOST_TO_READ: usize = 2;
 
 /// Counts the streams of a slot: what is drafted for an earlier one is worth nothing.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -62,8 +68,8 @@ pub struct Drafted {
     pub token: Token,
     /// How likely it is, by the draft model.
     pub probability: f32,
-    /// How long it took.
-    pub time: Duration,
+    /// How long it took; `None` where a prompt was read for it, which says nothing of the next one.
+    pub time: Option<Duration>,
 }
 
 /// How a drafter is made.
@@ -256,6 +262,7 @@ impl Work {
             return Ok(());
         }
         self.context.synchronize()?;
+        let since = (self.batch.len() <= MOST_TO_READ * taken.len()).then_some(since);
         for (index, end, row) in taken {
             self.streams[index].cached = end;
             if let Some(row) = row {
@@ -265,7 +272,7 @@ impl Work {
         Ok(())
     }
 
-    fn guess(&mut self, index: usize, row: usize, since: Instant) {
+    fn guess(&mut self, index: usize, row: usize, since: Option<Instant>) {
         let Some(logits) = self.context.logits(row) else {
             return;
         };
@@ -288,7 +295,7 @@ impl Work {
             position,
             token,
             probability,
-            time: since.elapsed(),
+            time: since.map(|since| since.elapsed()),
         }));
         if self.context.model().is_end(token) {
             stream.ended = true;

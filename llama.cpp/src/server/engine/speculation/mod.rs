@@ -326,10 +326,12 @@ impl Guesses {
         let model = &mut self.model;
         // Where they take turns, the way there and back takes time as well.
         let asked = model.asked.replace(now).filter(|_| in_turn);
-        let time = asked.map(|asked| now.saturating_duration_since(asked));
-        let seconds = time.unwrap_or_default().max(drafted.time).as_secs_f64();
-        let known = model.seconds.get_or_insert(seconds);
-        *known += SMOOTHING * (seconds.min(2.0 * *known) - *known);
+        let around = asked.map(|asked| now.saturating_duration_since(asked));
+        if let Some(time) = drafted.time {
+            let seconds = around.unwrap_or_default().max(time).as_secs_f64();
+            let known = model.seconds.get_or_insert(seconds);
+            *known += SMOOTHING * (seconds.min(2.0 * *known) - *known);
+        }
         model.late = false;
         if !model.following
             || drafted.revision != model.revision
