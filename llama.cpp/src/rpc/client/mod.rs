@@ -392,6 +392,11 @@ impl Split {
         &self.shared
     }
 
+    /// Asks all nodes what they computed when. They are asked again and again anyway, but not at once.
+    pub fn ask_for_times(&self) {
+        self.shared.ping();
+    }
+
     /// A step begins: what llama.cpp reads in it is posted.
     pub fn begin_step(&self) -> Step {
         self.posts.begin();

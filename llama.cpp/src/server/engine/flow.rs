@@ -109,23 +109,26 @@ pub struct RingOf<'a> {
 }
 
 /// Steps after which costs are looked up anew.
-const REFRESH: u32 = 8;
+const REFRESH: u64 = 8;
+/// The first steps, each of which tells much.
+const FIRST: u64 = 32;
 
 /// Costs of steps by tokens, which are looked up far more often than they change.
 #[derive(Debug, Default)]
 pub struct Costs {
     known: RefCell<Vec<Option<StepCost>>>,
-    age: u32,
+    steps: u64,
 }
 
 impl Costs {
-    /// One more step was measured.
-    pub fn grow_older(&mut self) {
-        self.age += 1;
-        if self.age >= REFRESH {
-            self.age = 0;
+    /// One more step was measured. Whether costs are looked up anew now.
+    pub fn grow_older(&mut self) -> bool {
+        self.steps += 1;
+        let anew = self.steps <= FIRST || self.steps.is_multiple_of(REFRESH);
+        if anew {
             self.known.get_mut().clear();
         }
+        anew
     }
 }
 
@@ -238,10 +241,15 @@ impl Flow {
             return;
         }
         // Of a large step's time the rest is what its hidden states take.
-        if passing.tokens <= MOST_EXACT || self.between.seconds().is_none() {
+        if passing.tokens <= MOST_EXACT || !self.is_measured() {
             self.between.record((total - passing.at_stages).max(0.0));
         }
         self.passing.remove(index);
+    }
+
+    /// Whether a step was measured at all stages.
+    pub fn is_measured(&self) -> bool {
+        self.between.seconds().is_some()
     }
 
     /// Seconds that a step spends between stages, once round; 0 before one is known.
@@ -267,7 +275,7 @@ impl Flow {
         if answers < 2 {
             return 1;
         }
-        if self.stages.is_empty() || self.between.seconds().is_none() {
+        if !self.is_measured() {
             return 2;
         }
         let mut best = (1, self.cycle(answers, 1));
@@ -413,6 +421,27 @@ mod tests {
                 assert!((found - after).abs() < 1e-3, "{found} after {before} and {after}");
             }
         }
+    }
+
+    #[test]
+    fn what_was_asked_before_anything_was_measured_is_soon_known_better() {
+        let (mut flow, mut costs) = (Flow::new(1), Costs::default());
+        let around = |flow: &Flow, costs: &Costs| {
+            let most_windows = 1;
+            let ring = RingOf {
+                flow,
+                costs,
+                most_windows,
+            };
+            ring.cost(1).around()
+        };
+        assert!(around(&flow, &costs) < 1e-6);
+        flow.sent(0, 1);
+        let stage = Stage { node: 0, queue: 0 };
+        flow.computed(stage, 0, Duration::ZERO, Duration::from_millis(10));
+        flow.returned(0, Duration::from_millis(30));
+        assert!(costs.grow_older());
+        assert!((around(&flow, &costs) - 0.03).abs() < 1e-6);
     }
 
     #[test]

@@ -21,7 +21,9 @@ impl Runner {
             flow.computed(stage, finished.number, Duration::ZERO, finished.time);
         }
         flow.returned(finished.number, finished.time);
-        self.step_times.grow_older();
+        if self.step_times.grow_older() {
+            self.speculating.divided = None;
+        }
         let Some(split) = split else { return };
         // What `just trace-split` makes a picture of.
         let moment = |at: Instant| passed(at).as_micros() as u64;
@@ -48,6 +50,10 @@ impl Runner {
                 queue: span.queue,
             };
             flow.computed(stage, span.step.0, span.waited, span.time);
+        }
+        if !flow.is_measured() {
+            // Nothing is known of the split: it is not waited until nodes tell by themselves.
+            split.ask_for_times();
         }
     }
 

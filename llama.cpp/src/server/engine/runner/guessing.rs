@@ -29,17 +29,6 @@ const PATIENCE: f64 = 4.0;
 /// and so long at any rate.
 const LEAST_PATIENCE: Duration = Duration::from_millis(2);
 
-/// Steps after which it is looked at anew how answers share a split.
-const REDIVIDE: u64 = 8;
-
-/// How so many answers share a split, as it was found at that step.
-#[derive(Debug)]
-pub struct Divided {
-    answers: usize,
-    step: u64,
-    division: Division,
-}
-
 /// What guessing needs besides the slots.
 #[derive(Debug)]
 pub struct Speculating {
@@ -59,8 +48,8 @@ pub struct Speculating {
     pub acceptance: Acceptance,
     /// Until when a draft is waited for before something leaves.
     pub waits_until: Option<Instant>,
-    /// How answers share a split.
-    pub divided: Option<Divided>,
+    /// How so many answers share a split, until costs are looked up anew.
+    pub divided: Option<(usize, Division)>,
 }
 
 impl Speculating {
@@ -171,19 +160,13 @@ impl Runner {
                 guesses_pay: false,
             };
         }
-        let step = self.state.steps_total;
-        let known = self.speculating.divided.as_ref();
-        if let Some(known) = known.filter(|known| known.answers == answers && step < known.step + REDIVIDE) {
-            return known.division;
+        if let Some((_, known)) = self.speculating.divided.filter(|(of, _)| *of == answers) {
+            return known;
         }
         let without = self.flow.groups(answers);
         let policy = &self.speculating.policy;
         let division = policy.divide(&self.ring(), answers, &self.mean_offer(), without);
-        self.speculating.divided = Some(Divided {
-            answers,
-            step,
-            division,
-        });
+        self.speculating.divided = Some((answers, division));
         division
     }
 
