@@ -3,6 +3,8 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
+use anyhow::Context;
+
 use super::client::{Answered, Question};
 use super::http::Endpoint;
 use super::models::BenchModel;
@@ -70,7 +72,10 @@ pub fn in_turns(
 }
 
 /// Tokens a second of all clients while each of them had a question open.
-pub fn rate_of_all(clients: &[Vec<Answered>]) -> f64 {
+///
+/// # Errors
+/// Where they never had all at once.
+pub fn rate_of_all(clients: &[Vec<Answered>]) -> anyhow::Result<f64> {
     let begin = clients
         .iter()
         .filter_map(|answers| answers.first())
@@ -81,12 +86,11 @@ pub fn rate_of_all(clients: &[Vec<Answered>]) -> f64 {
         .filter_map(|answers| answers.last())
         .map(Answered::last)
         .min();
-    let Some((begin, end)) = begin.zip(end).filter(|(begin, end)| begin < end) else {
-        return 0.0;
-    };
+    let both = begin.zip(end).filter(|(begin, end)| begin < end);
+    let (begin, end) = both.context("the clients never had answers at once")?;
     let answers = clients.iter().flatten();
     let tokens: f64 = answers.map(|answer| answer.tokens_between(begin, end)).sum();
-    tokens / end.since(begin).as_secs_f64()
+    Ok(tokens / end.since(begin).as_secs_f64())
 }
 
 /// Tokens a second of all answers while all of them ran; over the whole time, where they never did.

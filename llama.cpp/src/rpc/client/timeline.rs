@@ -17,7 +17,7 @@ pub struct Span {
     pub queue: u8,
     /// The step.
     pub step: Step,
-    /// How long it waited for other steps, with all there that it is computed with.
+    /// How long it waited for other steps.
     pub waited: Duration,
     /// Begin.
     pub begin: Instant,
@@ -53,7 +53,7 @@ impl Timeline {
                 node,
                 queue: ran.queue,
                 step: ran.step,
-                waited: Duration::from_micros(ran.begin.saturating_sub(ran.ready)),
+                waited: Duration::from_micros(ran.waited),
                 begin: zero + Duration::from_micros(ran.begin),
                 time: Duration::from_micros(ran.end.saturating_sub(ran.begin)),
             });
@@ -87,9 +87,9 @@ mod tests {
         let ran = |begin| Ran {
             queue: 0,
             step: Step(1),
-            ready: begin - 3,
             begin,
             end: begin + 10,
+            waited: 3,
         };
         let mut timeline = Timeline::default();
         timeline.record(node, None, 0, &[ran(5)]);

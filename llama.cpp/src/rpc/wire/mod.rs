@@ -283,12 +283,12 @@ pub struct Ran {
     pub queue: u8,
     /// The step.
     pub step: Step,
-    /// When all was there that it computed with.
-    pub ready: u64,
     /// Begin.
     pub begin: u64,
     /// End.
     pub end: u64,
+    /// How long all was there that the step needs, and the queue, or its device, was at work on others.
+    pub waited: u64,
 }
 
 /// What the queues of a session do, taken together.

@@ -96,9 +96,9 @@ fn the_bytes_are_what_they_were() {
                     ran: vec![Ran {
                         queue: 1,
                         step: Step(2),
-                        ready: 3,
-                        begin: 4,
-                        end: 5,
+                        begin: 3,
+                        end: 4,
+                        waited: 5,
                     }],
                 },
                 b"",

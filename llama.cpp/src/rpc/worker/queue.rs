@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -59,24 +59,44 @@ pub(super) struct Queue {
     uploads_room: Room,
     /// The weight that the host is sending.
     arriving: Option<Place>,
-    ready: Ready,
+    begun: Begun,
 }
 
-/// Since when all is there that the queue's part of a step is computed with, as far as it is known.
+/// The step that the queue is at work on.
 #[derive(Debug)]
-struct Ready {
+struct Begun {
     step: Step,
+    /// Since when it is.
     since: Instant,
+    /// Since when all was there that it needs, as far as it came to that.
+    ready: Instant,
 }
 
-impl Ready {
-    /// Something for `step` was there, or done, at `moment`.
-    fn note(&mut self, step: Step, moment: Instant) {
-        if self.step == step {
-            self.since = self.since.max(moment);
-        } else {
-            *self = Self { step, since: moment };
+impl Begun {
+    fn now(step: Step) -> Self {
+        let since = Instant::now();
+        Self {
+            step,
+            since,
+            ready: since,
         }
+    }
+
+    /// Takes up something for `step` that came at `came`.
+    fn take_up(&mut self, step: Step, came: Instant) {
+        if self.step == step {
+            self.ready = self.ready.max(came);
+        } else {
+            *self = Self {
+                ready: came,
+                ..Self::now(step)
+            };
+        }
+    }
+
+    /// How long it waited for other steps.
+    fn waited(&self) -> Duration {
+        self.since.saturating_duration_since(self.ready)
     }
 }
 
@@ -98,10 +118,7 @@ impl Queue {
             graphs: (0..MOST_GRAPHS).map(|_| None).collect(),
             uploads: Uploads::default(),
             arriving: None,
-            ready: Ready {
-                step: Step(0),
-                since: Instant::now(),
-            },
+            begun: Begun::now(Step(0)),
         })
     }
 
@@ -127,7 +144,7 @@ impl Queue {
             payload,
             ..
         } = item;
-        self.ready.note(step, came);
+        self.begun.take_up(step, came);
         match command {
             Command::Run(graph) => self.compute(graph, step, since),
             Command::Write {
@@ -213,6 +230,7 @@ impl Queue {
             .ok_or_else(|| Fault::protocol("the number of a graph that is not there"))?;
         let device = self.memory.device().clone();
         self.session.ledger.note(self.number, Work::Computes);
+        let asked = Instant::now();
         let turn = device.turn.take(since, self.session.stop());
         let turn = turn.ok_or(Fault::Over)?;
         let begin = Instant::now();
@@ -225,12 +243,12 @@ impl Queue {
         self.session.note(Ran {
             queue: self.number,
             step,
-            ready: self.session.micros(self.ready.since),
             begin: self.session.micros(begin),
             end: self.session.micros(end),
+            waited: (self.begun.waited() + (begin - asked)).as_micros() as u64,
         });
-        // What else there is of the step waits for this.
-        self.ready.note(step, end);
+        // What else there is of the step waited for this.
+        self.begun = Begun::now(step);
         Ok(())
     }
 
@@ -292,7 +310,7 @@ impl Queue {
 
     fn receive(&mut self, step: Step, transfer: Transfer, place: Place, bytes: u64) -> Result<(), Fault> {
         let (state, since) = self.session.wait(self.number, transfer.number)?;
-        self.ready.note(step, since);
+        self.begun.take_up(step, since);
         if state.len() as u64 != bytes {
             return Err(Fault::protocol("a hidden state of another length than announced"));
         }

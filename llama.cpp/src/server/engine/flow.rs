@@ -18,7 +18,7 @@ const MOST_STEPS: usize = 512;
 /// More steps at once are worth it only if they are faster by this.
 const GAIN: f64 = 1.03;
 /// Most steps at once.
-const MOST_DEPTH: usize = 24;
+pub const MOST_DEPTH: usize = 24;
 /// Sizes of the pieces that prompts are cut into: few, for each has graphs of its own.
 const PIECES: [usize; 3] = [512, 256, 128];
 /// Pieces of a prompt for each stage: with fewer, the first and the last leave the stages idle for too
@@ -110,7 +110,7 @@ pub struct RingOf<'a> {
 
 /// Steps after which costs are looked up anew.
 const REFRESH: u64 = 8;
-/// The first steps, each of which tells much.
+/// The first steps of answers, each of which tells much.
 const FIRST: u64 = 32;
 
 /// Costs of steps by tokens, which are looked up far more often than they change.
@@ -121,10 +121,10 @@ pub struct Costs {
 }
 
 impl Costs {
-    /// One more step was measured. Whether costs are looked up anew now.
-    pub fn grow_older(&mut self) -> bool {
-        self.steps += 1;
-        let anew = self.steps <= FIRST || self.steps.is_multiple_of(REFRESH);
+    /// One more step was measured, of answers or of prompts alone. Whether costs are looked up anew now.
+    pub fn grow_older(&mut self, answers: bool) -> bool {
+        self.steps += u64::from(answers);
+        let anew = !answers || self.steps <= FIRST || self.steps.is_multiple_of(REFRESH);
         if anew {
             self.known.get_mut().clear();
         }
@@ -241,15 +241,15 @@ impl Flow {
             return;
         }
         // Of a large step's time the rest is what its hidden states take.
-        if passing.tokens <= MOST_EXACT || !self.is_measured() {
+        if passing.tokens <= MOST_EXACT || self.between.seconds().is_none() {
             self.between.record((total - passing.at_stages).max(0.0));
         }
         self.passing.remove(index);
     }
 
-    /// Whether a step was measured at all stages.
+    /// Whether a step as answers have was measured at all stages.
     pub fn is_measured(&self) -> bool {
-        self.between.seconds().is_some()
+        self.between.seconds().is_some() && self.stages.values().all(|cost| !cost.exact.is_empty())
     }
 
     /// Seconds that a step spends between stages, once round; 0 before one is known.
@@ -270,12 +270,12 @@ impl Flow {
         nodes.into_values().collect()
     }
 
-    /// Into how many steps the running answers are divided.
+    /// Into how many steps the running answers are divided where nobody guesses.
     pub fn groups(&self, answers: usize) -> usize {
         if answers < 2 {
             return 1;
         }
-        if !self.is_measured() {
+        if self.between.seconds().is_none() {
             return 2;
         }
         let mut best = (1, self.cycle(answers, 1));
@@ -440,7 +440,7 @@ mod tests {
         let stage = Stage { node: 0, queue: 0 };
         flow.computed(stage, 0, Duration::ZERO, Duration::from_millis(10));
         flow.returned(0, Duration::from_millis(30));
-        assert!(costs.grow_older());
+        assert!(costs.grow_older(true));
         assert!((around(&flow, &costs) - 0.03).abs() < 1e-6);
     }
 

@@ -28,6 +28,7 @@ use super::speculation::policy::Division;
 use super::state::EngineState;
 use super::task::{Embed, Failure};
 use crate::llama::{Batch, Error, Token};
+use guessing::MOST_STEPS;
 pub use guessing::Speculating;
 pub use step::{Part, Step};
 
@@ -344,16 +345,21 @@ impl Runner {
             .piece(longest)
             .min(self.limits.batch)
             .max(self.slots.len());
-        let most = match longest {
-            // As many as the ring has room for.
-            0 if division.guesses_pay => usize::MAX,
-            0 => division.groups,
-            _ => self.flow.depth(piece).max(division.groups),
+        let depth = if longest > 0 { self.flow.depth(piece) } else { 1 };
+        let on_their_way = |of: fn(&Step) -> bool| pipeline.in_flight().filter(|step| of(step)).count();
+        let are_enough = if division.guesses_pay {
+            on_their_way(|_| true) >= MOST_STEPS
+        } else {
+            on_their_way(Step::is_certain) >= depth.max(division.groups)
         };
-        if pipeline.in_flight().filter(|step| step.is_certain()).count() >= most {
+        if are_enough {
             return Vec::new();
         }
-        compose(wants, piece, answers.div_ceil(division.groups), &self.costs)
+        // Where answers leave whenever the ring has room, pieces of prompts go along until enough are on their way.
+        let pieces_wait = division.guesses_pay && on_their_way(|step| step.prefill > 0) >= depth;
+        let may_leave = |(_, want): &&(SlotId, Want)| !pieces_wait || !matches!(want, Want::Prefill(_));
+        let wants: Vec<_> = wants.iter().filter(may_leave).copied().collect();
+        compose(&wants, piece, answers.div_ceil(division.groups), &self.costs)
     }
 
     fn submit(&mut self) -> bool {

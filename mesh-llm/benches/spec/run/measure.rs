@@ -102,7 +102,7 @@ fn at_once(
     let clients = in_turns(endpoint, streams, within, |number| {
         case.text.question(number, most)
     })?;
-    let rate = rate_of_all(&clients);
+    let rate = rate_of_all(&clients)?;
     let answers: Vec<Answered> = clients.into_iter().flatten().collect();
     Ok(figures(rate, &answers))
 }

@@ -293,9 +293,9 @@ impl Made {
                     .map(|more| Ran {
                         queue: self.size,
                         step: Step(number.wrapping_add(more)),
-                        ready: number.wrapping_add(more),
                         begin: number,
                         end: number.wrapping_sub(more),
+                        waited: number.wrapping_mul(more),
                     })
                     .collect(),
             },

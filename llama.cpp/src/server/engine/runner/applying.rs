@@ -21,7 +21,7 @@ impl Runner {
             flow.computed(stage, finished.number, Duration::ZERO, finished.time);
         }
         flow.returned(finished.number, finished.time);
-        if self.step_times.grow_older() {
+        if self.step_times.grow_older(finished.step.answers > 0) {
             self.speculating.divided = None;
         }
         let Some(split) = split else { return };
@@ -52,7 +52,7 @@ impl Runner {
             flow.computed(stage, span.step.0, span.waited, span.time);
         }
         if !flow.is_measured() {
-            // Nothing is known of the split: it is not waited until nodes tell by themselves.
+            // Nodes tell by themselves now and then; the first answer is not to wait for that.
             split.ask_for_times();
         }
     }

@@ -23,7 +23,7 @@ use crate::server::engine::{Command, HeadsContext, SpeculationParams};
 use crate::server::options::SpeculationMode;
 
 /// Steps in flight at most, those of guesses alone included: each holds its rows of logits.
-const MOST_STEPS: usize = 48;
+pub(super) const MOST_STEPS: usize = 48;
 /// A draft that is awaited may take so many times as long as expected,
 const PATIENCE: f64 = 4.0;
 /// and so long at any rate.
@@ -154,16 +154,16 @@ impl Runner {
 
     /// How so many answers share a split now.
     pub(super) fn divide(&mut self, answers: usize) -> Division {
-        if !self.is_guessing() {
+        let without = self.flow.groups(answers);
+        if !self.is_guessing() || !self.flow.is_measured() {
             return Division {
-                groups: self.flow.groups(answers),
+                groups: without,
                 guesses_pay: false,
             };
         }
         if let Some((_, known)) = self.speculating.divided.filter(|(of, _)| *of == answers) {
             return known;
         }
-        let without = self.flow.groups(answers);
         let policy = &self.speculating.policy;
         let division = policy.divide(&self.ring(), answers, &self.mean_offer(), without);
         self.speculating.divided = Some((answers, division));
@@ -172,10 +172,11 @@ impl Runner {
 
     /// What answers' guesses are like, on average.
     fn mean_offer(&self) -> Offer {
+        let has_model = self.speculating.has_model();
         let answering = self.slots.iter().filter(|slot| slot.is_answering());
         let outlooks: Vec<Offer> = answering
-            .filter_map(|slot| slot.guesses.as_ref())
-            .map(Guesses::outlook)
+            .map(|slot| slot.guesses.as_ref())
+            .map(|guesses| guesses.map_or(Offer::NOTHING, |guesses| guesses.outlook(has_model)))
             .collect();
         let count = outlooks.len().max(1);
         Offer {
@@ -218,6 +219,7 @@ impl Runner {
             Draft::Failed(cause) => {
                 tracing::warn!(cause, "the draft model failed: answers go on without it");
                 self.speculating.drafter = None;
+                self.speculating.divided = None;
             }
         }
     }
@@ -378,7 +380,7 @@ impl Runner {
         if unsent.is_empty() && next_guess.is_none() {
             return without;
         }
-        let outlook = guesses.outlook();
+        let outlook = guesses.outlook(self.speculating.has_model());
         let stream = Stream {
             certain,
             guesses: &unsent,

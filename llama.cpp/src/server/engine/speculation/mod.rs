@@ -188,15 +188,17 @@ impl Guesses {
         self.model.seconds.unwrap_or(0.0)
     }
 
-    /// What is to be expected of the guesses to come: more from where the last one came from.
-    pub fn outlook(&self) -> Offer {
-        let last = self.guesses.back().map_or(self.drafts, |guess| guess.source);
-        match last {
-            SourceKind::Model | SourceKind::Heads => self.model().0,
-            SourceKind::NGram | SourceKind::Prediction => Offer {
-                likely: self.acceptance.expected(last),
+    /// What is to be expected of the guesses to come: more from where the last one came from, else from a draft model or
+    /// heads, if there are any.
+    pub fn outlook(&self, has_model: bool) -> Offer {
+        let drafts = has_model.then_some(self.drafts);
+        match self.guesses.back().map(|guess| guess.source).or(drafts) {
+            Some(SourceKind::Model | SourceKind::Heads) => self.model().0,
+            Some(copies @ (SourceKind::NGram | SourceKind::Prediction)) => Offer {
+                likely: self.acceptance.expected(copies),
                 seconds: 0.0,
             },
+            None => Offer::NOTHING,
         }
     }
 
@@ -439,5 +441,18 @@ impl Guesses {
     pub fn lose_cache(&mut self) {
         self.waste();
         self.diverge(usize::MAX);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_nobody_guesses_no_guess_is_expected_to_be_right() {
+        let acceptance = Acceptance::default().new_request();
+        let guesses = Guesses::new(acceptance, Vec::new(), 10, true, SourceKind::Model);
+        assert!(guesses.outlook(false).likely < 1e-6);
+        assert!(guesses.outlook(true).likely > 0.5);
     }
 }

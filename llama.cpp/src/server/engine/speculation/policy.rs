@@ -8,6 +8,7 @@
 
 use std::iter;
 
+use super::super::flow::MOST_DEPTH;
 use super::run::Run;
 
 /// Settings whose stream is this much better are worth leaving another for.
@@ -67,8 +68,8 @@ pub struct Claims {
 pub struct Division {
     /// Into how many steps they are divided.
     pub groups: usize,
-    /// Whether guesses are worth more than what they take from others. Then answers leave as soon as they can: those
-    /// whose guesses were wrong do not wait for the others'.
+    /// Whether guesses are worth more than what they take from others. Then answers leave as soon as the ring has room:
+    /// those whose guesses were wrong do not wait for the others'.
     pub guesses_pay: bool,
 }
 
@@ -109,6 +110,14 @@ pub enum Decision {
     Wait,
     /// Sends nothing before something came back.
     Hold,
+}
+
+impl Offer {
+    /// No guess is right.
+    pub const NOTHING: Self = Self {
+        likely: 0.0,
+        seconds: 0.0,
+    };
 }
 
 /// Always the same, to compare with.
@@ -235,7 +244,9 @@ impl Policy {
             return division;
         }
         let mut best = 0.0;
-        let others = (1..=streams).rev().filter(|groups| *groups != without);
+        let others = (1..=streams.min(MOST_DEPTH))
+            .rev()
+            .filter(|groups| *groups != without);
         for groups in iter::once(without).chain(others) {
             let plan = self.plan(ring, &Claims::of(streams, groups), offer);
             if plan.rate > best * GAIN {
@@ -742,6 +753,25 @@ mod tests {
             next_guess_seconds: None,
         };
         assert_eq!(POLICY.decide(&ring, &claims(1, 1), &stream), Decision::Send(0));
+    }
+
+    #[test]
+    fn guesses_that_pay_put_more_streams_into_fewer_steps_and_others_change_nothing() {
+        let ring = Even {
+            nodes: 2,
+            fixed: 0.0147,
+            each: 0.0003,
+            between: 0.08,
+        };
+        let divide = |likely, seconds| POLICY.divide(&ring, 8, &Offer { likely, seconds }, 4);
+        let without = Division {
+            groups: 4,
+            guesses_pay: false,
+        };
+        assert_eq!(divide(0.0, 0.0), without);
+        assert_eq!(divide(0.7, 1.0), without);
+        let good = divide(0.95, 0.001);
+        assert!(good.guesses_pay && good.groups < 4, "{good:?}");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::super::super::flow::{self, Flow};
 use super::super::acceptance::{Acceptance, RequestAcceptance, SourceKind};
-use super::super::policy::{Claims, Decision, Offer, Policy, Ring, Stream};
+use super::super::policy::{Claims, Decision, Division, Offer, Policy, Ring, Stream};
 use super::text::{Guess, Random};
 
 /// What a guess of one more stream adds to a step of the draft model.
@@ -158,6 +158,8 @@ struct Window {
 struct Step {
     windows: Vec<Window>,
     tokens: usize,
+    /// Whether there is more in it than guesses.
+    is_certain: bool,
     cancelled: Option<f64>,
     since: f64,
 }
@@ -195,9 +197,10 @@ struct Drafts {
 pub struct Simulation<'a> {
     world: &'a World,
     policy: Policy,
-    /// Into how many steps streams are divided without guesses, and now.
+    /// Into how many steps streams are divided without guesses.
     without: usize,
-    groups: usize,
+    /// How they share the ring now.
+    division: Division,
     now: f64,
     events: BinaryHeap<Reverse<(Moment, usize, Event)>>,
     count: usize,
@@ -230,7 +233,10 @@ pub fn simulate(world: &World, policy: Policy, groups: usize, tokens: usize) -> 
     let mut simulation = Simulation {
         policy,
         without: groups,
-        groups,
+        division: Division {
+            groups,
+            guesses_pay: false,
+        },
         now: 0.0,
         events: BinaryHeap::new(),
         count: 0,
@@ -279,13 +285,13 @@ impl Simulation<'_> {
     fn claims(&self) -> Claims {
         Claims {
             streams: self.streams.len(),
-            groups: self.groups,
+            groups: self.division.groups,
             steps_in_flight: self
                 .steps
                 .values()
                 .filter(|step| step.cancelled.is_none())
                 .count(),
-            beside: self.streams.len().div_ceil(self.groups) - 1,
+            beside: self.streams.len().div_ceil(self.division.groups) - 1,
         }
     }
 
@@ -526,13 +532,13 @@ impl Simulation<'_> {
             seconds: self.world.draft_step(count),
         };
         let (ring, without) = (self.measured(), self.without);
-        self.groups = self.policy.divide(&ring, count, &offer, without).groups;
+        self.division = self.policy.divide(&ring, count, &offer, without);
     }
 
     /// Makes a step of what wants to leave.
     fn send(&mut self) -> bool {
         let count = self.streams.len();
-        let together = count.div_ceil(self.groups);
+        let together = count.div_ceil(self.division.groups);
         let claims = self.claims();
         if count > 1 && claims.steps_in_flight >= self.policy.most_steps(&self.measured(), &claims) {
             return false;
@@ -547,7 +553,13 @@ impl Simulation<'_> {
             };
             key(a).cmp(&key(b))
         });
-        let asking = |live: &Live| live.sent < live.certain;
+        // Without guesses that pay, answers leave together.
+        let on_their_way = self
+            .steps
+            .values()
+            .filter(|step| step.cancelled.is_none() && step.is_certain);
+        let must_wait = !self.division.guesses_pay && on_their_way.count() >= self.division.groups;
+        let asking = |live: &Live| live.sent < live.certain && !must_wait;
         let mut certain = self
             .streams
             .iter()
@@ -561,6 +573,9 @@ impl Simulation<'_> {
             }
             let live = &self.streams[stream];
             let is_certain = live.sent < live.certain;
+            if is_certain && must_wait {
+                continue;
+            }
             let step = self.world.draft_step(count);
             let seconds = match &self.drafts {
                 Some(drafts) if drafts.streams.contains(&(stream, live.epoch)) => Some(drafts.at - self.now),
@@ -629,9 +644,11 @@ impl Simulation<'_> {
                 tokens += to - live.sent;
             }
         }
+        let mut is_certain = false;
         for window in &windows {
             let live = &mut self.streams[window.stream];
             if live.sent < live.certain {
+                is_certain = true;
                 self.outcome.held = self.outcome.held.max(self.now - live.certain_since);
             }
             live.sent = window.to;
@@ -655,6 +672,7 @@ impl Simulation<'_> {
             Step {
                 windows,
                 tokens,
+                is_certain,
                 cancelled: None,
                 since: self.now,
             },
