@@ -147,6 +147,13 @@ fn heads_guess_only_where_nobody_named_a_draft_model_and_models_may_guess() {
         answer.finish.speculated.guesses
     };
     let model = SourceKind::Model.index();
+    // A draft that is late, as on a busy machine, is not waited for.
+    let asks_until_drafted = |options: &Options| {
+        (0..20).map(|_| ask(options)).any(|guesses| {
+            assert_eq!(guesses.0[SourceKind::Heads.index()], Guesses::default());
+            guesses.0[model].drafted > 0
+        })
+    };
     let draft = |origin| Draft {
         path: lab.folder.path().join("model.gguf"),
         origin,
@@ -157,9 +164,7 @@ fn heads_guess_only_where_nobody_named_a_draft_model_and_models_may_guess() {
     }
     let mut options = lab.settings(SpeculationMode::Draft, 8, Some(1));
     options.speculation.draft = Some(draft(Origin::Asked));
-    let guesses = ask(&options);
-    assert_eq!(guesses.0[SourceKind::Heads.index()], Guesses::default());
-    assert!(guesses.0[model].drafted > 0, "{guesses:?}");
+    assert!(asks_until_drafted(&options));
     // One that the catalog has comes after them.
     options.speculation.draft = Some(draft(Origin::Found));
     let guesses = ask(&options);
@@ -168,9 +173,7 @@ fn heads_guess_only_where_nobody_named_a_draft_model_and_models_may_guess() {
     // In a split they rest, and the draft model that was found guesses.
     super::split(&mut options, 1);
     options.tensor_split = vec![1, 1];
-    let guesses = ask(&options);
-    assert_eq!(guesses.0[SourceKind::Heads.index()], Guesses::default());
-    assert!(guesses.0[model].drafted > 0, "{guesses:?}");
+    assert!(asks_until_drafted(&options));
 }
 
 /// One slot: what is reused is what the request before left there.
