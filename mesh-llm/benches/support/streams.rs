@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 
 use super::client::{Answered, Question};
+use super::clock::Moment;
 use super::http::Endpoint;
 use super::models::BenchModel;
 use super::prompts;
@@ -21,21 +22,26 @@ pub fn questions(model: BenchModel, streams: usize, seed: usize, tokens: usize) 
         .collect()
 }
 
+/// Has so many clients ask at once, each in a thread of its own, by its number.
+fn each<T: Send>(clients: usize, ask: impl Fn(usize) -> anyhow::Result<T> + Sync) -> anyhow::Result<Vec<T>> {
+    thread::scope(|scope| {
+        let ask = &ask;
+        let threads: Vec<_> = (0..clients)
+            .map(|client| scope.spawn(move || ask(client)))
+            .collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().expect("a client panicked"))
+            .collect()
+    })
+}
+
 /// Asks all at once, each in a thread of its own.
 ///
 /// # Errors
 /// The first that a thread met.
 pub fn together(endpoint: &Endpoint, questions: &[Question]) -> anyhow::Result<Vec<Answered>> {
-    thread::scope(|scope| {
-        let clients: Vec<_> = questions
-            .iter()
-            .map(|question| scope.spawn(move || question.answer(endpoint)))
-            .collect();
-        clients
-            .into_iter()
-            .map(|client| client.join().expect("a client panicked"))
-            .collect()
-    })
+    each(questions.len(), |client| questions[client].answer(endpoint))
 }
 
 /// Has so many clients ask, each one question after the other, until so much time has passed: their answers, by client.
@@ -49,7 +55,7 @@ pub fn in_turns(
     question: impl Fn(usize) -> anyhow::Result<Question> + Sync,
 ) -> anyhow::Result<Vec<Vec<Answered>>> {
     let until = Instant::now() + within;
-    let ask = |client: usize| {
+    each(clients, |client| {
         let mut answers = Vec::new();
         for number in (client..).step_by(clients) {
             answers.push(question(number)?.answer(endpoint)?);
@@ -58,17 +64,13 @@ pub fn in_turns(
             }
         }
         Ok(answers)
-    };
-    thread::scope(|scope| {
-        let ask = &ask;
-        let threads: Vec<_> = (0..clients)
-            .map(|client| scope.spawn(move || ask(client)))
-            .collect();
-        threads
-            .into_iter()
-            .map(|thread| thread.join().expect("a client panicked"))
-            .collect()
     })
+}
+
+/// Tokens a second between two moments.
+fn rate_between<'a>(answers: impl Iterator<Item = &'a Answered>, begin: Moment, end: Moment) -> f64 {
+    let tokens: f64 = answers.map(|answer| answer.tokens_between(begin, end)).sum();
+    tokens / end.since(begin).as_secs_f64()
 }
 
 /// Tokens a second of all clients while each of them had a question open.
@@ -76,21 +78,13 @@ pub fn in_turns(
 /// # Errors
 /// Where they never had all at once.
 pub fn rate_of_all(clients: &[Vec<Answered>]) -> anyhow::Result<f64> {
-    let begin = clients
-        .iter()
-        .filter_map(|answers| answers.first())
-        .map(Answered::first)
-        .max();
-    let end = clients
-        .iter()
-        .filter_map(|answers| answers.last())
-        .map(Answered::last)
-        .min();
+    let first = clients.iter().filter_map(|answers| answers.first());
+    let last = clients.iter().filter_map(|answers| answers.last());
+    let begin = first.map(Answered::first).max();
+    let end = last.map(Answered::last).min();
     let both = begin.zip(end).filter(|(begin, end)| begin < end);
     let (begin, end) = both.context("the clients never had answers at once")?;
-    let answers = clients.iter().flatten();
-    let tokens: f64 = answers.map(|answer| answer.tokens_between(begin, end)).sum();
-    Ok(tokens / end.since(begin).as_secs_f64())
+    Ok(rate_between(clients.iter().flatten(), begin, end))
 }
 
 /// Tokens a second of all answers while all of them ran; over the whole time, where they never did.
@@ -105,9 +99,5 @@ pub fn rate(answers: &[Answered]) -> f64 {
     let Some((begin, end)) = all.or_else(|| first.min().zip(last.max())) else {
         return 0.0;
     };
-    let tokens: f64 = answers
-        .iter()
-        .map(|answer| answer.tokens_between(begin, end))
-        .sum();
-    tokens / end.since(begin).as_secs_f64()
+    rate_between(answers.iter(), begin, end)
 }

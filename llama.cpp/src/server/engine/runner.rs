@@ -306,7 +306,7 @@ impl Runner {
             self.speculating.waits_until = None;
             return Vec::new();
         }
-        let shares = self.compose_certain(&wants, answers, division);
+        let shares = self.compose_certain(wants, answers, division);
         if !guess {
             return shares;
         }
@@ -319,19 +319,21 @@ impl Runner {
         leaving
     }
 
+    /// Steps in flight of a kind.
+    fn steps_in_flight(&self, of: impl Fn(&Step) -> bool) -> usize {
+        let steps = self.pipeline.iter().flat_map(Pipeline::in_flight);
+        steps.filter(|step| of(step)).count()
+    }
+
     /// What goes into the next step of a split, guesses aside.
     fn compose_certain(
         &mut self,
-        wants: &[(SlotId, Want)],
+        mut wants: Vec<(SlotId, Want)>,
         answers: usize,
         division: Division,
     ) -> Vec<Share> {
-        let Some(pipeline) = &self.pipeline else {
-            return Vec::new();
-        };
         let answers_wait = wants.iter().any(|(_, want)| *want == Want::Decode);
-        let answers_on_their_way = pipeline.in_flight().any(|step| step.answers > 0);
-        if answers_on_their_way && !answers_wait {
+        if self.steps_in_flight(|step| step.answers > 0) > 0 && !answers_wait {
             // Prefill goes beside answers, or they would wait for it.
             return Vec::new();
         }
@@ -346,19 +348,18 @@ impl Runner {
             .min(self.limits.batch)
             .max(self.slots.len());
         let depth = if longest > 0 { self.flow.depth(piece) } else { 1 };
-        let on_their_way = |of: fn(&Step) -> bool| pipeline.in_flight().filter(|step| of(step)).count();
         let are_enough = if division.guesses_pay {
-            on_their_way(|_| true) >= MOST_STEPS
+            self.steps_in_flight(|_| true) >= MOST_STEPS
         } else {
-            on_their_way(Step::is_certain) >= depth.max(division.groups)
+            self.steps_in_flight(Step::is_certain) >= depth.max(division.groups)
         };
         if are_enough {
             return Vec::new();
         }
         // Where answers leave whenever the ring has room, pieces of prompts go along until enough are on their way.
-        let pieces_wait = division.guesses_pay && on_their_way(|step| step.prefill > 0) >= depth;
-        let may_leave = |(_, want): &&(SlotId, Want)| !pieces_wait || !matches!(want, Want::Prefill(_));
-        let wants: Vec<_> = wants.iter().filter(may_leave).copied().collect();
+        if division.guesses_pay && self.steps_in_flight(|step| step.prefill > 0) >= depth {
+            wants.retain(|(_, want)| !matches!(want, Want::Prefill(_)));
+        }
         compose(&wants, piece, answers.div_ceil(division.groups), &self.costs)
     }
 

@@ -154,16 +154,13 @@ impl Runner {
 
     /// How so many answers share a split now.
     pub(super) fn divide(&mut self, answers: usize) -> Division {
-        let without = self.flow.groups(answers);
         if !self.is_guessing() || !self.flow.is_measured() {
-            return Division {
-                groups: without,
-                guesses_pay: false,
-            };
+            return Division::plain(self.flow.groups(answers));
         }
         if let Some((_, known)) = self.speculating.divided.filter(|(of, _)| *of == answers) {
             return known;
         }
+        let without = self.flow.groups(answers);
         let policy = &self.speculating.policy;
         let division = policy.divide(&self.ring(), answers, &self.mean_offer(), without);
         self.speculating.divided = Some((answers, division));
@@ -175,8 +172,10 @@ impl Runner {
         let has_model = self.speculating.has_model();
         let answering = self.slots.iter().filter(|slot| slot.is_answering());
         let outlooks: Vec<Offer> = answering
-            .map(|slot| slot.guesses.as_ref())
-            .map(|guesses| guesses.map_or(Offer::NOTHING, |guesses| guesses.outlook(has_model)))
+            .map(|slot| match &slot.guesses {
+                Some(guesses) => guesses.outlook(has_model),
+                None => Offer::NOTHING,
+            })
             .collect();
         let count = outlooks.len().max(1);
         Offer {
@@ -285,10 +284,7 @@ impl Runner {
         Claims {
             streams: self.answering(),
             groups,
-            steps_in_flight: self
-                .pipeline
-                .as_ref()
-                .map_or(0, |pipeline| pipeline.in_flight().count()),
+            steps_in_flight: self.steps_in_flight(|_| true),
             beside,
         }
     }
@@ -462,10 +458,7 @@ impl Runner {
 
     /// Adds windows of guesses alone, behind those that are in flight, to what leaves anyway.
     pub(super) fn guess_windows(&mut self, shares: &mut Vec<Share>, groups: usize) {
-        let in_flight = self
-            .pipeline
-            .as_ref()
-            .map_or(0, |pipeline| pipeline.in_flight().count());
+        let in_flight = self.steps_in_flight(|_| true);
         let prefills = shares.iter().any(|share| self.is_prefill(share));
         if !self.is_guessing() || !self.is_split() || in_flight >= MOST_STEPS || prefills {
             return;

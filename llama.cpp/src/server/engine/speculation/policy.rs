@@ -6,6 +6,9 @@
 //! worth its expected rows less the time that it takes, at the price of what the best setting would
 //! have earned in that time; the best setting is found by trying all in a formula.
 
+#[cfg(test)]
+mod tests;
+
 use std::iter;
 
 use super::super::flow::MOST_DEPTH;
@@ -112,6 +115,16 @@ pub enum Decision {
     Hold,
 }
 
+impl Division {
+    /// Into so many steps, as where guesses do not pay.
+    pub fn plain(groups: usize) -> Self {
+        Self {
+            groups,
+            guesses_pay: false,
+        }
+    }
+}
+
 impl Offer {
     /// No guess is right.
     pub const NOTHING: Self = Self {
@@ -187,6 +200,13 @@ struct Plan {
     steady: f64,
 }
 
+impl Plan {
+    /// Whether guesses earn more than they take.
+    fn pays(&self) -> bool {
+        self.rate > self.rate_without * GAIN
+    }
+}
+
 impl Policy {
     /// What a stream does now. A certain token never waits longer than it gains by it.
     pub fn decide(&self, ring: &dyn Ring, claims: &Claims, stream: &Stream<'_>) -> Decision {
@@ -226,7 +246,7 @@ impl Policy {
             return fixed.window * (fixed.windows + 1);
         }
         let plan = self.plan(ring, claims, offer);
-        if plan.rate > plan.rate_without * GAIN {
+        if plan.pays() {
             return plan.window * (plan.windows + 1);
         }
         let token = 1.0 / plan.rate_without;
@@ -250,8 +270,10 @@ impl Policy {
         for groups in iter::once(without).chain(others) {
             let plan = self.plan(ring, &Claims::of(streams, groups), offer);
             if plan.rate > best * GAIN {
-                division.groups = groups;
-                division.guesses_pay = plan.rate > plan.rate_without * GAIN;
+                division = Division {
+                    groups,
+                    guesses_pay: plan.pays(),
+                };
                 best = plan.rate;
             }
         }
@@ -628,172 +650,5 @@ impl Fixed {
             _ if !stream.certain && stream.guesses.is_empty() => Decision::Hold,
             _ => Decision::Send(stream.guesses.len().min(wanted)),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    #[derive(Debug, Clone)]
-    struct Even {
-        nodes: usize,
-        fixed: f64,
-        each: f64,
-        between: f64,
-    }
-
-    impl Ring for Even {
-        fn stage_seconds(&self, tokens: usize) -> Vec<f64> {
-            vec![self.fixed + self.each * tokens as f64; self.nodes]
-        }
-
-        fn between_seconds(&self) -> f64 {
-            self.between
-        }
-
-        fn most_windows(&self) -> usize {
-            if self.nodes == 1 { 1 } else { 24 }
-        }
-    }
-
-    fn rings() -> impl Strategy<Value = Even> {
-        (1_usize..5, 0.0..0.03_f64, 0.0001..0.03_f64, 0.0..0.2_f64).prop_map(
-            |(nodes, fixed, each, between)| Even {
-                nodes,
-                fixed,
-                each,
-                between: if nodes == 1 { 0.0 } else { between },
-            },
-        )
-    }
-
-    fn claims(streams: usize, groups: usize) -> Claims {
-        Claims {
-            streams,
-            groups,
-            steps_in_flight: 0,
-            beside: streams.div_ceil(groups) - 1,
-        }
-    }
-
-    const POLICY: Policy = Policy {
-        most_window: 8,
-        fixed: None,
-    };
-
-    proptest! {
-        #[test]
-        fn a_certain_token_leaves_and_nothing_empty_does(
-            ring in rings(),
-            (streams, groups) in (1_usize..9, 1_usize..9),
-            certain: bool,
-            guesses in prop::collection::vec(0.0..1.0_f32, 0..40),
-            (reach, expected) in (0.0..1.0_f32, 0.0..1.0_f32),
-            in_flight in 0_usize..24,
-            draft_seconds in 0.0..0.01_f64,
-            more: bool,
-        ) {
-            let stream = Stream {
-                certain,
-                guesses: &guesses,
-                reach,
-                windows_in_flight: if certain { 0 } else { in_flight },
-                expected,
-                draft_seconds,
-                next_guess_seconds: more.then_some(draft_seconds),
-            };
-            match POLICY.decide(&ring, &claims(streams, groups.min(streams)), &stream) {
-                Decision::Send(sent) => {
-                    prop_assert!(sent <= guesses.len() && sent + usize::from(certain) <= 8);
-                    prop_assert!(certain || sent > 0);
-                }
-                Decision::Wait => prop_assert!(more && guesses.len() < 8),
-                Decision::Hold => prop_assert!(!certain),
-            }
-        }
-
-        /// No plan is worse than none, by the formula that it is made by.
-        #[test]
-        fn no_plan_loses_by_its_own_model(
-            ring in rings(),
-            (streams, groups) in (1_usize..9, 1_usize..9),
-            likely in 0.0..1.0_f32,
-            seconds in 0.0..0.01_f64,
-        ) {
-            let plan = POLICY.plan(&ring, &claims(streams, groups.min(streams)), &Offer { likely, seconds });
-            prop_assert!(plan.rate >= plan.rate_without);
-            prop_assert!(plan.windows <= ring.most_windows() && plan.window <= 8);
-        }
-    }
-
-    #[test]
-    fn what_is_hopeless_is_seldom_drafted_and_never_sent() {
-        let ring = Even {
-            nodes: 2,
-            fixed: 0.015,
-            each: 0.001,
-            between: 0.02,
-        };
-        let hopeless = Offer {
-            likely: 0.0,
-            seconds: 0.005,
-        };
-        assert_eq!(POLICY.ahead(&ring, &claims(1, 1), &hopeless, 0), 0);
-        assert_eq!(POLICY.ahead(&ring, &claims(1, 1), &hopeless, 50), 1);
-        let stream = Stream {
-            certain: true,
-            guesses: &[0.005; 8],
-            reach: 1.0,
-            windows_in_flight: 0,
-            expected: 0.005,
-            draft_seconds: 0.0,
-            next_guess_seconds: None,
-        };
-        assert_eq!(POLICY.decide(&ring, &claims(1, 1), &stream), Decision::Send(0));
-    }
-
-    #[test]
-    fn guesses_that_pay_put_more_streams_into_fewer_steps_and_others_change_nothing() {
-        let ring = Even {
-            nodes: 2,
-            fixed: 0.0147,
-            each: 0.0003,
-            between: 0.08,
-        };
-        let divide = |likely, seconds| POLICY.divide(&ring, 8, &Offer { likely, seconds }, 4);
-        let without = Division {
-            groups: 4,
-            guesses_pay: false,
-        };
-        assert_eq!(divide(0.0, 0.0), without);
-        assert_eq!(divide(0.7, 1.0), without);
-        let good = divide(0.95, 0.001);
-        assert!(good.guesses_pay && good.groups < 4, "{good:?}");
-    }
-
-    #[test]
-    fn a_longer_round_trip_takes_more_windows() {
-        let windows = |between| {
-            let ring = Even {
-                nodes: 2,
-                fixed: 0.015,
-                each: 0.0,
-                between,
-            };
-            POLICY
-                .plan(
-                    &ring,
-                    &claims(1, 1),
-                    &Offer {
-                        likely: 0.95,
-                        seconds: 0.001,
-                    },
-                )
-                .windows
-        };
-        assert!(windows(0.0) < windows(0.02) && windows(0.02) < windows(0.08));
     }
 }

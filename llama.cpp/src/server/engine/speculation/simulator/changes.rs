@@ -1,9 +1,9 @@
 //! What changes under way is followed within twenty steps.
 
-use super::super::policy::{PROBING, Policy};
+use super::super::policy::PROBING;
 use super::ring::{Left, Outcome, Stage, World, simulate};
 use super::text::{Agreement, Random, text};
-use super::world;
+use super::{free, world};
 
 /// The token at which something changes.
 const CHANGE: usize = 400;
@@ -38,11 +38,7 @@ fn seen(outcome: &Outcome, from: usize) -> Seen {
 }
 
 fn run(world: &World) -> Outcome {
-    let policy = Policy {
-        most_window: 8,
-        fixed: None,
-    };
-    simulate(world, policy, world.groups(1), CHANGE + 800)
+    simulate(world, free(8), world.groups(1), CHANGE + 800)
 }
 
 /// What changes under way.

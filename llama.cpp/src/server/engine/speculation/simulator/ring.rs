@@ -233,10 +233,7 @@ pub fn simulate(world: &World, policy: Policy, groups: usize, tokens: usize) -> 
     let mut simulation = Simulation {
         policy,
         without: groups,
-        division: Division {
-            groups,
-            guesses_pay: false,
-        },
+        division: Division::plain(groups),
         now: 0.0,
         events: BinaryHeap::new(),
         count: 0,
