@@ -33,6 +33,22 @@ extern "C" int32_t mesh_decode(llama_context * ctx, llama_batch batch, char ** e
     return mesh_guard<int32_t>(error, -100, [&] { return llama_decode(ctx, batch); });
 }
 
+extern "C" uint32_t mesh_target_layer_count(const llama_model * model) {
+    return llama_model_target_layer_ids_n(model);
+}
+
+extern "C" int32_t mesh_encode(llama_context * ctx, llama_batch batch, char ** error) {
+    return mesh_guard<int32_t>(error, -100, [&] { return llama_encode(ctx, batch); });
+}
+
+extern "C" void mesh_keep_layer_input(llama_context * ctx, uint32_t layer) {
+    llama_set_embeddings_layer_inp(ctx, layer, true);
+}
+
+extern "C" const float * mesh_layer_inputs(llama_context * ctx, uint32_t layer, char ** error) {
+    return mesh_guard<const float *>(error, nullptr, [&] { return llama_get_embeddings_layer_inp(ctx, layer); });
+}
+
 extern "C" void mesh_keep_hidden(llama_context * ctx) {
     // Those of outputs alone ("masked") would be the wrong ones: graphs of such layers give the states of all tokens,
     // of which llama.cpp then takes the first.

@@ -35,6 +35,15 @@ int32_t mesh_decode(struct llama_context * ctx, struct llama_batch batch, char *
 // Has a context keep the hidden state of each token, for layers that guess the tokens after the next one. What it
 // reserved before does not count any more.
 void mesh_keep_hidden(struct llama_context * ctx);
+// Has a context keep what one of its layers is given for each token. Aborts where there is no such layer, and, at the next
+// step, where llama.cpp's graph of the architecture does not say what its layers are given.
+void mesh_keep_layer_input(struct llama_context * ctx, uint32_t layer);
+// What that layer was given for the tokens of the last batch, one after the other; null if it was not kept.
+const float * mesh_layer_inputs(struct llama_context * ctx, uint32_t layer, char ** error);
+// How many layers of another model a model wants the inputs of: none, unless it guesses for that one.
+uint32_t mesh_target_layer_count(const struct llama_model * model);
+// Runs an encoder. 0 done, negative: failed.
+int32_t mesh_encode(struct llama_context * ctx, struct llama_batch batch, char ** error);
 // The hidden state of a token of the last batch, which must have one; null if there is none.
 const float * mesh_hidden_state(struct llama_context * ctx, int32_t index, char ** error);
 // Waits for the device; a failed step says so here.

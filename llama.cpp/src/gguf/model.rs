@@ -1,5 +1,7 @@
 //! A model in one GGUF file or in several parts.
 
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use super::{Error, Fault, Gguf, Metadata, Opened, Tensor};
@@ -32,6 +34,27 @@ pub struct Location<'a> {
     pub file: &'a Path,
     /// Its entry in that file's tensor table; offset and size count from the beginning of that file.
     pub tensor: &'a Tensor,
+}
+
+impl Location<'_> {
+    /// The tensor's data.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Read`] where the file cannot be read.
+    pub fn read(&self) -> Result<Vec<u8>, Error> {
+        let mut bytes = vec![0; usize::try_from(self.tensor.bytes).unwrap_or(usize::MAX)];
+        let read = |bytes: &mut [u8]| {
+            let mut file = File::open(self.file)?;
+            file.seek(SeekFrom::Start(self.tensor.offset))?;
+            file.read_exact(bytes)
+        };
+        read(&mut bytes).map_err(|source| Error::Read {
+            file: self.file.to_owned(),
+            source,
+        })?;
+        Ok(bytes)
+    }
 }
 
 impl Model {

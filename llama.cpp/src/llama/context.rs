@@ -72,6 +72,8 @@ pub enum Graph {
     Model,
     /// Only its layers that guess the tokens after the next one, from hidden states of the model's.
     Heads,
+    /// A model that does the same for another one (EAGLE-3), and first makes a hidden state of its own of several.
+    Eagle,
 }
 
 impl ContextParams {
@@ -80,7 +82,7 @@ impl ContextParams {
         // SAFETY: returns a plain struct.
         let mut raw = unsafe { sys::llama_context_default_params() };
         raw.ctx_type = match graph {
-            Graph::Model => sys::LLAMA_CONTEXT_TYPE_DEFAULT,
+            Graph::Model | Graph::Eagle => sys::LLAMA_CONTEXT_TYPE_DEFAULT,
             Graph::Heads => sys::LLAMA_CONTEXT_TYPE_MTP,
         };
         raw.n_ctx = self.context;
@@ -119,7 +121,7 @@ pub struct Batch {
     positions: Vec<sys::llama_pos>,
     sequences: Vec<SequenceId>,
     outputs: Vec<i8>,
-    /// Beside the tokens, in a batch for [`Graph::Heads`]; else none.
+    /// Beside the tokens, in a batch for [`Graph::Heads`] and [`Graph::Eagle`]; else none.
     hidden: Vec<f32>,
 }
 
@@ -132,7 +134,8 @@ impl Batch {
         self.outputs.push(output.into());
     }
 
-    /// The same, for a context of [`Graph::Heads`]: `hidden` is the state that the model had before `token`.
+    /// The same, for a context of [`Graph::Heads`] or [`Graph::Eagle`]: `hidden` is the state that the model had before
+    /// `token`.
     pub fn push_after(
         &mut self,
         hidden: &[f32],
@@ -217,10 +220,13 @@ pub struct Context {
 }
 
 /// What becomes of the hidden states of a batch's tokens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Hidden {
     Dropped,
+    /// That after the last layer.
     Kept,
+    /// Those before these layers.
+    Before(Vec<u32>),
 }
 
 fn state_error(error: Option<String>, otherwise: &str) -> Error {
@@ -248,7 +254,7 @@ impl Context {
     /// [`Error::Context`] with llama.cpp's last words on the cause.
     pub fn new(model: Arc<Model>, params: ContextParams) -> Result<Self, Error> {
         let threads = Arc::new(Threads::new(params.threads)?);
-        Self::open(model, params, Graph::Model, threads)
+        Self::open(model, params, Graph::Model, threads, None)
     }
 
     /// A context of the same model's heads, layers that guess the tokens after the next one, with an empty cache.
@@ -260,9 +266,30 @@ impl Context {
     /// # Errors
     /// As [`Self::new`].
     pub unsafe fn of_heads(&self, params: ContextParams) -> Result<Self, Error> {
-        let mut heads = Self::open(self.model.clone(), params, Graph::Heads, self.threads.clone())?;
+        let mut heads = Self::open(
+            self.model.clone(),
+            params,
+            Graph::Heads,
+            self.threads.clone(),
+            None,
+        )?;
         heads.keep_hidden();
         Ok(heads)
+    }
+
+    /// A context of a model that guesses what this one's says (EAGLE-3), with an empty cache, on the same threads, so
+    /// that no two threads may use both at once.
+    ///
+    /// # Safety
+    /// `eagle` is such a model and made for this one: what it takes from it is there, and of the length that it
+    /// expects. Nothing is computed with the new context once this one is dropped.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub unsafe fn of_eagle(&self, eagle: Arc<Model>, params: ContextParams) -> Result<Self, Error> {
+        let mut context = Self::open(eagle, params, Graph::Eagle, self.threads.clone(), Some(self))?;
+        context.keep_hidden();
+        Ok(context)
     }
 
     pub(super) fn open(
@@ -270,9 +297,11 @@ impl Context {
         params: ContextParams,
         graph: Graph,
         threads: Arc<Threads>,
+        other: Option<&Self>,
     ) -> Result<Self, Error> {
         log::take_last_error();
-        let raw = params.raw(graph);
+        let mut raw = params.raw(graph);
+        raw.ctx_other = other.map_or(std::ptr::null_mut(), Self::as_ptr);
         // SAFETY: the model outlives the context, which keeps an `Arc` of it.
         let (handle, error) =
             ffi::with_error(|error| unsafe { ffi::mesh_context_new(model.as_ptr(), raw, error) });
@@ -304,6 +333,100 @@ impl Context {
         // SAFETY: the handle is live, and `&mut` keeps others away.
         unsafe { ffi::mesh_keep_hidden(self.handle.as_ptr()) };
         self.hidden = Hidden::Kept;
+    }
+
+    /// From now on keeps the hidden states before these layers, in place of the last one.
+    ///
+    /// # Safety
+    /// The model has these layers, and llama.cpp's graph of it says what they are given: else it aborts the process.
+    pub unsafe fn keep_hidden_before(&mut self, layers: &[u32]) {
+        for layer in layers {
+            // SAFETY: the handle is live, and the layer is there, as the caller says.
+            unsafe { ffi::mesh_keep_layer_input(self.handle.as_ptr(), *layer) };
+        }
+        self.hidden = Hidden::Before(layers.to_vec());
+    }
+
+    /// Adds the hidden states that are kept of the token at `index` of the last batch, one after the other. Waits for
+    /// the step. Whether there are any.
+    pub fn add_hidden(&mut self, index: usize, states: &mut Vec<f32>) -> bool {
+        if self.hidden == Hidden::Kept {
+            let state = self.hidden(index);
+            states.extend_from_slice(state.unwrap_or_default());
+            return state.is_some();
+        }
+        let Hidden::Before(layers) = &self.hidden else {
+            return false;
+        };
+        if index >= self.rows.len() {
+            return false;
+        }
+        let (context, width) = (self.handle.as_ptr(), self.model.embedding_width() as usize);
+        let length = states.len();
+        for layer in layers {
+            // SAFETY: what this layer is given is kept, and the last batch was computed.
+            let (all, _) = ffi::with_error(|error| unsafe { ffi::mesh_layer_inputs(context, *layer, error) });
+            let Some(all) = NonNull::new(all.cast_mut()) else {
+                states.truncate(length);
+                return false;
+            };
+            // SAFETY: each token of the batch has so many numbers there, which live until the next step.
+            let state = unsafe { std::slice::from_raw_parts(all.as_ptr().add(index * width), width) };
+            states.extend_from_slice(state);
+        }
+        true
+    }
+
+    /// Makes hidden states for a context of [`Graph::Eagle`] of what another one keeps before its layers, one row a
+    /// token; they are there as [`Self::hidden`] until the next step.
+    ///
+    /// # Errors
+    /// [`Error::Rejected`] for more of them than a step has, or others; [`Error::Decode`] where llama.cpp fails.
+    pub fn encode(&mut self, states: &mut [f32]) -> Result<(), Error> {
+        let width = match self.graph {
+            Graph::Eagle => self.model.target_states_width(),
+            Graph::Model | Graph::Heads => 0,
+        };
+        let tokens = states.len().checked_div(width).unwrap_or(0);
+        let fits = tokens > 0 && tokens * width == states.len();
+        if !fits || tokens > self.params.micro_batch as usize {
+            return Err(Error::Rejected(format!(
+                "{} numbers are no hidden states of {width} each, or too many",
+                states.len()
+            )));
+        }
+        self.rows.clear();
+        log::take_last_error();
+        // They mean nothing to an encoder, but llama.cpp wants them to follow those that the sequence has.
+        // SAFETY: the memory is live, and each context has the first sequence.
+        let last = unsafe { sys::llama_memory_seq_pos_max(self.memory(), 0) };
+        let mut positions: Vec<sys::llama_pos> = (last + 1..).take(tokens).collect();
+        let mut outputs = vec![1; tokens];
+        let mut counts = vec![1_i32; tokens];
+        let mut sequence: SequenceId = 0;
+        let mut sequences = vec![&raw mut sequence; tokens];
+        let context = self.handle.as_ptr();
+        let batch = sys::llama_batch {
+            n_tokens: tokens as i32,
+            token: std::ptr::null_mut(),
+            embd: states.as_mut_ptr(),
+            pos: positions.as_mut_ptr(),
+            n_seq_id: counts.as_mut_ptr(),
+            seq_id: sequences.as_mut_ptr(),
+            logits: outputs.as_mut_ptr(),
+        };
+        // SAFETY: all that the batch points to outlives the call, and a token has as many numbers as the model takes.
+        let (status, error) = ffi::with_error(|error| unsafe { ffi::mesh_encode(context, batch, error) });
+        if status != 0 {
+            return Err(Error::Decode(
+                error
+                    .or_else(log::take_last_error)
+                    .unwrap_or_else(|| format!("llama_encode returned {status}")),
+            ));
+        }
+        // No logits, but a state of each.
+        self.rows.resize(tokens, false);
+        Ok(())
     }
 
     /// The hidden state after the token at `index` of the last batch. Waits for the step. `None` if it was not
@@ -465,7 +588,7 @@ impl Context {
         let sequences = i64::from(self.params.sequences);
         let hidden = match self.graph {
             Graph::Model => 0,
-            Graph::Heads => batch.len() * self.model.embedding_width() as usize,
+            Graph::Heads | Graph::Eagle => batch.len() * self.model.embedding_width() as usize,
         };
         let fits = batch.hidden.len() == hidden
             && batch.len() <= self.params.batch as usize

@@ -75,8 +75,21 @@ impl Outline {
     /// # Errors
     /// [`Error::Context`] where llama.cpp cannot make such a context, with its last words.
     pub fn need(&self, context: &ContextParams, graph: Graph) -> Result<MemoryNeed, Error> {
+        self.open(context, graph, None)?.memory_taken()
+    }
+
+    /// What it would need with such a context if it guessed for `target` (EAGLE-3), from which it may take matrices.
+    ///
+    /// # Errors
+    /// As [`Self::need`].
+    pub fn need_beside(&self, context: &ContextParams, target: &Self) -> Result<MemoryNeed, Error> {
+        let target = target.open(context, Graph::Model, None)?;
+        self.open(context, Graph::Eagle, Some(&target))?.memory_taken()
+    }
+
+    fn open(&self, context: &ContextParams, graph: Graph, other: Option<&Context>) -> Result<Context, Error> {
         let threads = Arc::new(Threads::new(context.threads)?);
-        log::on_trial(|| Context::open(self.0.clone(), context.clone(), graph, threads))?.memory_taken()
+        log::on_trial(|| Context::open(self.0.clone(), context.clone(), graph, threads, other))
     }
 }
 

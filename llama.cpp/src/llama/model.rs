@@ -352,6 +352,15 @@ impl Model {
         unsafe { sys::llama_model_n_embd_out(self.as_ptr()) }.unsigned_abs()
     }
 
+    /// Numbers of another model's hidden states that it takes for a token, if it guesses for one (EAGLE-3); else 0.
+    pub fn target_states_width(&self) -> usize {
+        // SAFETY: reads a field.
+        let layers = unsafe { ffi::mesh_target_layer_count(self.as_ptr()) } as usize;
+        let length = self.metadata("eagle3.target_hidden_size");
+        let length = length.and_then(|length| length.parse::<usize>().ok());
+        layers * length.unwrap_or(0)
+    }
+
     /// Architecture, size and quantization in words.
     pub fn description(&self) -> String {
         // SAFETY: the buffer and its size belong together.

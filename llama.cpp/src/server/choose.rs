@@ -1,11 +1,12 @@
 //! How much context, how many slots and GPU layers, and whether there is room to guess ahead.
 
 use super::draft::{self, Unfit};
+use super::eagle::EagleFile;
 use super::fit::{Demand, Plan, Shortage, Wish, fit};
 use super::header::{Header, read_header};
 use super::heads::ModelHeads;
 use super::load::{Refused, refused};
-use super::measure::{DraftPlace, Extra, Measure, context_params};
+use super::measure::{DraftPlace, Extra, Guesser, Measure, context_params, eagle_model_params};
 use super::options::{Draft, Options, Origin, SpeculationMode};
 use super::placed::Placed;
 use crate::llama::{self, Device, DeviceNeed, Model};
@@ -41,10 +42,8 @@ pub(super) struct Guessing {
     pub(super) window: u32,
     /// Tokens by which a recurrent state can be cut back.
     pub(super) rollback: u32,
-    /// A draft model that fits.
-    pub(super) draft: Option<DraftPlace>,
-    /// Heads of the model that fit; there is no draft model then.
-    pub(super) heads: Option<ModelHeads>,
+    /// What guesses beside copying, and fits.
+    pub(super) guesser: Option<Guesser>,
 }
 
 impl Guessing {
@@ -52,8 +51,7 @@ impl Guessing {
         mode: SpeculationMode::Off,
         window: 0,
         rollback: 0,
-        draft: None,
-        heads: None,
+        guesser: None,
     };
 
     /// What it takes beside the model.
@@ -61,8 +59,7 @@ impl Guessing {
         Extra {
             window: self.window,
             rollback: self.rollback,
-            draft: self.draft.as_ref(),
-            heads: self.heads,
+            guesser: self.guesser.as_ref(),
         }
     }
 }
@@ -153,6 +150,7 @@ fn choose_there(options: &Options, header: &Header, placed: &Placed) -> Result<C
             gpu_layers,
         },
         layers,
+        model_layers: header.layers,
         context_train: header.context_train,
         heads: match placed {
             Placed::Here(_) => heads(options, header),
@@ -161,7 +159,7 @@ fn choose_there(options: &Options, header: &Header, placed: &Placed) -> Result<C
     };
     let mut chosen = chooser.choose(placed)?;
     let slots = context_params(options, chosen.plan, chosen.guessing.extra());
-    let reckoned = chooser.measure.need(chosen.plan, chosen.guessing.heads, slots);
+    let reckoned = chooser.measure.need(chosen.plan, chosen.guessing.extra(), slots);
     chosen.reckoned = reckoned.map_err(unusable)?;
     for Demand {
         device, needed, free, ..
@@ -176,7 +174,10 @@ struct Chooser<'a> {
     options: &'a Options,
     measure: Measure<'a>,
     wish: Wish,
+    /// Layers that may be on GPUs.
     layers: u32,
+    /// Those of the model.
+    model_layers: u32,
     context_train: u32,
     /// Heads of the model, where they are of use.
     heads: Option<ModelHeads>,
@@ -218,8 +219,8 @@ impl Chooser<'_> {
             return Ok(with_heads);
         }
         if let Some(draft) = wanted(self.options) {
-            let usable = self.check_draft(draft, model, placed);
-            match usable.and_then(|()| self.with_draft(&chosen, draft, placed)) {
+            let guessers = self.guessers(draft, model, placed);
+            match guessers.and_then(|guessers| self.with_one_of(guessers, &chosen, draft.origin)) {
                 Ok(with_draft) => chosen = with_draft,
                 Err(unfit) => draft::give_up(self.options, draft, unfit)?,
             }
@@ -235,8 +236,7 @@ impl Chooser<'_> {
             mode: speculation.mode,
             window: speculation.most_window,
             rollback: 0,
-            draft: None,
-            heads: None,
+            guesser: None,
         };
         let fitted = self.fit(guessing.extra()).map_err(unusable)?;
         let fastest = |plan: &Plan| plan.is_as_fast_as(&Plan::fastest(self.wish, self.layers, plan.context));
@@ -284,20 +284,38 @@ impl Chooser<'_> {
         }
     }
 
-    /// Whether the draft model can guess for `model`.
-    fn check_draft(&mut self, draft: &Draft, model: &Model, placed: &Placed) -> Result<(), Unfit> {
-        read_header(&draft.path).map_err(Unfit::File)?;
-        let first = placed.for_draft().into_iter().next().unwrap_or_default();
-        let outline = self.measure.outline(&draft.path, &first);
-        let outline = outline.map_err(|error| Unfit::File(unusable(error)))?;
-        draft::check(outline.model(), model)
+    /// What the draft file is to `model`, and where it could compute, the best place first: a model of its own on a GPU,
+    /// else on the CPU, or an EAGLE-3 head where the model itself is.
+    fn guessers(&mut self, draft: &Draft, model: &Model, placed: &Placed) -> Result<Vec<Guesser>, Unfit> {
+        let header = read_header(&draft.path).map_err(Unfit::File)?;
+        let failed = |error| Unfit::File(unusable(error));
+        if let Some(eagle) = header.eagle {
+            if matches!(placed, Placed::Split(_)) {
+                return Err(Unfit::Far);
+            }
+            let first = eagle_model_params(placed, self.layers);
+            let outline = self.measure.outline(&draft.path, &first).map_err(failed)?;
+            eagle.check(outline.model(), model, self.model_layers)?;
+            let path = draft.path.clone();
+            return Ok(vec![Guesser::Eagle(EagleFile { path, eagle })]);
+        }
+        let places = placed.for_draft();
+        let first = places.first().cloned().unwrap_or_default();
+        let outline = self.measure.outline(&draft.path, &first).map_err(failed)?;
+        draft::check(outline.model(), model)?;
+        let guesser = |model| {
+            Guesser::Draft(DraftPlace {
+                path: draft.path.clone(),
+                model,
+            })
+        };
+        Ok(places.into_iter().map(guesser).collect())
     }
 
     /// Room for the model's heads, too. Nobody asked for them: they must not make anything else slower.
     fn with_heads(&mut self, chosen: &Chosen, heads: ModelHeads) -> Option<Chosen> {
         let guessing = Guessing {
-            draft: None,
-            heads: Some(heads),
+            guesser: Some(Guesser::Heads(heads)),
             ..chosen.guessing
         };
         let name = &self.options.model_name;
@@ -313,33 +331,29 @@ impl Chooser<'_> {
         None
     }
 
-    /// Room for a draft model, too: on a GPU, else on the CPU. What was found by itself must not make
+    /// Room for one of these, too, the first one that there is some for. What was found by itself must not make
     /// anything else slower.
-    fn with_draft(&mut self, chosen: &Chosen, draft: &Draft, placed: &Placed) -> Result<Chosen, Unfit> {
-        let places = placed.for_draft();
+    fn with_one_of(
+        &mut self,
+        guessers: Vec<Guesser>,
+        chosen: &Chosen,
+        origin: Origin,
+    ) -> Result<Chosen, Unfit> {
         let mut why = String::new();
-        for (left, model) in (0..places.len()).rev().zip(places) {
-            let place = DraftPlace {
-                path: draft.path.clone(),
-                model,
+        for (left, guesser) in (0..guessers.len()).rev().zip(guessers) {
+            let guessing = Guessing {
+                guesser: Some(guesser),
+                ..chosen.guessing
             };
-            let extra = Extra {
-                draft: Some(&place),
-                ..chosen.guessing.extra()
-            };
-            let failed = |error: llama::Error| Unfit::File(unusable(error));
-            match self.fit(extra).map_err(failed)? {
+            let fitted = self.fit(guessing.extra());
+            match fitted.map_err(|error| Unfit::File(unusable(error)))? {
                 Ok((plan, demands))
-                    if plan.is_as_fast_as(&chosen.plan) || (left == 0 && draft.origin == Origin::Asked) =>
+                    if plan.is_as_fast_as(&chosen.plan) || (left == 0 && origin == Origin::Asked) =>
                 {
-                    let guessing = Guessing {
-                        draft: Some(place),
-                        ..chosen.guessing
-                    };
                     return Ok(Chosen::new(plan, demands, guessing));
                 }
                 Ok(_) => why = "it would take memory that makes the model itself faster".to_owned(),
-                Err(shortage) => why = too_large(self.options, &shortage, extra),
+                Err(shortage) => why = too_large(self.options, &shortage, guessing.extra()),
             }
         }
         Err(Unfit::Memory(why))
@@ -385,9 +399,9 @@ fn too_large(options: &Options, shortage: &Shortage, extra: Extra<'_>) -> String
     if demand.cache * 4 > demand.needed {
         remedies.insert(0, "--cache-type-k q8_0 --cache-type-v q8_0");
     }
-    let with = match extra.draft {
-        Some(_) => "its draft model and ",
-        None => "",
+    let with = match extra.guesser {
+        Some(Guesser::Draft(_) | Guesser::Eagle(_)) => "its draft model and ",
+        Some(Guesser::Heads(_)) | None => "",
     };
     format!(
         "{} with {with}a context of {} tokens needs {}, {} free on {}; try {}",

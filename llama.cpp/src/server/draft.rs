@@ -1,5 +1,6 @@
 //! Whether a draft model can guess for the model that is served, before either is loaded.
 
+use super::eagle;
 use super::load::{Refused, refused};
 use super::options::{Draft, Options, Origin};
 use crate::llama::{Mismatch, Model, Vocabulary};
@@ -26,6 +27,14 @@ pub(super) enum Unfit {
     /// It speaks of other tokens.
     #[error(transparent)]
     Vocabulary(#[from] Mismatch),
+    /// It guesses from hidden states of another model.
+    #[error(transparent)]
+    Eagle(#[from] eagle::Mismatch),
+    /// It is for hidden states that are not here.
+    #[error(
+        "in a split the hidden states that it guesses from would have to come over the network before the next step"
+    )]
+    Far,
     /// There is no room for it.
     #[error("{0}")]
     Memory(String),
@@ -47,13 +56,17 @@ pub(super) fn check(draft: &Model, target: &Model) -> Result<(), Unfit> {
 }
 
 /// What to do without a draft model that is not used: nothing is served if the user asked for it, else all
-/// goes on.
+/// goes on, as it does in a split, which others may have asked for.
 ///
 /// # Errors
 /// A refusal, where it was asked for.
 pub(super) fn give_up(options: &Options, draft: &Draft, unfit: Unfit) -> Result<(), Refused> {
     let name = draft.path.file_name().unwrap_or_default().to_string_lossy();
     match draft.origin {
+        Origin::Asked if unfit == Unfit::Far => {
+            tracing::warn!("the draft {name} guesses nothing: {unfit}");
+            Ok(())
+        }
         Origin::Found => {
             let model = &options.model_name;
             tracing::warn!("the draft model {name} is not used for {model}: {unfit}");

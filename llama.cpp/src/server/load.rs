@@ -1,5 +1,6 @@
 //! From options to a running engine, or to the reason why not.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use super::choose::{Chosen, Guessing, choose};
@@ -8,12 +9,14 @@ use super::engine::task::{Event, Generate, Sampling};
 use super::engine::{Engine, EngineParams, HeadsContext, SlotFiles, SpeculationParams};
 use super::fit::Plan;
 use super::header::{Header, MOST_CONTEXT, read_header};
-use super::measure::{context_params, draft_params, heads_params, model_params};
+use super::measure::{
+    Guesser, context_params, draft_params, eagle_model_params, eagle_params, heads_params, model_params,
+};
 use super::options::{Options, SpeculationMode};
 use super::parent::report;
 use super::placed::{Placed, choose_devices};
 use super::split::{Arrangement, lost_refused};
-use crate::llama::{self, ChatTemplates, ContextParams, DeviceNeed, MemoryNeed, Model};
+use crate::llama::{self, ChatTemplates, DeviceNeed, MemoryNeed, Model, ModelParams};
 use crate::status::{Refusal, Status};
 
 /// Requests that may wait for each slot where the user did not say.
@@ -107,11 +110,8 @@ fn start(options: &Options, header: Header, placed: &Placed, chosen: Chosen) -> 
         reckoned,
         ..
     } = chosen;
-    let speculation = speculation(options, plan, &guessing)?;
-    let draft_bytes = speculation
-        .model
-        .as_ref()
-        .map_or(0, |(draft, _)| draft.size_bytes());
+    let speculation = speculation(options, placed, plan, &guessing)?;
+    let draft_bytes = speculation.guesser_bytes();
     let node_layers = placed
         .arrangement()
         .map_or_else(Vec::new, Arrangement::layers_of_nodes);
@@ -166,7 +166,8 @@ fn load_model(options: &Options, placed: &Placed, chosen: &Chosen) -> Result<Mod
             report(&Status::Loading { percent });
         }
     };
-    let params = model_params(placed, chosen.plan, chosen.guessing.heads);
+    let heads = chosen.guessing.guesser.as_ref().and_then(Guesser::heads);
+    let params = model_params(placed, chosen.plan, heads);
     let failed = |error: llama::Error| refused(Refusal::Model, error.to_string());
     let Some(arrangement) = placed.arrangement() else {
         return Model::load(&options.model, &params, |fraction| tell(f64::from(fraction))).map_err(failed);
@@ -183,45 +184,60 @@ fn load_model(options: &Options, placed: &Placed, chosen: &Chosen) -> Result<Mod
 }
 
 /// How the engine guesses ahead, its draft model loaded.
-fn speculation(options: &Options, plan: Plan, guessing: &Guessing) -> Result<SpeculationParams, Refused> {
-    let Some((place, wanted)) = guessing.draft.as_ref().zip(options.speculation.draft.as_ref()) else {
-        return Ok(params(options, plan, guessing, None));
-    };
-    let model = match Model::load(&place.path, &place.model, |_| {}) {
-        Ok(model) => {
-            let file = place.path.file_name().unwrap_or_default().to_string_lossy();
-            tracing::info!("the draft model {file} guesses ahead for {}", options.model_name);
-            Some((Arc::new(model), draft_params(options, plan)))
-        }
-        Err(error) => {
-            let unfit = Unfit::File(refused(Refusal::Model, error.to_string()));
-            draft::give_up(options, wanted, unfit)?;
-            None
-        }
-    };
-    Ok(params(options, plan, guessing, model))
-}
-
-fn params(
+fn speculation(
     options: &Options,
+    placed: &Placed,
     plan: Plan,
     guessing: &Guessing,
-    model: Option<(Arc<Model>, ContextParams)>,
-) -> SpeculationParams {
-    let heads = guessing.heads.map(|_| {
-        // SAFETY: the model's file has heads of a kind that llama.cpp can compute, and they were loaded.
-        unsafe { HeadsContext::new(heads_params(options, plan)) }
-    });
-    SpeculationParams {
-        mode: match (guessing.mode, &model, &heads) {
-            (SpeculationMode::Draft, None, None) => SpeculationMode::Off,
-            (mode, ..) => mode,
-        },
-        model,
-        heads,
+) -> Result<SpeculationParams, Refused> {
+    let mut params = SpeculationParams {
+        mode: guessing.mode,
         most_window: options.speculation.most_window,
         min_p: options.speculation.min_p.get(),
         windows: options.speculation.windows,
+        ..SpeculationParams::off()
+    };
+    match &guessing.guesser {
+        Some(Guesser::Draft(place)) => {
+            let model = load_draft(options, &place.path, &place.model)?;
+            params.model = model.map(|model| (model, draft_params(options, plan)));
+        }
+        Some(Guesser::Heads(_)) => {
+            // SAFETY: the model's file has heads of a kind that llama.cpp can compute, and they were loaded.
+            params.heads = Some(unsafe { HeadsContext::of_model(heads_params(options, plan)) });
+        }
+        Some(Guesser::Eagle(file)) => {
+            let own = eagle_model_params(placed, plan.gpu_layers);
+            let eagle = load_draft(options, &file.path, &own)?;
+            params.heads = eagle.map(|eagle| {
+                let context = eagle_params(options, plan);
+                // SAFETY: the file was found to be made for the model.
+                unsafe { HeadsContext::of_eagle(eagle, file.eagle.layers.to_vec(), context) }
+            });
+        }
+        None => {}
+    }
+    if params.mode == SpeculationMode::Draft && params.model.is_none() && params.heads.is_none() {
+        params.mode = SpeculationMode::Off;
+    }
+    Ok(params)
+}
+
+/// Loads a draft. `None` where it cannot be, and nobody asked for it.
+fn load_draft(options: &Options, path: &Path, params: &ModelParams) -> Result<Option<Arc<Model>>, Refused> {
+    match Model::load(path, params, |_| {}) {
+        Ok(model) => {
+            let file = path.file_name().unwrap_or_default().to_string_lossy();
+            tracing::info!("the draft model {file} guesses ahead for {}", options.model_name);
+            Ok(Some(Arc::new(model)))
+        }
+        Err(error) => {
+            let unfit = Unfit::File(refused(Refusal::Model, error.to_string()));
+            if let Some(draft) = &options.speculation.draft {
+                draft::give_up(options, draft, unfit)?;
+            }
+            Ok(None)
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use sysinfo::System;
 
+use super::eagle::EagleFile;
 use super::engine::{PROMPT_ROWS, embedding_params};
 use super::fit::{Demand, Plan};
 use super::heads::ModelHeads;
@@ -23,10 +24,36 @@ pub(super) struct Extra<'a> {
     pub(super) window: u32,
     /// Tokens by which a recurrent state can be cut back.
     pub(super) rollback: u32,
+    /// What guesses beside copying.
+    pub(super) guesser: Option<&'a Guesser>,
+}
+
+impl Extra<'_> {
+    /// Heads of the model itself, if they guess.
+    fn heads(&self) -> Option<ModelHeads> {
+        self.guesser.and_then(Guesser::heads)
+    }
+}
+
+/// What guesses beside copying.
+#[derive(Debug, Clone)]
+pub(super) enum Guesser {
     /// A draft model.
-    pub(super) draft: Option<&'a DraftPlace>,
+    Draft(DraftPlace),
     /// Heads of the model itself.
-    pub(super) heads: Option<ModelHeads>,
+    Heads(ModelHeads),
+    /// A head from a file of its own.
+    Eagle(EagleFile),
+}
+
+impl Guesser {
+    /// Heads of the model itself, if it is they.
+    pub(super) fn heads(&self) -> Option<ModelHeads> {
+        match self {
+            Self::Heads(heads) => Some(*heads),
+            Self::Draft(_) | Self::Eagle(_) => None,
+        }
+    }
 }
 
 /// A draft model, and where it computes.
@@ -86,40 +113,69 @@ impl<'a> Measure<'a> {
     /// Where llama.cpp cannot use a file.
     pub(super) fn demands(&mut self, plan: Plan, extra: Extra<'_>) -> Result<Vec<Demand>, llama::Error> {
         let slots = context_params(self.options, plan, extra);
-        let devices = self.need(plan, extra.heads, slots.clone())?;
+        let devices = self.need(plan, extra, slots.clone())?;
         let mut demands = match self.placed {
             Placed::Here(_) => devices.into_iter().map(|need| demand(need, &self.room)).collect(),
             Placed::Split(arrangement) => {
                 // Its context is made when the first text is to be embedded, and must not find the room taken.
-                let outline =
-                    self.outline(&self.options.model, &model_params(self.placed, plan, extra.heads))?;
+                let model = model_params(self.placed, plan, extra.heads());
+                let outline = self.outline(&self.options.model, &model)?;
                 let embedder = embedding_params(&slots, outline.model());
-                arrangement.demands(&devices, &self.need(plan, extra.heads, embedder)?)
+                arrangement.demands(&devices, &self.need(plan, extra, embedder)?)
             }
         };
-        if let Some(draft) = extra.draft {
-            let context = draft_params(self.options, plan);
-            let need = self.ask(&draft.path, &draft.model, context, Graph::Model)?;
-            for need in need.devices {
+        if let Some(guesser) = extra.guesser {
+            for need in self.need_of(guesser, plan, slots)? {
                 add(&mut demands, demand(need, &self.room));
             }
         }
-        if let Some(heads) = extra.heads {
-            let context = heads_params(self.options, plan);
-            let states = hidden_states(heads, &context);
-            let model = model_params(self.placed, plan, Some(heads));
-            let need = self.ask(&self.options.model, &model, context, Graph::Heads)?;
-            for need in need.devices {
-                let more = DeviceNeed {
-                    // The model is there once.
-                    model: 0,
-                    compute: need.compute + states,
-                    ..need
-                };
-                add(&mut demands, demand(more, &self.room));
+        Ok(demands)
+    }
+
+    /// What a guesser needs of each device, beside a model with such a context.
+    fn need_of(
+        &mut self,
+        guesser: &Guesser,
+        plan: Plan,
+        slots: ContextParams,
+    ) -> Result<Vec<DeviceNeed>, llama::Error> {
+        let with_states = |need: MemoryNeed, states: u64| {
+            let more = |need: DeviceNeed| DeviceNeed {
+                compute: need.compute + states,
+                ..need
+            };
+            need.devices.into_iter().map(more).collect::<Vec<_>>()
+        };
+        match guesser {
+            Guesser::Draft(draft) => {
+                let context = draft_params(self.options, plan);
+                let need = self.ask(&draft.path, &draft.model, context, Graph::Model)?;
+                Ok(need.devices)
+            }
+            Guesser::Heads(heads) => {
+                let context = heads_params(self.options, plan);
+                let states = hidden_states(*heads, &context);
+                let model = model_params(self.placed, plan, Some(*heads));
+                let need = self.ask(&self.options.model, &model, context, Graph::Heads)?;
+                let mut devices = with_states(need, states);
+                // The model is there once.
+                devices.iter_mut().for_each(|need| need.model = 0);
+                Ok(devices)
+            }
+            Guesser::Eagle(file) => {
+                let context = eagle_params(self.options, plan);
+                let states = file.eagle.state_bytes(slots.batch, context.batch);
+                let model = model_params(self.placed, plan, None);
+                let target = self.outline(&self.options.model, &model)?;
+                let own = eagle_model_params(self.placed, plan.gpu_layers);
+                let outline = self.outline(&file.path, &own)?;
+                let place = Place::new(&file.path, &own);
+                let need = self.known(place, context, Graph::Eagle, |context| {
+                    outline.need_beside(context, &target)
+                })?;
+                Ok(with_states(need, states))
             }
         }
-        Ok(demands)
     }
 
     /// What the model and such a context would need of each device.
@@ -129,10 +185,10 @@ impl<'a> Measure<'a> {
     pub(super) fn need(
         &mut self,
         plan: Plan,
-        heads: Option<ModelHeads>,
+        extra: Extra<'_>,
         context: ContextParams,
     ) -> Result<Vec<DeviceNeed>, llama::Error> {
-        let model = model_params(self.placed, plan, heads);
+        let model = model_params(self.placed, plan, extra.heads());
         Ok(self
             .ask(&self.options.model, &model, context, Graph::Model)?
             .devices)
@@ -160,7 +216,20 @@ impl<'a> Measure<'a> {
         context: ContextParams,
         graph: Graph,
     ) -> Result<MemoryNeed, llama::Error> {
-        let place = Place::new(path, model);
+        let outline = self.outline(path, model)?;
+        self.known(Place::new(path, model), context, graph, |context| {
+            outline.need(context, graph)
+        })
+    }
+
+    /// What is known of a question, or is found out now.
+    fn known(
+        &mut self,
+        place: Place,
+        context: ContextParams,
+        graph: Graph,
+        find: impl FnOnce(&ContextParams) -> Result<MemoryNeed, llama::Error>,
+    ) -> Result<MemoryNeed, llama::Error> {
         let asked = (&place, &context, graph);
         let mut known = self
             .known
@@ -169,7 +238,7 @@ impl<'a> Measure<'a> {
         if let Some((.., need)) = known.next() {
             return Ok(need.clone());
         }
-        let need = self.outline(path, model)?.need(&context, graph)?;
+        let need = find(&context)?;
         self.known.push((place, context, graph, need.clone()));
         Ok(need)
     }
@@ -251,6 +320,28 @@ pub(super) fn draft_params(options: &Options, plan: Plan) -> ContextParams {
     }
 }
 
+/// Most tokens that an EAGLE-3 head computes at once: llama.cpp's graph of it gives a row of logits for each.
+const EAGLE_BATCH: u32 = 128;
+
+/// The context of an EAGLE-3 head, which gives a row of logits for each token.
+pub(super) fn eagle_params(options: &Options, plan: Plan) -> ContextParams {
+    let params = draft_params(options, plan);
+    let batch = params.batch.min(EAGLE_BATCH).max(plan.slots);
+    ContextParams {
+        batch,
+        micro_batch: batch,
+        outputs: batch,
+        ..params
+    }
+}
+
+/// An EAGLE-3 head is where the model's output layer is, of which it may make use: on the model's devices where any of
+/// its layers are there.
+pub(super) fn eagle_model_params(placed: &Placed, gpu_layers: u32) -> ModelParams {
+    const ALL: u32 = u32::MAX;
+    placed.model_params(if gpu_layers > 0 { ALL } else { 0 })
+}
+
 /// One for each physical core: a second thread on a core slows matrix products down.
 pub(crate) fn default_threads() -> u32 {
     let logical = std::thread::available_parallelism().map_or(1, usize::from);
@@ -266,7 +357,7 @@ mod tests {
     use super::super::options::Listen;
     use super::*;
     use crate::gguf;
-    use crate::gguf::random::{self, Architecture, Spec};
+    use crate::gguf::random::{self, Architecture, Spec, Words};
     use crate::llama::{Batch, Context, HOST, Model};
 
     /// All heads that are known, and what llama.cpp really takes for them.
@@ -296,9 +387,10 @@ mod tests {
                 gpu_layers: 0,
             };
             let heads = read_header(&path).unwrap().heads;
+            let guesser = heads.map(Guesser::Heads);
             let extra = Extra {
                 window: 8,
-                heads,
+                guesser: guesser.as_ref(),
                 ..Extra::default()
             };
             llama::initialize();
@@ -306,7 +398,11 @@ mod tests {
                 let demands = Measure::new(&options, &placed).demands(plan, extra).unwrap();
                 demands.iter().map(|demand| demand.needed).sum()
             };
-            let (without, with) = (counted(Extra { heads: None, ..extra }), counted(extra));
+            let alone = Extra {
+                guesser: None,
+                ..extra
+            };
+            let (without, with) = (counted(alone), counted(extra));
 
             let taken = |heads: Option<ModelHeads>| -> u64 {
                 let params = model_params(&placed, plan, heads);
@@ -340,6 +436,87 @@ mod tests {
             assert!(
                 (really_more..=really_more + 2 * states).contains(&more),
                 "{architecture}: {more} counted, {really_more} taken"
+            );
+        }
+    }
+
+    #[test]
+    fn what_an_eagle_head_takes_is_counted() {
+        for words in [Words::Own, Words::Models, Words::Some(500)] {
+            let folder = tempfile::tempdir().unwrap();
+            let (path, own) = (folder.path().join("model.gguf"), folder.path().join("eagle.gguf"));
+            let target = random::small(Architecture::Qwen3, 1);
+            target.write(&path).unwrap();
+            let eagle = random::Eagle {
+                target,
+                layers: [0, 1, 3],
+                mixture: 0.1,
+                words,
+            };
+            eagle.write(&own).unwrap();
+            let listen = Listen::Tcp(([127, 0, 0, 1], 0).into());
+            let options = Options::new(listen, path.clone(), "model".into());
+            let placed = Placed::Here(Vec::new());
+            let plan = Plan {
+                context: 4096,
+                slots: 4,
+                gpu_layers: 0,
+            };
+            let eagle = read_header(&own).unwrap().eagle.unwrap();
+            let guesser = Guesser::Eagle(EagleFile {
+                path: own.clone(),
+                eagle,
+            });
+            let extra = Extra {
+                window: 8,
+                guesser: Some(&guesser),
+                ..Extra::default()
+            };
+            llama::initialize();
+            let counted = |extra| -> u64 {
+                let demands = Measure::new(&options, &placed).demands(plan, extra).unwrap();
+                demands.iter().map(|demand| demand.needed).sum()
+            };
+            let alone = Extra {
+                guesser: None,
+                ..extra
+            };
+            let more = counted(extra) - counted(alone);
+
+            let load = |path: &Path| {
+                let params = model_params(&placed, plan, None);
+                Arc::new(Model::load(path, &params, |_| {}).unwrap())
+            };
+            let slots = context_params(&options, plan, extra);
+            let batch_of = |context: &ContextParams| {
+                let mut batch = Batch::default();
+                (0..context.batch).for_each(|position| batch.push(300, position, 0, position % 16 == 0));
+                batch
+            };
+            let model = load(&path);
+            let mut plain = Context::new(model.clone(), slots.clone()).unwrap();
+            plain.decode(&mut batch_of(&slots)).unwrap();
+            let without = plain.memory_taken().unwrap().without_model();
+            let mut target = Context::new(model, slots.clone()).unwrap();
+            let context = eagle_params(&options, plan);
+            // SAFETY: it was made for this model, whose graph says what its layers are given.
+            let mut head = unsafe { target.of_eagle(load(&own), context.clone()) }.unwrap();
+            // SAFETY: as above.
+            unsafe { target.keep_hidden_before(&eagle.layers) };
+            target.decode(&mut batch_of(&slots)).unwrap();
+            let (own_batch, length) = (context.batch as usize, 128);
+            head.encode(&mut vec![0.5; own_batch * 3 * length]).unwrap();
+            let mut batch = Batch::default();
+            let hidden = vec![0.5; length];
+            (0..context.batch).for_each(|position| batch.push_after(&hidden, 300, position, 0, true));
+            head.decode(&mut batch).unwrap();
+            let taken = head.memory_taken().unwrap();
+            let really_more = target.memory_taken().unwrap().without_model() - without
+                + taken.devices.iter().map(DeviceNeed::total).sum::<u64>();
+            let states = eagle.state_bytes(slots.batch, context.batch);
+            assert!(
+                (really_more..=really_more + 2 * states).contains(&more),
+                "{words:?}: {more} counted, {really_more} taken, states {states}"
             );
         }
     }

@@ -7,6 +7,7 @@ pub mod api;
 mod choose;
 #[cfg(feature = "native")]
 mod draft;
+mod eagle;
 #[cfg(feature = "native")]
 pub mod engine;
 #[cfg(feature = "native")]

@@ -114,8 +114,9 @@ pub(super) struct Flags {
     tensor_split: Option<TensorSplit>,
 
     /// Small model that guesses the answer's next words for the large one to verify several at once: a
-    /// name, org/repo, a URL or a path, as for --model, of a model with the same vocabulary [default: the
-    /// one that `mesh-llm download --draft` fetches with the model, if it is there]
+    /// name, org/repo, a URL or a path, as for --model, of a model with the same vocabulary, or of an EAGLE-3 file
+    /// that was made for the large one [default: the one that `mesh-llm download --draft` fetches with the model, if
+    /// it is there]
     #[arg(long, value_name = "MODEL", conflicts_with = "no_draft")]
     draft: Option<String>,
 
@@ -131,7 +132,7 @@ pub(super) struct Flags {
     #[arg(long, value_name = "P")]
     draft_min_p: Option<Probability>,
 
-    /// What guesses ahead [default: auto]; draft: the draft model, or layers for it inside the model, alone,
+    /// What guesses ahead [default: auto]; draft: the draft model, or layers made for it, alone,
     /// ngram: text that was there before alone, off: nothing
     #[arg(long, value_name = "WHAT", value_parser = speculation())]
     speculate: Option<SpeculationMode>,

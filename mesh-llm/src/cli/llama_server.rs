@@ -112,7 +112,7 @@ pub(super) struct Arguments {
     #[arg(long, hide = true, env = STEP_DELAY_VARIABLE, value_name = "MS", default_value_t)]
     step_delay: u32,
 
-    /// GGUF file of a small model that guesses ahead, of a split model its first part
+    /// GGUF file of a small model that guesses ahead, of a split model its first part, or an EAGLE-3 file
     #[arg(long, value_name = "FILE")]
     draft: Option<PathBuf>,
 
@@ -127,7 +127,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "P", default_value_t)]
     draft_min_p: Probability,
 
-    /// What guesses ahead; draft: the draft model, or heads inside the model
+    /// What guesses ahead; draft: the draft model, or heads
     #[arg(long, value_name = "WHAT", value_parser = speculation(), default_value_t)]
     speculate: SpeculationMode,
 

@@ -116,12 +116,13 @@ pub fn choose<'a>(
     }
 }
 
-/// Whether a model talks; those that only make vectors are served when they are named.
+/// Whether a model talks; those that only make vectors are served when they are named. What is made to guess for another
+/// (EAGLE-3) or to see for it is no model.
 fn makes_text(model: &OnDisk) -> bool {
-    model
-        .about
-        .as_ref()
-        .is_ok_and(|about| !about.architecture.contains("bert") && about.architecture != "clip")
+    model.about.as_ref().is_ok_and(|about| {
+        let architecture = about.architecture.as_str();
+        !architecture.contains("bert") && !["clip", "eagle3"].contains(&architecture)
+    })
 }
 
 #[cfg(test)]
@@ -163,6 +164,7 @@ mod tests {
             model("small", "llama", GB),
             model("large", "qwen3", 4 * GB),
             model("vectors", "nomic-bert", 5 * GB),
+            model("guesses", "eagle3", 5 * GB),
             broken,
         ];
         let (model, choice) = choose(&models, last.map(Path::new), memory, None);

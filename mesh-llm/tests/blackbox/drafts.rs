@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use llama_engine::gguf::random::Architecture;
+use llama_engine::gguf::random::{self, Architecture};
 use serde_json::{Value, json};
 
 use crate::harness::{DEADLINE, Daemon, Ended, Kind, Start, model};
@@ -151,6 +151,44 @@ fn one_that_cannot_take_guesses_back_is_refused() {
             .flag("--draft", model(Kind::Of(Architecture::Mamba))),
         64,
         &["cannot guess", "mamba", "taken back"],
+    );
+}
+
+/// An EAGLE-3 file for the model that never ends an answer.
+fn eagle(start: &Start) -> PathBuf {
+    let path = start.folder().join("eagle.gguf");
+    let eagle = random::Eagle {
+        target: random::small(Architecture::Llama, 7),
+        layers: [0, 1, 3],
+        mixture: 0.1,
+        words: random::Words::Own,
+    };
+    eagle.write(&path).unwrap();
+    path
+}
+
+#[test]
+fn an_eagle_head_that_was_asked_for_guesses() {
+    let start = Start::model(model(Kind::Endless));
+    let path = eagle(&start);
+    let start = start.flag("--draft", path).flag("--draft-windows", "1");
+    let daemon = start.ready();
+    assert!(has_line(&daemon, USED), "{:#?}", daemon.process.err.so_far());
+    let mut request = chat("Hello!");
+    request["max_tokens"] = json!(32);
+    let answer = daemon.post("/v1/chat/completions", &request).ok();
+    let guesses = &answer["timings"]["draft_by_source"]["heads"];
+    assert!(guesses["drafted"].as_u64() > Some(0), "{answer}");
+}
+
+#[test]
+fn an_eagle_head_for_another_model_is_refused() {
+    let start = Start::model("tiny");
+    let path = eagle(&start);
+    refused(
+        &start.flag("--draft", path),
+        64,
+        &["eagle.gguf", "cannot guess for tiny", "hidden states"],
     );
 }
 

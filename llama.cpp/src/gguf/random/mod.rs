@@ -18,6 +18,7 @@
 
 mod architecture;
 mod dense;
+mod eagle;
 mod experts;
 mod plan;
 mod recurrent;
@@ -30,6 +31,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 pub use self::architecture::Architecture;
+pub use self::eagle::{Eagle, Words};
 use self::plan::Plan;
 use self::vocabulary::Vocabulary;
 use super::{Error, Fault, TensorType, Writer};
@@ -157,6 +159,9 @@ pub struct Spec {
     pub byte_tokens: ByteTokens,
     /// What `bert` makes of its tokens' vectors.
     pub pooling: Pooling,
+    /// How much layers add to a token's embedding, against that: 1 by default. With less, what follows depends more on the
+    /// last token alone.
+    pub layers_weight: f32,
     /// About how much is added to the logits of `</s>` and `<|im_end|>`: [`ENDLESS`], the default, for
     /// practically never, 0 for as readily as any other token. Logits have a standard deviation of 3.
     pub end_of_generation: f32,
@@ -190,6 +195,7 @@ pub fn small(architecture: Architecture, seed: u64) -> Spec {
         output: Output::Own,
         byte_tokens: ByteTokens::Text,
         pooling: Pooling::Mean,
+        layers_weight: 1.0,
         end_of_generation: ENDLESS,
         chat_template: (!architecture.is_encoder()).then(|| CHATML.to_owned()),
         seed,

@@ -56,7 +56,7 @@ impl Scale {
             // repetition.
             Output::Tied => (LOGIT_DEVIATION / length.sqrt(), 2.0),
         };
-        let layers = outweigh * embedding * gain;
+        let layers = outweigh * embedding * gain * spec.layers_weight;
         Self {
             gain,
             embedding,

@@ -43,6 +43,8 @@ pub(super) enum Rows {
     /// The matrix adds the second half of what it is applied to, mixed, to the first, which it leaves as it is; to
     /// the first number of that it adds nothing.
     AddSecondHalf,
+    /// The matrix leaves what it is applied to as it is.
+    Identity,
 }
 
 /// A tensor to be made.
@@ -82,6 +84,11 @@ impl Weights {
                 First::Drawn => None,
                 First::Given(values) => Some(values[(index % values.len() as u64) as usize]),
             };
+            if self.fill.rows == Rows::Identity {
+                let values = (0..row as u64).map(|column| f32::from(u8::from(column == index)));
+                chunk.extend(values.flat_map(f32::to_le_bytes));
+                continue;
+            }
             if self.fill.rows == Rows::AddSecondHalf {
                 for column in 0..row {
                     let drawn = self.fill.deviation * random.unit();

@@ -39,17 +39,45 @@ pub struct EngineParams {
     pub step_delay: Duration,
 }
 
-/// A context for the model's heads, with a sequence for each slot.
+/// Heads that guess from the model's hidden states, and a context for them with a sequence for each slot.
 #[derive(Debug, Clone)]
-pub struct HeadsContext(pub(super) ContextParams);
+pub struct HeadsContext {
+    pub(super) heads: HeadsOf,
+    pub(super) context: ContextParams,
+}
+
+/// Where heads are.
+#[derive(Debug, Clone)]
+pub(super) enum HeadsOf {
+    /// In the model.
+    Model,
+    /// In a file of their own (EAGLE-3): they take the hidden states before these layers of the model.
+    Eagle { eagle: Arc<Model>, layers: Vec<u32> },
+}
 
 impl HeadsContext {
-    /// One with these parameters.
+    /// Those of the model itself.
     ///
     /// # Safety
     /// The engine's model has heads, they are loaded, and llama.cpp has a graph for them: else it aborts the process.
-    pub unsafe fn new(params: ContextParams) -> Self {
-        Self(params)
+    pub unsafe fn of_model(context: ContextParams) -> Self {
+        Self {
+            heads: HeadsOf::Model,
+            context,
+        }
+    }
+
+    /// Those of an EAGLE-3 file, which take the hidden states before these layers of the model. Each token of a batch
+    /// may have a row of logits.
+    ///
+    /// # Safety
+    /// The engine's model has these layers, llama.cpp's graph of it says what they are given, and `eagle` is made for
+    /// that, and for tokens of this model: else llama.cpp aborts the process.
+    pub unsafe fn of_eagle(eagle: Arc<Model>, layers: Vec<u32>, context: ContextParams) -> Self {
+        Self {
+            heads: HeadsOf::Eagle { eagle, layers },
+            context,
+        }
     }
 }
 
@@ -59,7 +87,7 @@ impl HeadsContext {
 pub struct SpeculationParams {
     /// A draft model whose vocabulary is the model's, and a context for it with a sequence for each slot.
     pub model: Option<(Arc<Model>, ContextParams)>,
-    /// A context for heads of the model itself. It is of no use beside a draft model.
+    /// Heads of the model itself, or made for it. They are of no use beside a draft model.
     pub heads: Option<HeadsContext>,
     /// Tokens of a window at most.
     pub most_window: u32,
@@ -72,6 +100,16 @@ pub struct SpeculationParams {
 }
 
 impl SpeculationParams {
+    /// Bytes of the weights of what guesses, beside the model's.
+    pub fn guesser_bytes(&self) -> u64 {
+        let eagle = self.heads.as_ref().and_then(|heads| match &heads.heads {
+            HeadsOf::Eagle { eagle, .. } => Some(eagle),
+            HeadsOf::Model => None,
+        });
+        let draft = self.model.as_ref().map(|(draft, _)| draft);
+        draft.or(eagle).map_or(0, |model| model.size_bytes())
+    }
+
     /// Nothing is guessed.
     pub fn off() -> Self {
         Self {

@@ -67,14 +67,14 @@ words! {
     Auto = "auto",
     /// Nothing.
     Off = "off",
-    /// The draft model alone, or heads inside the model.
+    /// The draft model alone, or heads.
     Draft = "draft",
     /// Text that was there before, alone.
     NGram = "ngram",
 }
 
 impl SpeculationMode {
-    /// Whether the draft model, or heads inside the model, are of use.
+    /// Whether the draft model, or heads, are of use.
     pub fn uses_draft(self) -> bool {
         matches!(self, Self::Auto | Self::Draft)
     }

@@ -19,7 +19,7 @@ use crate::server::engine::speculation::policy::{
     Claims, Decision, Division, Fixed, Offer, Policy, Ring, Stream,
 };
 use crate::server::engine::task::Speculated;
-use crate::server::engine::{Command, HeadsContext, SpeculationParams};
+use crate::server::engine::{Command, SpeculationParams};
 use crate::server::options::SpeculationMode;
 
 /// Steps in flight at most, those of guesses alone included: each holds its rows of logits.
@@ -36,7 +36,7 @@ pub struct Speculating {
     pub policy: Policy,
     /// The draft model, if there is one.
     pub drafter: Option<Drafter>,
-    /// Heads inside the model, if they guess. There is no draft model then.
+    /// Heads inside the model, or made for it, if they guess. There is no draft model then.
     pub heads: Option<Heads>,
     /// Whether text that was there before is copied.
     pub copies: bool,
@@ -70,9 +70,10 @@ impl Speculating {
             SpeculationMode::NGram => (true, false),
         };
         let heads = params.heads.filter(|_| drafts).zip(target);
-        let heads = heads.and_then(|(HeadsContext(context), target)| {
-            // SAFETY: whoever made the parameters says that the model has heads that llama.cpp can compute.
-            let heads = unsafe { Heads::new(target, context, params.min_p) };
+        let heads = heads.and_then(|(heads, target)| {
+            // SAFETY: whoever made the parameters says that llama.cpp can compute these heads with this model, whose
+            // context the loop keeps as long as it runs.
+            let heads = unsafe { Heads::new(target, heads, params.min_p) };
             heads
                 .inspect_err(|error| tracing::warn!(%error, "the model's heads guess nothing"))
                 .ok()

@@ -1,7 +1,10 @@
-//! Heads inside the model: layers that guess the token after the next one, from what the model computed.
+//! Heads: layers that guess the token after the next one, from what the model computed. They are inside the model, or in
+//! a file that was made for it (EAGLE-3).
 //!
 //! A head takes a token and the hidden state that the model had before it, and says what comes after that token;
-//! going on from its own hidden state it says what comes after that, and so on. It sees its earlier inputs through
+//! going on from its own hidden state it says what comes after that, and so on. EAGLE-3 first makes that state of three
+//! of the model's, before as many of its layers; it knows no token without one before it, so that its cache begins with
+//! the second. It sees its earlier inputs through
 //! a cache of its own, which follows the model's slot by slot: each token that is certain is computed once from the
 //! model's hidden state, what was only guessed is cut off again. Where the model's state before a token is not
 //! known, as after what was saved to disk, the cache begins there; it only makes guesses worse.
@@ -14,8 +17,9 @@ mod tests;
 
 use std::time::Instant;
 
-use crate::llama::{Batch, Context, ContextParams, Decoded, Error, Token};
+use crate::llama::{Batch, Context, Decoded, Error, Token};
 use crate::server::engine::logprobs::likeliest;
+use crate::server::engine::params::{HeadsContext, HeadsOf};
 use crate::server::engine::slot::SlotId;
 
 /// So many tokens of a slot are computed even if nobody wants guesses: hidden states are large.
@@ -60,8 +64,17 @@ struct Stream {
     last: Vec<f32>,
     /// What was guessed after them. The cache has all but the last of these.
     guessed: Vec<Token>,
-    /// The head's hidden state before the last of them.
+    /// The head's own hidden state before the last of them.
     own: Vec<f32>,
+}
+
+/// What the heads take of the model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Takes {
+    /// Its last hidden state, as it is.
+    Last,
+    /// Hidden states of several layers, of which an encoder makes one.
+    Several,
 }
 
 impl Stream {
@@ -84,7 +97,8 @@ pub struct Heads {
     context: Context,
     batch: Batch,
     batch_size: usize,
-    /// Numbers of a hidden state.
+    takes: Takes,
+    /// Numbers that they take of the model for each token.
     width: usize,
     streams: Vec<Stream>,
     least_probability: f32,
@@ -93,27 +107,45 @@ pub struct Heads {
 }
 
 impl Heads {
-    /// The heads of the model that `target` computes, which keeps hidden states from now on. Guesses less likely
+    /// Heads for the model that `target` computes, which keeps what they take from now on. Guesses less likely
     /// than `least_probability` are not made.
     ///
     /// # Safety
-    /// As [`Context::of_heads`].
+    /// What the constructors of [`HeadsContext`] ask for is true of the model of `target`, which lives as long as they
+    /// compute.
     ///
     /// # Errors
     /// Where llama.cpp cannot make the context.
     pub unsafe fn new(
         target: &mut Context,
-        params: ContextParams,
+        heads: HeadsContext,
         least_probability: f32,
     ) -> Result<Self, Error> {
+        let HeadsContext {
+            heads,
+            context: params,
+        } = heads;
         let (slots, batch_size) = (params.sequences as usize, params.batch as usize);
-        // SAFETY: as the caller says.
-        let context = unsafe { target.of_heads(params)? };
+        let (context, takes) = match heads {
+            // SAFETY: as the caller says.
+            HeadsOf::Model => (unsafe { target.of_heads(params)? }, Takes::Last),
+            HeadsOf::Eagle { eagle, layers } => {
+                // SAFETY: as the caller says.
+                let context = unsafe { target.of_eagle(eagle, params)? };
+                // SAFETY: as the caller says.
+                unsafe { target.keep_hidden_before(&layers) };
+                (context, Takes::Several)
+            }
+        };
         let mut heads = Self {
-            width: context.model().embedding_width() as usize,
+            width: match takes {
+                Takes::Last => context.model().embedding_width() as usize,
+                Takes::Several => context.model().target_states_width(),
+            },
             context,
             batch: Batch::default(),
             batch_size,
+            takes,
             streams: (0..slots).map(|_| Stream::default()).collect(),
             least_probability,
             seconds: f64::MAX,
@@ -121,18 +153,20 @@ impl Heads {
         heads.warm_up()?;
         let taken = heads.context.memory_taken()?;
         tracing::debug!(bytes = taken.without_model(), "cache and buffers of heads");
-        target.keep_hidden();
+        if takes == Takes::Last {
+            target.keep_hidden();
+        }
         Ok(heads)
     }
 
     /// What fails does so now, and what a guess takes is known before the first: one that waited for the processor
     /// would look too dear to be tried again.
     fn warm_up(&mut self) -> Result<(), Error> {
-        let nothing = vec![0.0; self.width];
         for _ in 0..TRIALS {
-            self.batch.clear();
-            self.batch.push_after(&nothing, 0, 0, 0, true);
             let since = Instant::now();
+            let state = self.own_states(vec![0.0; self.width])?;
+            self.batch.clear();
+            self.batch.push_after(&state, 0, 0, 0, true);
             self.context.decode(&mut self.batch)?;
             self.context.synchronize()?;
             self.seconds = self.seconds.min(since.elapsed().as_secs_f64());
@@ -152,8 +186,8 @@ impl Heads {
             return;
         };
         stream.guessed.clear();
-        let kept = length.saturating_sub(stream.start);
-        if kept < stream.tokens.len() {
+        if length < stream.end() {
+            let kept = length.saturating_sub(stream.start);
             stream.tokens.truncate(kept);
             stream.computed = stream.computed.min(kept);
             stream.pending.truncate((kept - stream.computed) * self.width);
@@ -210,11 +244,13 @@ impl Heads {
         row: usize,
     ) -> Result<(), Error> {
         self.forget_guesses(slot);
+        let mut state = Vec::with_capacity(self.width);
         for (index, token) in tokens.iter().enumerate() {
-            let Some(state) = target.hidden(row + index) else {
+            state.clear();
+            if !target.add_hidden(row + index, &mut state) {
                 return Ok(());
-            };
-            self.learn(slot, position + index, *token, state);
+            }
+            self.learn(slot, position + index, *token, &state);
         }
         let stream = self.streams.get(slot.0 as usize);
         let pending = stream.map_or(0, |stream| stream.tokens.len() - stream.computed);
@@ -241,8 +277,12 @@ impl Heads {
             self.truncate(slot, position);
         }
         let stream = &mut self.streams[slot.0 as usize];
-        if stream.tokens.is_empty() {
-            stream.start = position;
+        if stream.tokens.is_empty() && stream.last.is_empty() {
+            stream.start = match self.takes {
+                Takes::Last => position,
+                // There is no state before it.
+                Takes::Several => position + 1,
+            };
         }
         if position == stream.end() {
             stream.push(token, self.width);
@@ -261,8 +301,10 @@ impl Heads {
             if count == 0 {
                 break;
             }
+            let states = stream.pending[..count * self.width].to_vec();
+            let states = self.own_states(states)?;
             self.batch.clear();
-            self.add_pending(index, count, false);
+            self.add_pending(index, &states, false);
             if self.context.decode(&mut self.batch)? == Decoded::NoRoom {
                 self.truncate(slot, 0);
                 break;
@@ -272,15 +314,33 @@ impl Heads {
         Ok(())
     }
 
-    /// Adds so many of a slot's pending tokens to the batch, wanting a guess after the last of them or not. Nothing
-    /// that was guessed may be in the cache.
-    fn add_pending(&mut self, index: usize, count: usize, guess: bool) {
+    /// Hidden states as the heads take them, of so many of the model's.
+    fn own_states(&mut self, mut states: Vec<f32>) -> Result<Vec<f32>, Error> {
+        if self.takes == Takes::Last || states.is_empty() {
+            return Ok(states);
+        }
+        self.context.encode(&mut states)?;
+        let count = states.len() / self.width;
+        states.clear();
+        for index in 0..count {
+            if !self.context.add_hidden(index, &mut states) {
+                return Err(Error::Decode("the encoder made no hidden states".into()));
+            }
+        }
+        Ok(states)
+    }
+
+    /// Adds a slot's next pending tokens to the batch, as many as there are hidden states before them, wanting a guess
+    /// after the last of them or not. Nothing that was guessed may be in the cache.
+    fn add_pending(&mut self, index: usize, states: &[f32], guess: bool) {
         let stream = &self.streams[index];
-        let states = stream.pending.chunks_exact(self.width);
-        let tokens = stream.tokens[stream.computed..].iter().take(count);
+        let states = states.chunks_exact(self.context.model().embedding_width() as usize);
         let first = stream.start + stream.computed;
-        for ((token, state), position) in tokens.zip(states).zip(first..) {
-            let wanted = guess && position + 1 == first + count;
+        let end = first + states.len();
+        let tokens = &stream.tokens[stream.computed..];
+        for ((token, state), position) in tokens.iter().zip(states).zip(first..) {
+            // An EAGLE-3 graph gives rows of logits for all tokens, of which llama.cpp takes the first.
+            let wanted = guess && (position + 1 == end || self.takes == Takes::Several);
             self.batch
                 .push_after(state, *token, position as u32, index as i32, wanted);
         }
@@ -299,19 +359,24 @@ impl Heads {
     /// Where llama.cpp fails.
     pub fn guess(&mut self, asks: &[Ask<'_>]) -> Result<Vec<Option<Guessed>>, Error> {
         let mut guesses = vec![None; asks.len()];
-        self.batch.clear();
+        let mut room = self.batch_size;
         let mut taken = Vec::with_capacity(asks.len());
+        let mut states = Vec::new();
         for (number, ask) in asks.iter().enumerate() {
-            if let Some(count) = self.add(ask) {
-                taken.push((number, count, self.batch.len() - 1));
+            if let Some(certain) = self.prepare(ask, &mut room) {
+                let pending = &self.streams[ask.slot.0 as usize].pending;
+                states.extend_from_slice(&pending[..certain * self.width]);
+                taken.push((number, certain));
             }
         }
         if taken.is_empty() {
             return Ok(guesses);
         }
         let since = Instant::now();
+        let states = self.own_states(states)?;
+        let rows = self.fill(asks, &taken, &states);
         if self.context.decode(&mut self.batch)? == Decoded::NoRoom {
-            for (number, ..) in taken {
+            for (number, _) in taken {
                 self.truncate(asks[number].slot, 0);
             }
             return Ok(guesses);
@@ -319,38 +384,56 @@ impl Heads {
         self.context.synchronize()?;
         let seconds = since.elapsed().as_secs_f64();
         self.seconds += SMOOTHING * (seconds.min(2.0 * self.seconds) - self.seconds);
-        for (number, count, row) in taken {
+        for ((number, certain), row) in taken.into_iter().zip(rows) {
             let index = asks[number].slot.0 as usize;
-            self.computed(index, count);
+            self.computed(index, certain);
             guesses[number] = self.read(index, row);
         }
         Ok(guesses)
     }
 
-    /// Adds what must be computed for the next guess: how many tokens that are certain. `None` if it cannot be made.
-    fn add(&mut self, ask: &Ask<'_>) -> Option<usize> {
-        let index = ask.slot.0 as usize;
-        let stream = self.streams.get_mut(index)?;
+    /// Sees to it that the next guess can be made, in a batch that has room for so many tokens yet: how many tokens that
+    /// are certain must be computed for it, or none but what was guessed last. `None` if it cannot be made.
+    fn prepare(&mut self, ask: &Ask<'_>, room: &mut usize) -> Option<usize> {
+        let stream = self.streams.get_mut(ask.slot.0 as usize)?;
         let guessed = &ask.stream[ask.certain..];
-        if let Some(last) = guessed.last() {
+        let certain = if guessed.is_empty() {
+            let knows = stream.end() + 1 == ask.certain && !stream.last.is_empty();
+            knows.then(|| stream.tokens.len() - stream.computed + 1)?
+        } else {
             // The head goes on from its own guesses, and from nobody else's.
-            if stream.end() != ask.certain || stream.guessed != guessed || self.batch.len() >= self.batch_size
-            {
-                return None;
+            let knows = stream.end() == ask.certain && stream.guessed == guessed;
+            knows.then_some(0)?
+        };
+        *room = room.checked_sub(certain.max(1))?;
+        if certain > 0 {
+            stream.push(ask.stream[ask.certain - 1], self.width);
+        }
+        Some(certain)
+    }
+
+    /// Fills the batch for the guesses that are `taken`, each a number among `asks` and its tokens that are certain, with
+    /// the hidden states before those. Each guess's row.
+    fn fill(&mut self, asks: &[Ask<'_>], taken: &[(usize, usize)], states: &[f32]) -> Vec<usize> {
+        let own = self.context.model().embedding_width() as usize;
+        self.batch.clear();
+        let mut done = 0;
+        let mut rows = Vec::with_capacity(taken.len());
+        for (number, certain) in taken {
+            let ask = &asks[*number];
+            let index = ask.slot.0 as usize;
+            match ask.stream[ask.certain..].last() {
+                Some(last) => {
+                    let position = (ask.stream.len() - 1) as u32;
+                    let state = &self.streams[index].own;
+                    self.batch.push_after(state, *last, position, index as i32, true);
+                }
+                None => self.add_pending(index, &states[done * own..(done + certain) * own], true),
             }
-            let position = ask.certain + guessed.len() - 1;
-            self.batch
-                .push_after(&stream.own, *last, position as u32, index as i32, true);
-            return Some(0);
+            done += certain;
+            rows.push(self.batch.len() - 1);
         }
-        let count = stream.tokens.len() - stream.computed + 1;
-        let knows = stream.end() + 1 == ask.certain && !stream.last.is_empty();
-        if !knows || self.batch.len() + count > self.batch_size {
-            return None;
-        }
-        stream.push(ask.stream[ask.certain - 1], self.width);
-        self.add_pending(index, count, true);
-        Some(count)
+        rows
     }
 
     fn read(&mut self, index: usize, row: usize) -> Option<Guessed> {

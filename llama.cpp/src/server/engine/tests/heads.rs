@@ -1,23 +1,30 @@
-//! Heads inside a model change no token of its answers, however their guesses end.
+//! Heads, inside a model or made for it, change no token of its answers, however their guesses end.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::architectures::{LENGTH, PROMPTS, greedy, prompt};
 use super::{assert_likeliest, cancelled_after, options, start, whole};
-use crate::gguf::random::{self, Architecture, Spec};
+use crate::gguf::random::{self, Architecture, Eagle, Spec, Words};
 use crate::llama::Token;
 use crate::server::engine::Engine;
 use crate::server::engine::speculation::acceptance::SourceKind;
 use crate::server::engine::task::{Finish, Generate};
 use crate::server::guesses::Guesses;
+use crate::server::load::load;
 use crate::server::options::{CacheType, Draft, Options, Origin, Speculation, SpeculationMode};
 use tempfile::TempDir;
 
 const ARCHITECTURES: [Architecture; 2] = [Architecture::DeepSeek2, Architecture::Glm4Moe];
+/// Of an EAGLE-3 head that is mostly right, and of one that is not.
+const LITTLE_MIXED: f32 = 0.05;
+const MUCH_MIXED: f32 = 0.6;
 
 /// A model with a head, what it says by itself, and the folder that it is in.
 struct Lab {
+    name: String,
     folder: TempDir,
+    /// An EAGLE-3 head, unless the model's own is meant.
+    eagle: Option<PathBuf>,
     plain: Engine,
     answers: Vec<Vec<Token>>,
 }
@@ -36,18 +43,64 @@ impl Lab {
     fn new(architecture: Architecture, layers: u32) -> Self {
         let folder = tempfile::tempdir().unwrap();
         write(&folder.path().join("model.gguf"), architecture, layers, 1);
+        Self::of(architecture.to_string(), folder, None)
+    }
+
+    /// An EAGLE-3 head for a model whose layers add little to what a token says by itself.
+    fn eagle(architecture: Architecture, mixture: f32, words: Words) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let target = Spec {
+            layers: 4,
+            layers_weight: 0.05,
+            ..random::small(architecture, 7)
+        };
+        target.write(folder.path().join("model.gguf")).unwrap();
+        let path = folder.path().join("eagle.gguf");
+        let eagle = Eagle {
+            target,
+            layers: [1, 2, 3],
+            mixture,
+            words,
+        };
+        eagle.write(&path).unwrap();
+        Self::of(format!("EAGLE-3 for {architecture}"), folder, Some(path))
+    }
+
+    /// Those that are mostly right.
+    fn good() -> impl Iterator<Item = Self> {
+        let inside = ARCHITECTURES
+            .into_iter()
+            .map(|architecture| Self::new(architecture, 1));
+        let eagles = [
+            (Architecture::Llama, Words::Own),
+            (Architecture::Qwen3, Words::Models),
+            (Architecture::Qwen3Moe, Words::Some(500)),
+            (Architecture::GptOss, Words::Own),
+        ];
+        let eagles = eagles.into_iter();
+        inside.chain(eagles.map(|(architecture, words)| Self::eagle(architecture, LITTLE_MIXED, words)))
+    }
+
+    fn of(name: String, folder: TempDir, eagle: Option<PathBuf>) -> Self {
         let plain = start(&settings(&folder, SpeculationMode::Off, 8, None));
         let ask = |length: &u32| whole(plain.generate(greedy(prompt(*length))).unwrap()).tokens();
         let answers = PROMPTS.iter().map(ask).collect();
         Self {
+            name,
             folder,
+            eagle,
             plain,
             answers,
         }
     }
 
     fn settings(&self, mode: SpeculationMode, most_window: u32, windows: Option<u32>) -> Options {
-        settings(&self.folder, mode, most_window, windows)
+        let mut options = settings(&self.folder, mode, most_window, windows);
+        options.speculation.draft = self.eagle.clone().map(|path| Draft {
+            path,
+            origin: Origin::Asked,
+        });
+        options
     }
 
     /// What became of the guesses of answers alone and beside each other, which are those of the model.
@@ -93,16 +146,13 @@ fn assert_mostly_right(finish: &Finish, what: &str) {
 
 #[test]
 fn good_heads_are_mostly_right_and_change_no_token() {
-    for architecture in ARCHITECTURES {
-        let lab = Lab::new(architecture, 1);
+    for lab in Lab::good() {
         for mode in [SpeculationMode::Draft, SpeculationMode::Auto] {
             let guessing = start(&lab.settings(mode, 8, Some(1)));
-            let guesses = lab.check(&guessing, &format!("{architecture}, {mode}"));
-            println!("{architecture}, {mode}: {guesses:?}");
-            assert!(
-                guesses.accepted > guesses.wasted,
-                "{architecture}, {mode}: {guesses:?}"
-            );
+            let what = format!("{}, {mode}", lab.name);
+            let guesses = lab.check(&guessing, &what);
+            println!("{what}: {guesses:?}");
+            assert!(guesses.accepted > guesses.wasted, "{what}: {guesses:?}");
         }
     }
 }
@@ -110,9 +160,13 @@ fn good_heads_are_mostly_right_and_change_no_token() {
 #[test]
 fn bad_heads_are_mostly_wrong_and_change_no_token() {
     // Not GLM-4-MoE, for what is said of it in `architectures`.
-    let lab = Lab::new(Architecture::DeepSeek2, 4);
-    for (most_window, windows) in [(8, Some(1)), (2, Some(1)), (8, None)] {
-        let what = format!("{most_window} tokens, {windows:?}");
+    let labs = [
+        Lab::new(Architecture::DeepSeek2, 4),
+        Lab::eagle(Architecture::Llama, MUCH_MIXED, Words::Own),
+    ];
+    let windows = [(8, Some(1)), (2, Some(1)), (8, None)];
+    for (lab, (most_window, windows)) in labs.iter().flat_map(|lab| windows.map(|window| (lab, window))) {
+        let what = format!("{}, {most_window} tokens, {windows:?}", lab.name);
         let guessing = start(&lab.settings(SpeculationMode::Draft, most_window, windows));
         let guesses = lab.check(&guessing, &what);
         println!("{what}: {guesses:?}");
@@ -202,8 +256,8 @@ fn assert_reusable(lab: &Lab, engine: &Engine, asked: &[Token], said: &[Token], 
 
 #[test]
 fn however_an_answer_ends_its_slot_and_the_heads_are_as_they_should_be() {
-    for architecture in ARCHITECTURES {
-        let lab = Lab::new(architecture, 1);
+    for lab in Lab::good() {
+        let name = &lab.name;
         let guessing = one_slot(&lab);
         let asked = prompt(PROMPTS[1]);
         // It said enough.
@@ -214,7 +268,7 @@ fn however_an_answer_ends_its_slot_and_the_heads_are_as_they_should_be() {
             };
             let said = whole(guessing.generate(limited).unwrap()).tokens();
             assert_eq!(said.len(), most as usize);
-            let what = format!("{architecture}, {most} tokens");
+            let what = format!("{name}, {most} tokens");
             assert_reusable(&lab, &guessing, &asked, &said, &what);
         }
         // Nobody listens any more.
@@ -222,7 +276,7 @@ fn however_an_answer_ends_its_slot_and_the_heads_are_as_they_should_be() {
             let mut endless = greedy(asked.clone());
             endless.max_tokens = None;
             let said = cancelled_after(&guessing, endless, pieces);
-            let what = format!("{architecture}, cancelled after {}", said.len());
+            let what = format!("{name}, cancelled after {}", said.len());
             assert_reusable(&lab, &guessing, &asked, &said, &what);
         }
         // It said a text that ends it.
@@ -234,16 +288,16 @@ fn however_an_answer_ends_its_slot_and_the_heads_are_as_they_should_be() {
             ..greedy(asked.clone())
         };
         let stopped = whole(guessing.generate(stopping).unwrap());
-        assert!(stopped.tokens().len() <= 12, "{architecture}");
-        let what = format!("{architecture}, stopped");
+        assert!(stopped.tokens().len() <= 12, "{name}");
+        let what = format!("{name}, stopped");
         assert_reusable(&lab, &guessing, &asked, &stopped.tokens(), &what);
     }
 }
 
 #[test]
 fn a_prompt_that_begins_like_another_slots_is_guessed_as_well() {
-    for architecture in ARCHITECTURES {
-        let lab = Lab::new(architecture, 1);
+    for lab in Lab::good() {
+        let name = &lab.name;
         let guessing = start(&lab.settings(SpeculationMode::Draft, 8, Some(1)));
         let first = prompt(PROMPTS[0]);
         whole(guessing.generate(greedy(first.clone())).unwrap());
@@ -257,17 +311,17 @@ fn a_prompt_that_begins_like_another_slots_is_guessed_as_well() {
             .collect();
         for (prompt, events) in asked.iter().zip(events) {
             let answer = whole(events);
-            assert!(answer.cached >= 60, "{architecture}");
-            assert_likeliest(&lab.plain, prompt, &answer.tokens(), architecture.name());
-            assert_mostly_right(&answer.finish, architecture.name());
+            assert!(answer.cached >= 60, "{name}");
+            assert_likeliest(&lab.plain, prompt, &answer.tokens(), name);
+            assert_mostly_right(&answer.finish, name);
         }
     }
 }
 
 #[test]
 fn where_cells_run_out_answers_wait_and_go_on_right() {
-    for architecture in ARCHITECTURES {
-        let lab = Lab::new(architecture, 1);
+    for lab in Lab::good() {
+        let name = &lab.name;
         let mut options = lab.settings(SpeculationMode::Draft, 8, Some(1));
         options.context = Some(256);
         let guessing = start(&options);
@@ -278,8 +332,8 @@ fn where_cells_run_out_answers_wait_and_go_on_right() {
             .collect();
         for (prompt, events) in asked.iter().zip(events) {
             let answer = whole(events);
-            assert_eq!(answer.finish.completion_tokens, LENGTH, "{architecture}");
-            assert_likeliest(&lab.plain, prompt, &answer.tokens(), architecture.name());
+            assert_eq!(answer.finish.completion_tokens, LENGTH, "{name}");
+            assert_likeliest(&lab.plain, prompt, &answer.tokens(), name);
         }
     }
 }
@@ -287,7 +341,11 @@ fn where_cells_run_out_answers_wait_and_go_on_right() {
 /// Half of the layers are recurrent: what was computed for wrong guesses is taken back from their states.
 #[test]
 fn heads_of_hybrid_models_change_no_token() {
-    let lab = Lab::new(Architecture::Qwen35, 2);
+    check_hybrid(&Lab::new(Architecture::Qwen35, 2));
+    check_hybrid(&Lab::eagle(Architecture::Qwen35, MUCH_MIXED / 2.0, Words::Own));
+}
+
+fn check_hybrid(lab: &Lab) {
     for (mode, windows) in [
         (SpeculationMode::Draft, Some(1)),
         (SpeculationMode::Auto, Some(1)),
@@ -303,7 +361,7 @@ fn heads_of_hybrid_models_change_no_token() {
             );
         }
     }
-    let guessing = one_slot(&lab);
+    let guessing = one_slot(lab);
     let mut asked = prompt(PROMPTS[1]);
     for most in [5, 13, 24, 7] {
         let limited = Generate {
@@ -315,4 +373,83 @@ fn heads_of_hybrid_models_change_no_token() {
         asked.extend(answer.tokens());
         asked.extend([400, 401]);
     }
+}
+
+/// What is said of an EAGLE-3 head that a user named.
+fn refusal(lab: &Lab, eagle: &Eagle) -> String {
+    let path = lab.folder.path().join("other.gguf");
+    eagle.write(&path).unwrap();
+    let mut options = lab.settings(SpeculationMode::Auto, 8, None);
+    options.speculation.draft = Some(Draft {
+        path,
+        origin: Origin::Asked,
+    });
+    load(&options)
+        .err()
+        .map_or_else(String::new, |refused| refused.message)
+}
+
+#[test]
+fn an_eagle_head_that_is_made_for_another_model_is_refused_with_the_reason() {
+    let lab = Lab::eagle(Architecture::Llama, LITTLE_MIXED, Words::Own);
+    let small = random::small(Architecture::Llama, 7);
+    let right = Eagle {
+        target: small.clone(),
+        layers: [0, 1, 3],
+        mixture: LITTLE_MIXED,
+        words: Words::Own,
+    };
+    assert_eq!(refusal(&lab, &right), "");
+    let of_target = |target| Eagle {
+        target,
+        ..right.clone()
+    };
+    let longer = of_target(Spec {
+        embedding_length: 256,
+        head_length: 64,
+        ..small.clone()
+    });
+    let deeper = Eagle {
+        layers: [1, 2, 4],
+        ..right.clone()
+    };
+    let wordier = of_target(Spec {
+        vocabulary_size: 600,
+        ..small
+    });
+    let cases = [
+        (longer, "hidden states of 256 numbers, and the model's have 128"),
+        (deeper, "before layer 4, and the model has 4"),
+        (wordier, "it knows 600 tokens, and the model 512"),
+    ];
+    for (eagle, why) in cases {
+        let message = refusal(&lab, &eagle);
+        assert!(
+            message.contains(why) && message.contains("leave it out"),
+            "{message}"
+        );
+    }
+    // llama.cpp's graph of these does not say what its layers are given.
+    let lab = Lab::of(
+        "qwen2".into(),
+        {
+            let folder = tempfile::tempdir().unwrap();
+            write(&folder.path().join("model.gguf"), Architecture::Qwen2, 4, 0);
+            folder
+        },
+        None,
+    );
+    let message = refusal(&lab, &right);
+    assert!(message.contains("layers of qwen2 models"), "{message}");
+}
+
+#[test]
+fn in_a_split_an_eagle_head_rests_and_answers_are_the_same() {
+    let lab = Lab::eagle(Architecture::Llama, LITTLE_MIXED, Words::Own);
+    let mut options = lab.settings(SpeculationMode::Draft, 8, None);
+    super::split(&mut options, 1);
+    let split = start(&options);
+    let answer = whole(split.generate(greedy(prompt(PROMPTS[0]))).unwrap());
+    assert_likeliest(&lab.plain, &prompt(PROMPTS[0]), &answer.tokens(), "in a split");
+    assert_eq!(of_heads(&answer.finish), Guesses::default());
 }

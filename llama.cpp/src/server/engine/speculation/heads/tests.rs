@@ -1,12 +1,12 @@
 //! Whatever the heads were told on the way, they guess what they would if they had been told it at once.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 
 use tempfile::TempDir;
 
 use super::*;
-use crate::gguf::random::{self, Architecture, Spec};
+use crate::gguf::random::{self, Architecture, Spec, Words};
 use crate::llama::{HeadLayers, Model, ModelParams};
 use crate::rpc::tests::lab;
 use crate::server::options::CacheType;
@@ -18,8 +18,8 @@ const CLOSE: f32 = 1e-3;
 /// A model with heads, its context, and the heads.
 struct Lab {
     _folder: TempDir,
-    target: Context,
     heads: Heads,
+    target: Context,
 }
 
 /// Tokens that have nothing to do with each other.
@@ -29,36 +29,65 @@ fn text(length: usize, seed: usize) -> Vec<Token> {
         .collect()
 }
 
-fn write(folder: &TempDir, architecture: Architecture, layers: u32) -> PathBuf {
-    let path = folder.path().join("model.gguf");
-    let spec = Spec {
-        heads: 1,
-        layers,
-        ..random::small(architecture, 7)
+fn load(path: &Path, heads: HeadLayers) -> Arc<Model> {
+    let params = ModelParams {
+        devices: Some(Vec::new()),
+        gpu_layers: Some(0),
+        heads,
+        ..ModelParams::default()
     };
-    spec.write(&path).unwrap();
-    path
+    Arc::new(Model::load(path, &params, |_| {}).unwrap())
 }
 
 impl Lab {
-    fn new(architecture: Architecture) -> Self {
+    /// With heads inside the model.
+    fn inside(architecture: Architecture) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let path = write(&folder, architecture, 1);
-        let params = ModelParams {
-            devices: Some(Vec::new()),
-            gpu_layers: Some(0),
-            heads: HeadLayers::Loaded,
-            ..ModelParams::default()
+        let path = folder.path().join("model.gguf");
+        let spec = Spec {
+            heads: 1,
+            layers: 1,
+            ..random::small(architecture, 7)
         };
-        let model = Arc::new(Model::load(&path, &params, |_| {}).unwrap());
-        let mut target = Context::new(model, lab::context_params(CacheType::F32)).unwrap();
-        let params = lab::context_params(CacheType::F32);
+        spec.write(&path).unwrap();
+        let model = load(&path, HeadLayers::Loaded);
         // SAFETY: the model has a head of a kind that llama.cpp knows, and it was loaded.
-        let heads = unsafe { Heads::new(&mut target, params, 0.0) }.unwrap();
+        let heads = unsafe { HeadsContext::of_model(lab::context_params(CacheType::F32)) };
+        Self::new(folder, model, heads)
+    }
+
+    /// With an EAGLE-3 head.
+    fn eagle(architecture: Architecture, words: Words) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, own) = (folder.path().join("model.gguf"), folder.path().join("eagle.gguf"));
+        let target = Spec {
+            layers: 4,
+            ..random::small(architecture, 7)
+        };
+        target.write(&path).unwrap();
+        let layers = [1, 2, 3];
+        let eagle = random::Eagle {
+            target,
+            layers,
+            mixture: 0.5,
+            words,
+        };
+        eagle.write(&own).unwrap();
+        let params = lab::context_params(CacheType::F32);
+        let (model, own) = (load(&path, HeadLayers::LeftOut), load(&own, HeadLayers::LeftOut));
+        // SAFETY: the head is made for the model, whose graph says what its layers are given.
+        let heads = unsafe { HeadsContext::of_eagle(own, layers.to_vec(), params) };
+        Self::new(folder, model, heads)
+    }
+
+    fn new(folder: TempDir, model: Arc<Model>, heads: HeadsContext) -> Self {
+        let mut target = Context::new(model, lab::context_params(CacheType::F32)).unwrap();
+        // SAFETY: the heads are the model's, whose context is dropped with them.
+        let heads = unsafe { Heads::new(&mut target, heads, 0.0) }.unwrap();
         Self {
             _folder: folder,
-            target,
             heads,
+            target,
         }
     }
 
@@ -125,15 +154,18 @@ fn assert_same(guesses: &[Guessed], others: &[Guessed], what: &str) {
     );
 }
 
-fn for_each_architecture(check: impl Fn(Lab)) {
+fn for_each_kind(check: impl Fn(Lab)) {
     for architecture in [Architecture::Glm4Moe, Architecture::DeepSeek2] {
-        check(Lab::new(architecture));
+        check(Lab::inside(architecture));
     }
+    check(Lab::eagle(Architecture::Llama, Words::Own));
+    check(Lab::eagle(Architecture::Qwen3, Words::Models));
+    check(Lab::eagle(Architecture::GptOss, Words::Some(450)));
 }
 
 #[test]
 fn rejected_guesses_leave_no_trace() {
-    for_each_architecture(|mut lab| {
+    for_each_kind(|mut lab| {
         let text = text(60, 1);
         lab.compute(SLOT, 0, &text[..20], 20);
         // Of each window so many tokens turn out to be right, the first one always.
@@ -151,7 +183,7 @@ fn rejected_guesses_leave_no_trace() {
 
 #[test]
 fn what_comes_in_pieces_is_as_what_comes_at_once() {
-    for_each_architecture(|mut lab| {
+    for_each_kind(|mut lab| {
         let text = text(61, 2);
         let mut computed = 0;
         for piece in [1, 30, 2, 16, 11] {
@@ -164,7 +196,7 @@ fn what_comes_in_pieces_is_as_what_comes_at_once() {
 
 #[test]
 fn a_slot_that_goes_on_from_what_it_had_or_begins_anew_guesses_as_if_new() {
-    for_each_architecture(|mut lab| {
+    for_each_kind(|mut lab| {
         let first = text(40, 3);
         lab.compute(SLOT, 0, &first[..39], 39);
         lab.guess(SLOT, &first, 3);
@@ -189,7 +221,7 @@ fn a_slot_that_goes_on_from_what_it_had_or_begins_anew_guesses_as_if_new() {
 
 #[test]
 fn a_slot_that_begins_like_another_guesses_almost_as_if_new() {
-    for_each_architecture(|mut lab| {
+    for_each_kind(|mut lab| {
         let (text, to) = (text(40, 5), SlotId(1));
         lab.compute(SLOT, 0, &text[..30], 30);
         lab.guess(SLOT, &text[..31], 3);
@@ -212,7 +244,7 @@ fn a_slot_that_begins_like_another_guesses_almost_as_if_new() {
 
 #[test]
 fn where_the_beginning_is_not_known_the_rest_has_to_do() {
-    for_each_architecture(|mut lab| {
+    for_each_kind(|mut lab| {
         let text = text(41, 6);
         lab.compute(SLOT, 0, &text[..20], 0);
         lab.target.truncate(0, 0);
@@ -234,7 +266,7 @@ fn where_the_beginning_is_not_known_the_rest_has_to_do() {
 
 #[test]
 fn nothing_is_guessed_after_what_others_guessed() {
-    for_each_architecture(|mut lab| {
+    for_each_kind(|mut lab| {
         let text = text(20, 7);
         lab.compute(SLOT, 0, &text[..10], 10);
         let ask = |stream| Ask {
@@ -253,7 +285,7 @@ fn nothing_is_guessed_after_what_others_guessed() {
 
 #[test]
 fn guesses_that_are_not_likely_enough_are_not_made() {
-    for_each_architecture(|mut lab| {
+    for_each_kind(|mut lab| {
         let text = text(20, 8);
         lab.compute(SLOT, 0, &text[..10], 10);
         let likely = lab.guess(SLOT, &text[..11], 1)[0].probability;
@@ -271,7 +303,7 @@ fn guesses_that_are_not_likely_enough_are_not_made() {
 
 #[test]
 fn a_full_cache_costs_guesses_and_nothing_else() {
-    for_each_architecture(|mut lab| {
+    for_each_kind(|mut lab| {
         // More than the context, by slots that the target's cells are taken from again.
         for slot in 0..3 {
             for position in (0..240).step_by(48) {
