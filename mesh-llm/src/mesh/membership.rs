@@ -47,15 +47,7 @@ pub struct Membership {
     keys: BTreeSet<NodeId>,
     removed: BTreeSet<NodeId>,
     alive: BTreeMap<NodeId, Boot>,
-    part: Part,
     outbox: VecDeque<Output>,
-}
-
-/// Whether this node still takes part.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Part {
-    Taken,
-    Left,
 }
 
 impl Membership {
@@ -79,7 +71,6 @@ impl Membership {
             keys: BTreeSet::from([me.node]),
             removed: BTreeSet::new(),
             alive: BTreeMap::new(),
-            part: Part::Taken,
             outbox: VecDeque::new(),
         }
     }
@@ -97,10 +88,7 @@ impl Membership {
             return;
         };
         let named = &packet.header;
-        if self.part == Part::Left
-            || named.src.node != *from.as_bytes()
-            || named.dst.node != *self.me.as_bytes()
-        {
+        if named.src.node != *from.as_bytes() || named.dst.node != *self.me.as_bytes() {
             return;
         }
         if from == self.me || !self.admits(&packet.header.src, is_member) {
@@ -142,7 +130,7 @@ impl Membership {
     /// There is a connection to this member, and it proves that the member is alive. What it knows of others is asked
     /// for.
     pub fn met(&mut self, now: Duration, peer: Member) {
-        let unheard = self.part == Part::Left || peer.node == self.me || self.removed.contains(&peer.node);
+        let unheard = peer.node == self.me || self.removed.contains(&peer.node);
         if unheard || self.alive.get(&peer.node) == Some(&peer.boot) {
             return;
         }
@@ -179,21 +167,9 @@ impl Membership {
         self.removed.remove(&node);
     }
 
-    /// This node goes, and tells some others. Afterwards it hears and says nothing any more.
-    pub fn leave(&mut self, now: Duration) {
-        if self.part == Part::Left {
-            return;
-        }
-        let told = self.foca.leave_cluster(&mut self.runtime);
-        self.note(told);
-        self.settle(now);
-        self.part = Part::Left;
-        self.timers = Timers::default();
-    }
-
     /// This node is in a later run than it thought; does nothing if `boot` isn't later.
     pub fn reboot(&mut self, now: Duration, boot: Boot) {
-        if self.part == Part::Left || boot.0 <= self.foca.identity().boot {
+        if boot.0 <= self.foca.identity().boot {
             return;
         }
         let renamed = Claim {

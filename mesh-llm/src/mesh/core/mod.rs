@@ -289,10 +289,8 @@ impl Core {
         self.outputs.pop_front()
     }
 
-    /// This program ends: everybody is told.
-    pub fn leave(&mut self, now: Duration) {
-        self.membership.leave(now);
-        self.spread();
+    /// This program ends: everybody is told, once. A rumour that came before this would have them cut the connection.
+    pub fn leave(&mut self) {
         for link in self.links.all() {
             self.outputs.push_back(Output::Send(link, Control::Leaving));
         }

@@ -231,19 +231,6 @@ fn who_was_removed_is_down_at_once_and_stays_so() {
 }
 
 #[test]
-fn who_left_is_silent() {
-    let mut me = new(0);
-    me.met(NOW, member(1, BOOT));
-    outputs(&mut me);
-    me.leave(NOW);
-    assert!(packets(&mut me).iter().any(|(to, _)| *to == IDS[1]), "it says so");
-    assert_eq!(me.next_timer(), None);
-    me.receive(NOW, IDS[1], &packet(1, foca::Message::Ping(1), vec![]), &all);
-    me.met(NOW, member(2, BOOT));
-    assert_eq!(outputs(&mut me), []);
-}
-
-#[test]
 fn packets_hold_at_most_what_a_datagram_does() {
     let mut me = new(0);
     let crowd = (0..200u64).map(|number| {

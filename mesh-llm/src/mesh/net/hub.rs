@@ -485,7 +485,7 @@ impl Hub {
 
     /// Says goodbye to all, and waits until they have heard it, if that does not take too long.
     async fn leave(&mut self) {
-        self.core.leave(self.now());
+        self.core.leave();
         self.obey();
         let links = std::mem::take(&mut self.links);
         let heard = join_all(links.into_values().map(Link::finish));

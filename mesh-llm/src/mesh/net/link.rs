@@ -182,16 +182,17 @@ async fn run(
     events: mpsc::Sender<Event>,
     serve: Arc<Serve>,
 ) {
-    let why = tokio::select! {
-        // What came before the end is still read.
-        biased;
-        error = read(id, &connection, &events) => error,
-        error = write(&connection, queue, arriving) => error,
-        error = packets(id, &connection, &events) => error,
-        error = tasks(&connection, &peer, &serve) => error,
-        never = beat(&connection) => never,
-        error = connection.closed() => Err(ended(error)),
+    let others = async {
+        tokio::select! {
+            error = write(&connection, queue, arriving) => error,
+            error = packets(id, &connection, &events) => error,
+            error = tasks(&connection, &peer, &serve) => error,
+            never = beat(&connection) => never,
+            error = connection.closed() => Err(ended(error)),
+        }
     };
+    let reading = read(id, &connection, &events);
+    let why = until_read(reading, others, || connection.close_reason().is_some()).await;
     if let Err(error) = why {
         tracing::debug!(peer = %peer.node.fmt_short(), %error, "a connection ended");
         if let StreamError::Frame(_) = error {
@@ -200,6 +201,26 @@ async fn run(
     }
     // Nobody else may still be told: then nobody needs to know.
     let _ = events.send(Event::Closed(id)).await;
+}
+
+/// Runs until one of the two ends. Where the connection has ended, what came before that is still read, a goodbye above
+/// all: it may have come, and the end with it, after the reader was asked and before the others were.
+async fn until_read<T>(
+    reading: impl Future<Output = T>,
+    others: impl Future<Output = T>,
+    has_ended: impl Fn() -> bool,
+) -> T {
+    tokio::pin!(reading);
+    tokio::select! {
+        biased;
+        why = &mut reading => why,
+        why = others => {
+            if has_ended() {
+                reading.await;
+            }
+            why
+        }
+    }
 }
 
 /// Sends what waits, until the owner lets go of the connection: that one closes it, too.
@@ -332,6 +353,30 @@ mod tests {
     use super::super::super::id::Role;
     use super::super::super::wire::{Fetch, GroupId, Lend};
     use super::*;
+
+    #[tokio::test]
+    async fn what_came_just_before_the_end_is_read_although_the_end_is_noticed_first() {
+        let (says, hears) = mpsc::unbounded_channel();
+        let mut read = Vec::new();
+        let reading = async {
+            let mut hears = hears;
+            while let Some(message) = hears.recv().await {
+                read.push(message);
+            }
+            "read"
+        };
+        // By now the reader was asked, and there was nothing.
+        let others = async {
+            says.send("goodbye").unwrap();
+            drop(says);
+            "ended"
+        };
+        assert_eq!(until_read(reading, others, || true).await, "ended");
+        assert_eq!(read, ["goodbye"]);
+        // A connection that goes on is not waited for.
+        let silent = std::future::pending();
+        assert_eq!(until_read(silent, async { "ended" }, || false).await, "ended");
+    }
 
     #[test]
     fn who_only_uses_is_lent_nothing_has_nothing_fetched_and_opens_no_channel_and_who_only_serves_asks_no_model()

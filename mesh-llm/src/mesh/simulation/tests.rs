@@ -153,15 +153,6 @@ fn a_departed_node_does_not_come_back_by_rumours_in_an_hour() {
 }
 
 #[test]
-fn a_node_that_leaves_is_absent_within_a_second() {
-    let mut world = settled(10, 5);
-    let now = world.now;
-    world.run_mut(2).membership.leave(now);
-    world.drain(2);
-    world.within(seconds(1), "it is absent", |world| world.is_absent(2));
-}
-
-#[test]
 fn a_removed_node_is_out_at_once_and_for_good() {
     let mut world = settled(11, 4);
     world.members.remove(&id(3));

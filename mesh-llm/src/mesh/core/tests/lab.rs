@@ -124,8 +124,7 @@ impl Lab {
 
     /// Its program is told to end.
     pub fn leave(&mut self, node: usize) {
-        let now = self.now;
-        self.core(node).leave(now);
+        self.core(node).leave();
         self.drain(node);
         let stopped = self.nodes.remove(&node).unwrap();
         self.disks.insert(node, stopped.disk);
