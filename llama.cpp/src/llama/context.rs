@@ -345,6 +345,8 @@ impl Context {
             unsafe { ffi::mesh_keep_layer_input(self.handle.as_ptr(), *layer) };
         }
         self.hidden = Hidden::Before(layers.to_vec());
+        // Of what was computed before there are none.
+        self.rows.clear();
     }
 
     /// Adds the hidden states that are kept of the token at `index` of the last batch, one after the other. Waits for

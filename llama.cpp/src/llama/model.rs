@@ -346,6 +346,18 @@ impl Model {
         unsafe { sys::llama_model_n_ctx_train(self.as_ptr()) }.unsigned_abs()
     }
 
+    /// Layers, without those that guess the tokens after the next one.
+    pub fn layers(&self) -> u32 {
+        // SAFETY: reads a field.
+        unsafe { sys::llama_model_n_layer(self.as_ptr()) }.unsigned_abs()
+    }
+
+    /// Numbers in a hidden state.
+    pub fn hidden_length(&self) -> u32 {
+        // SAFETY: reads a field.
+        unsafe { sys::llama_model_n_embd(self.as_ptr()) }.unsigned_abs()
+    }
+
     /// Numbers in an embedding.
     pub fn embedding_width(&self) -> u32 {
         // SAFETY: reads a field.

@@ -150,7 +150,6 @@ fn choose_there(options: &Options, header: &Header, placed: &Placed) -> Result<C
             gpu_layers,
         },
         layers,
-        model_layers: header.layers,
         context_train: header.context_train,
         heads: match placed {
             Placed::Here(_) => heads(options, header),
@@ -174,10 +173,7 @@ struct Chooser<'a> {
     options: &'a Options,
     measure: Measure<'a>,
     wish: Wish,
-    /// Layers that may be on GPUs.
     layers: u32,
-    /// Those of the model.
-    model_layers: u32,
     context_train: u32,
     /// Heads of the model, where they are of use.
     heads: Option<ModelHeads>,
@@ -293,9 +289,16 @@ impl Chooser<'_> {
             if matches!(placed, Placed::Split(_)) {
                 return Err(Unfit::Far);
             }
+            let eagle = eagle.map_err(|wrong| {
+                let message = format!(
+                    "{}: {wrong}: the file is damaged, or newer than this program",
+                    draft.path.display()
+                );
+                Unfit::File(refused(Refusal::Model, message))
+            })?;
             let first = eagle_model_params(placed, self.layers);
             let outline = self.measure.outline(&draft.path, &first).map_err(failed)?;
-            eagle.check(outline.model(), model, self.model_layers)?;
+            eagle.check(outline.model(), model)?;
             let path = draft.path.clone();
             return Ok(vec![Guesser::Eagle(EagleFile { path, eagle })]);
         }

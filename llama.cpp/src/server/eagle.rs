@@ -1,5 +1,5 @@
-//! EAGLE-3: files with one layer that guesses what a certain model says, from hidden states of three of its layers. All
-//! that llama.cpp would abort on is looked at here, before it sees the file.
+//! EAGLE-3: files with one layer that guesses what a certain model says, from hidden states of three of its layers. What
+//! llama.cpp's graphs of them take for granted, and would abort on, is looked at here, before it sees the file.
 
 use std::path::PathBuf;
 
@@ -23,6 +23,8 @@ pub(super) struct Eagle {
     target_length: u32,
     /// Numbers of its own.
     length: u32,
+    /// Tokens of its vocabulary.
+    tokens: u64,
     /// Tokens that it has embeddings of; it may use the model's.
     embeddings: Option<u64>,
     /// Whether it has an output layer of its own.
@@ -53,60 +55,77 @@ pub(super) enum Mismatch {
     Tokens { own: u64, have: u32 },
 }
 
-/// What an EAGLE-3 file is for; `None` if it is of another kind.
-///
-/// # Errors
-/// What is wrong with it, in words.
-pub(super) fn find(model: &gguf::Model) -> Result<Option<Eagle>, String> {
+/// What an EAGLE-3 file is for, or what is wrong with it; `None` if it is of another kind.
+pub(super) fn find(model: &gguf::Model) -> Option<Result<Eagle, String>> {
+    let architecture = model.metadata().get::<&str>("general.architecture");
+    matches!(architecture, Ok(Some(ARCHITECTURE))).then(|| read(model))
+}
+
+fn read(model: &gguf::Model) -> Result<Eagle, String> {
     let metadata = model.metadata();
     let fault = |fault: gguf::Fault| fault.to_string();
-    if metadata.get::<&str>("general.architecture").map_err(fault)? != Some(ARCHITECTURE) {
-        return Ok(None);
-    }
     let number = |key: &str| {
         metadata
             .require::<u32>(&format!("{ARCHITECTURE}.{key}"))
             .map_err(fault)
     };
+    let given = |key: &str, otherwise: u32| {
+        let given = metadata.get::<u32>(&format!("{ARCHITECTURE}.{key}"));
+        given.map_err(fault).map(|given| given.unwrap_or(otherwise))
+    };
+    let must = |is: bool, what: &str| if is { Ok(()) } else { Err(what.to_owned()) };
     let wanted = metadata
         .require::<&gguf::Array>("eagle3.target_layers")
         .map_err(fault)?;
     let layers = wanted.to_u32s().and_then(|layers| layers.try_into().ok());
     let layers: [u32; LAYERS] =
         layers.ok_or_else(|| format!("eagle3.target_layers does not name {LAYERS} layers"))?;
-    let blocks = number("block_count")?;
-    if blocks != 1 {
-        return Err(format!(
-            "eagle3.block_count is {blocks}, but llama.cpp knows heads of 1 layer only"
-        ));
-    }
-    let of_head = |key: &str| {
-        metadata
-            .get::<u32>(&format!("eagle3.attention.{key}"))
-            .map_err(fault)
-    };
-    if of_head("key_length")? != of_head("value_length")? {
-        return Err("eagle3.attention.key_length and value_length differ".into());
-    }
+    must(
+        number("block_count")? == 1 && given("nextn_predict_layers", 0)? == 0,
+        "llama.cpp knows heads of 1 layer only",
+    )?;
+    let length = number("embedding_length")?;
+    must(
+        [0, length].contains(&given("embedding_length_out", 0)?),
+        "eagle3.embedding_length_out is not embedding_length",
+    )?;
+    let heads = number("attention.head_count")?;
+    let heads_kv = given("attention.head_count_kv", heads)?;
+    must(
+        heads > 0 && heads_kv > 0 && heads.is_multiple_of(heads_kv),
+        "eagle3.attention.head_count is no multiple of head_count_kv",
+    )?;
+    let key = given("attention.key_length", length / heads)?;
+    must(
+        given("attention.value_length", length / heads)? == key,
+        "eagle3.attention.key_length and value_length differ",
+    )?;
+    let rotated = given("rope.dimension_count", key)?;
+    must(
+        rotated <= key && rotated.is_multiple_of(2),
+        "eagle3.rope.dimension_count is not even, or over key_length",
+    )?;
     let words = metadata
         .get::<&gguf::Array>("tokenizer.ggml.tokens")
         .map_err(fault)?;
     let tokens = words.map_or(0, gguf::Array::len) as u64;
     let output = model.tensor("output.weight").is_some();
     if let Some(chosen) = model.tensor("d2t") {
-        if !output {
-            return Err("it has the tensor d2t, and no output.weight that it would be for".into());
-        }
+        must(
+            output,
+            "it has the tensor d2t, and no output.weight that it would be for",
+        )?;
         check_words(&chosen, tokens)?;
     }
     let embeddings = model.tensor("token_embd.weight");
-    Ok(Some(Eagle {
+    Ok(Eagle {
         layers,
         target_length: number("target_hidden_size")?,
-        length: number("embedding_length")?,
+        length,
+        tokens,
         embeddings: embeddings.map(|found| found.tensor.shape.get(1).copied().unwrap_or(1)),
         output,
-    }))
+    })
 }
 
 /// Whether the words that its output layer is for are among so many tokens.
@@ -134,27 +153,29 @@ fn check_words(chosen: &gguf::Location<'_>, tokens: u64) -> Result<(), String> {
 }
 
 impl Eagle {
-    /// Whether it can guess for `target`, which has so many layers. Of both the vocabulary is enough.
+    /// Whether it can guess for `target`. Of both the vocabulary is enough.
     ///
     /// # Errors
     /// Why not.
-    pub(super) fn check(&self, own: &Model, target: &Model, layers: u32) -> Result<(), Unfit> {
+    pub(super) fn check(&self, own: &Model, target: &Model) -> Result<(), Unfit> {
         let architecture = target.architecture();
         if !TARGETS.contains(&architecture.as_str()) {
             return Err(Mismatch::Architecture(architecture).into());
         }
-        self.check_shape(own.vocab_size(), target, layers)?;
+        self.check_shape(target)?;
         Ok(Vocabulary::of(own).guesses_for(&Vocabulary::of(target))?)
     }
 
-    fn check_shape(&self, tokens: u32, target: &Model, layers: u32) -> Result<(), Mismatch> {
-        let (have, known) = (target.embedding_width(), target.vocab_size());
-        if self.target_length != have {
+    fn check_shape(&self, target: &Model) -> Result<(), Mismatch> {
+        // Those within the model, and those that it gives away.
+        let lengths = [target.hidden_length(), target.embedding_width()];
+        if let Some(have) = lengths.into_iter().find(|length| *length != self.target_length) {
             return Err(Mismatch::Length {
                 made_for: self.target_length,
                 have,
             });
         }
+        let (have, layers, known) = (target.hidden_length(), target.layers(), target.vocab_size());
         if let Some(layer) = self.layers.into_iter().find(|layer| *layer >= layers) {
             return Err(Mismatch::Layer { layer, layers });
         }
@@ -172,23 +193,32 @@ impl Eagle {
         }
         // It is asked about each of the model's tokens, and each of its own may be its guess.
         let embeddings = self.embeddings.unwrap_or(known.into());
-        if tokens != known || embeddings < known.into() {
+        if self.tokens != u64::from(known) || embeddings < known.into() {
             return Err(Mismatch::Tokens {
-                own: embeddings.min(tokens.into()),
+                own: embeddings.min(self.tokens),
                 have: known,
             });
         }
         Ok(())
     }
 
-    /// Bytes that the model's hidden states take, which llama.cpp does not count, where the model computes so many
-    /// tokens at once and the head so many.
-    pub(super) fn state_bytes(&self, batch: u32, own_batch: u32) -> u64 {
-        let taken = LAYERS as u64 * u64::from(self.target_length);
-        // In the model's graph, where it keeps them, and as they wait; for the encoder, in and out.
-        let numbers =
-            3 * u64::from(batch) * taken + u64::from(own_batch) * (2 * taken + 4 * u64::from(self.length));
+    /// Bytes that the model's graph takes for the hidden states of so many tokens at once, wherever it is computed.
+    pub(super) fn graph_bytes(&self, batch: u32) -> u64 {
+        u64::from(batch) * self.taken() * size_of::<f32>() as u64
+    }
+
+    /// Bytes of this machine's memory that llama.cpp does not count, where the model computes so many tokens at once and
+    /// the head so many: hidden states where the model keeps them, as they wait, and for the encoder, in and out; and the
+    /// head's rows of logits.
+    pub(super) fn host_bytes(&self, batch: u32, own_batch: u32) -> u64 {
+        let own = 2 * self.taken() + 4 * u64::from(self.length) + self.tokens;
+        let numbers = 2 * u64::from(batch) * self.taken() + u64::from(own_batch) * own;
         numbers * size_of::<f32>() as u64
+    }
+
+    /// Numbers of the model's hidden states that it takes for a token.
+    fn taken(&self) -> u64 {
+        LAYERS as u64 * u64::from(self.target_length)
     }
 }
 
@@ -204,7 +234,7 @@ mod tests {
         change: impl Fn(&str) -> Option<Value>,
         lost: &str,
         numbers: Option<(TensorType, Vec<u8>)>,
-    ) -> Result<Option<Eagle>, String> {
+    ) -> Option<Result<Eagle, String>> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("eagle.gguf");
         let eagle = random::Eagle {
@@ -216,6 +246,9 @@ mod tests {
         eagle.write(&path).unwrap();
         let gguf = Gguf::open(&path).unwrap();
         let mut writer = Writer::new();
+        for key in ["eagle3.nextn_predict_layers", "eagle3.embedding_length_out"] {
+            writer.set(key, change(key).unwrap_or(Value::U32(0)));
+        }
         for (key, value) in gguf.metadata().iter() {
             writer.set(key, change(key).unwrap_or_else(|| value.clone()));
         }
@@ -239,7 +272,7 @@ mod tests {
         find(&gguf::Model::open(&path).unwrap())
     }
 
-    fn changed(key: &'static str, value: impl Into<Value>) -> Result<Option<Eagle>, String> {
+    fn changed(key: &'static str, value: impl Into<Value>) -> Option<Result<Eagle, String>> {
         let value = value.into();
         found(|known| (known == key).then(|| value.clone()), "", None)
     }
@@ -250,22 +283,23 @@ mod tests {
             layers: [0, 1, 3],
             target_length: 128,
             length: 128,
+            tokens: 512,
             embeddings: Some(512),
             output: true,
         };
-        assert_eq!(found(|_| None, "", None), Ok(Some(expected)));
+        assert_eq!(found(|_| None, "", None), Some(Ok(expected)));
         let without = Eagle {
             embeddings: None,
             ..expected
         };
-        assert_eq!(found(|_| None, "token_embd.weight", None), Ok(Some(without)));
-        assert_eq!(changed("general.architecture", "llama"), Ok(None));
+        assert_eq!(found(|_| None, "token_embd.weight", None), Some(Ok(without)));
+        assert_eq!(changed("general.architecture", "llama"), None);
     }
 
     #[test]
     fn files_that_llama_cpp_would_abort_on_are_refused() {
-        let refused = |found: Result<Option<Eagle>, String>, why: &str| {
-            let message = found.unwrap_err();
+        let refused = |found: Option<Result<Eagle, String>>, why: &str| {
+            let message = found.unwrap().unwrap_err();
             assert!(message.contains(why), "{message}");
         };
         refused(
@@ -277,7 +311,19 @@ mod tests {
             "does not name 3 layers",
         );
         refused(changed("eagle3.block_count", 2u32), "heads of 1 layer only");
+        refused(
+            changed("eagle3.nextn_predict_layers", 1u32),
+            "heads of 1 layer only",
+        );
+        refused(
+            changed("eagle3.embedding_length_out", 64u32),
+            "embedding_length_out",
+        );
         refused(changed("eagle3.attention.value_length", 16u32), "differ");
+        refused(changed("eagle3.attention.head_count_kv", 3u32), "no multiple");
+        refused(changed("eagle3.attention.head_count", 0u32), "no multiple");
+        refused(changed("eagle3.rope.dimension_count", 34u32), "over key_length");
+        refused(changed("eagle3.rope.dimension_count", 15u32), "not even");
         refused(changed("eagle3.target_hidden_size", "long"), "target_hidden_size");
         refused(found(|_| None, "output.weight", None), "no output.weight");
         let words = |words: &[i64]| words.iter().flat_map(|word| word.to_le_bytes()).collect();

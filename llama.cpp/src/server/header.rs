@@ -26,8 +26,8 @@ pub(super) struct Header {
     pub(super) context_train: u32,
     /// Heads that can guess.
     pub(super) heads: Option<ModelHeads>,
-    /// What it is for, if it is an EAGLE-3 file.
-    pub(super) eagle: Option<Eagle>,
+    /// What it is for, or what is wrong with it, if it is an EAGLE-3 file.
+    pub(super) eagle: Option<Result<Eagle, String>>,
     /// What else is told of it.
     pub(super) file: ModelFile,
 }
@@ -72,15 +72,7 @@ pub(super) fn read_header(path: &Path) -> Result<Header, Refused> {
             .unwrap_or(CONTEXT_UNKNOWN)
             .min(MOST_CONTEXT),
         heads: heads::find(&model, architecture, layers),
-        eagle: eagle::find(&model).map_err(|wrong| {
-            refused(
-                Refusal::Model,
-                format!(
-                    "{}: {wrong}: the file is damaged, or newer than this program",
-                    path.display()
-                ),
-            )
-        })?,
+        eagle: eagle::find(&model),
         file: ModelFile {
             // Where the system does not say, nothing is lost but the date.
             modified: fs::metadata(path).and_then(|about| about.modified()).ok(),

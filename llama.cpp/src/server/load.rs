@@ -65,6 +65,13 @@ pub fn load(options: &Options) -> Result<Loaded, Refused> {
     report(&Status::Checking);
     let path = &options.model;
     let header = read_header(path)?;
+    if header.eagle.is_some() {
+        let message = format!(
+            "{}: it guesses for another model, which --model names; name this one with --draft",
+            path.display()
+        );
+        return Err(refused(Refusal::Model, message));
+    }
     if let Some(context) = options
         .context
         .filter(|context| !(1..=MOST_CONTEXT).contains(context))

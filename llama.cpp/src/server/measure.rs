@@ -12,7 +12,9 @@ use super::heads::ModelHeads;
 use super::options::{CacheType, FlashAttention, Options};
 use super::placed::Placed;
 use super::room::Room;
-use crate::llama::{self, ContextParams, DeviceNeed, Graph, HeadLayers, MemoryNeed, ModelParams, Outline};
+use crate::llama::{
+    self, ContextParams, DeviceNeed, Graph, HOST, HeadLayers, MemoryNeed, ModelParams, Outline,
+};
 
 /// Tokens of a step where the user did not say: enough to keep a CPU or GPU busy.
 const BATCH: u32 = 512;
@@ -139,13 +141,6 @@ impl<'a> Measure<'a> {
         plan: Plan,
         slots: ContextParams,
     ) -> Result<Vec<DeviceNeed>, llama::Error> {
-        let with_states = |need: MemoryNeed, states: u64| {
-            let more = |need: DeviceNeed| DeviceNeed {
-                compute: need.compute + states,
-                ..need
-            };
-            need.devices.into_iter().map(more).collect::<Vec<_>>()
-        };
         match guesser {
             Guesser::Draft(draft) => {
                 let context = draft_params(self.options, plan);
@@ -157,25 +152,44 @@ impl<'a> Measure<'a> {
                 let states = hidden_states(*heads, &context);
                 let model = model_params(self.placed, plan, Some(*heads));
                 let need = self.ask(&self.options.model, &model, context, Graph::Heads)?;
-                let mut devices = with_states(need, states);
-                // The model is there once.
-                devices.iter_mut().for_each(|need| need.model = 0);
-                Ok(devices)
+                let more = |need: DeviceNeed| DeviceNeed {
+                    // The model is there once.
+                    model: 0,
+                    compute: need.compute + states,
+                    ..need
+                };
+                Ok(need.devices.into_iter().map(more).collect())
             }
-            Guesser::Eagle(file) => {
-                let context = eagle_params(self.options, plan);
-                let states = file.eagle.state_bytes(slots.batch, context.batch);
-                let model = model_params(self.placed, plan, None);
-                let target = self.outline(&self.options.model, &model)?;
-                let own = eagle_model_params(self.placed, plan.gpu_layers);
-                let outline = self.outline(&file.path, &own)?;
-                let place = Place::new(&file.path, &own);
-                let need = self.known(place, context, Graph::Eagle, |context| {
-                    outline.need_beside(context, &target)
-                })?;
-                Ok(with_states(need, states))
-            }
+            Guesser::Eagle(file) => self.need_of_eagle(file, plan, slots.batch),
         }
+    }
+
+    /// What an EAGLE-3 head needs, beside a model that computes so many tokens at once.
+    fn need_of_eagle(
+        &mut self,
+        file: &EagleFile,
+        plan: Plan,
+        batch: u32,
+    ) -> Result<Vec<DeviceNeed>, llama::Error> {
+        let context = eagle_params(self.options, plan);
+        let (in_graph, on_host) = (
+            file.eagle.graph_bytes(batch),
+            file.eagle.host_bytes(batch, context.batch),
+        );
+        let model = model_params(self.placed, plan, None);
+        let target = self.outline(&self.options.model, &model)?;
+        let own = eagle_model_params(self.placed, plan.gpu_layers);
+        let outline = self.outline(&file.path, &own)?;
+        // It may need the model's matrices, so what it takes depends on where they are.
+        let place = Place::new(&self.options.model, &model);
+        let need = self.known(place, context, Graph::Eagle, |context| {
+            outline.need_beside(context, &target)
+        })?;
+        let more = |need: DeviceNeed| DeviceNeed {
+            compute: need.compute + in_graph + if need.name == HOST { on_host } else { 0 },
+            ..need
+        };
+        Ok(need.devices.into_iter().map(more).collect())
     }
 
     /// What the model and such a context would need of each device.
@@ -358,7 +372,7 @@ mod tests {
     use super::*;
     use crate::gguf;
     use crate::gguf::random::{self, Architecture, Spec, Words};
-    use crate::llama::{Batch, Context, HOST, Model};
+    use crate::llama::{Batch, Context, Model};
 
     /// All heads that are known, and what llama.cpp really takes for them.
     #[test]
@@ -462,7 +476,7 @@ mod tests {
                 slots: 4,
                 gpu_layers: 0,
             };
-            let eagle = read_header(&own).unwrap().eagle.unwrap();
+            let eagle = read_header(&own).unwrap().eagle.unwrap().unwrap();
             let guesser = Guesser::Eagle(EagleFile {
                 path: own.clone(),
                 eagle,
@@ -513,7 +527,8 @@ mod tests {
             let taken = head.memory_taken().unwrap();
             let really_more = target.memory_taken().unwrap().without_model() - without
                 + taken.devices.iter().map(DeviceNeed::total).sum::<u64>();
-            let states = eagle.state_bytes(slots.batch, context.batch);
+            // Some of what llama.cpp counts by now is among what was reckoned beside its own reckoning.
+            let states = eagle.graph_bytes(slots.batch) + eagle.host_bytes(slots.batch, context.batch);
             assert!(
                 (really_more..=really_more + 2 * states).contains(&more),
                 "{words:?}: {more} counted, {really_more} taken, states {states}"

@@ -197,7 +197,7 @@ impl Membership {
         }
     }
 
-    /// When [`tick`](Self::tick) has something to do; never after [`leave`](Self::leave).
+    /// When [`tick`](Self::tick) has something to do.
     pub fn next_timer(&self) -> Option<Duration> {
         self.timers.next()
     }

@@ -193,6 +193,13 @@ fn an_eagle_head_for_another_model_is_refused() {
 }
 
 #[test]
+fn an_eagle_head_is_no_model() {
+    let start = Start::bare();
+    let path = eagle(&start);
+    refused(&start.flag("--model", path), 65, &["eagle.gguf", "--draft"]);
+}
+
+#[test]
 fn one_that_memory_does_not_hold_is_refused_with_numbers() {
     refused(
         &Start::model(model(Kind::Endless))

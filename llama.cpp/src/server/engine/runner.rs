@@ -75,6 +75,8 @@ impl Slot {
 
 /// See the module.
 pub struct Runner {
+    /// Dropped before the pipeline, whose context heads guess for.
+    speculating: Speculating,
     pipeline: Option<Pipeline<Step>>,
     slots: Vec<Slot>,
     queue: VecDeque<Request>,
@@ -86,7 +88,6 @@ pub struct Runner {
     /// What steps take, by stage: one node is a stage.
     flow: Flow,
     step_times: Costs,
-    speculating: Speculating,
     /// Nothing can be done before a command comes.
     blocked: bool,
     /// Nobody can ask for more.

@@ -126,15 +126,12 @@ impl Heads {
             context: params,
         } = heads;
         let (slots, batch_size) = (params.sequences as usize, params.batch as usize);
-        let (context, takes) = match heads {
+        let (context, takes, layers) = match heads {
             // SAFETY: as the caller says.
-            HeadsOf::Model => (unsafe { target.of_heads(params)? }, Takes::Last),
+            HeadsOf::Model => (unsafe { target.of_heads(params)? }, Takes::Last, Vec::new()),
             HeadsOf::Eagle { eagle, layers } => {
                 // SAFETY: as the caller says.
-                let context = unsafe { target.of_eagle(eagle, params)? };
-                // SAFETY: as the caller says.
-                unsafe { target.keep_hidden_before(&layers) };
-                (context, Takes::Several)
+                (unsafe { target.of_eagle(eagle, params)? }, Takes::Several, layers)
             }
         };
         let mut heads = Self {
@@ -153,8 +150,10 @@ impl Heads {
         heads.warm_up()?;
         let taken = heads.context.memory_taken()?;
         tracing::debug!(bytes = taken.without_model(), "cache and buffers of heads");
-        if takes == Takes::Last {
-            target.keep_hidden();
+        match takes {
+            Takes::Last => target.keep_hidden(),
+            // SAFETY: as the caller says.
+            Takes::Several => unsafe { target.keep_hidden_before(&layers) },
         }
         Ok(heads)
     }

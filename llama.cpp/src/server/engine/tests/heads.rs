@@ -66,6 +66,13 @@ impl Lab {
         Self::of(format!("EAGLE-3 for {architecture}"), folder, Some(path))
     }
 
+    /// Without any.
+    fn plain(spec: &Spec) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        spec.write(folder.path().join("model.gguf")).unwrap();
+        Self::of(spec.architecture.to_string(), folder, None)
+    }
+
     /// Those that are mostly right.
     fn good() -> impl Iterator<Item = Self> {
         let inside = ARCHITECTURES
@@ -429,17 +436,22 @@ fn an_eagle_head_that_is_made_for_another_model_is_refused_with_the_reason() {
             "{message}"
         );
     }
-    // llama.cpp's graph of these does not say what its layers are given.
-    let lab = Lab::of(
-        "qwen2".into(),
-        {
-            let folder = tempfile::tempdir().unwrap();
-            write(&folder.path().join("model.gguf"), Architecture::Qwen2, 4, 0);
-            folder
-        },
-        None,
+    // Layers that guess for themselves are none of the model's others.
+    let spec = Spec {
+        heads: 1,
+        ..random::small(Architecture::Qwen35, 7)
+    };
+    let beyond = Eagle {
+        layers: [0, 1, spec.layers],
+        ..of_target(spec.clone())
+    };
+    let message = refusal(&Lab::plain(&spec), &beyond);
+    assert!(
+        message.contains("before layer 4, and the model has 4"),
+        "{message}"
     );
-    let message = refusal(&lab, &right);
+    // llama.cpp's graph of these does not say what its layers are given.
+    let message = refusal(&Lab::plain(&random::small(Architecture::Qwen2, 7)), &right);
     assert!(message.contains("layers of qwen2 models"), "{message}");
 }
 
