@@ -374,6 +374,26 @@ mod tests {
     use crate::gguf::random::{self, Architecture, Spec, Words};
     use crate::llama::{Batch, Context, Model};
 
+    const PLAN: Plan = Plan {
+        context: 4096,
+        slots: 4,
+        gpu_layers: 0,
+    };
+
+    /// What is reckoned for the guesser beside the model itself, all on this machine's processor.
+    fn counted_more(options: &Options, extra: Extra<'_>) -> u64 {
+        let placed = Placed::Here(Vec::new());
+        let counted = |extra| -> u64 {
+            let demands = Measure::new(options, &placed).demands(PLAN, extra).unwrap();
+            demands.iter().map(|demand| demand.needed).sum()
+        };
+        let alone = Extra {
+            guesser: None,
+            ..extra
+        };
+        counted(extra) - counted(alone)
+    }
+
     /// All heads that are known, and what llama.cpp really takes for them.
     #[test]
     fn what_heads_take_is_counted() {
@@ -395,11 +415,7 @@ mod tests {
                 "model".into(),
             );
             let placed = Placed::Here(Vec::new());
-            let plan = Plan {
-                context: 4096,
-                slots: 4,
-                gpu_layers: 0,
-            };
+            let plan = PLAN;
             let heads = read_header(&path).unwrap().heads;
             let guesser = heads.map(Guesser::Heads);
             let extra = Extra {
@@ -408,15 +424,7 @@ mod tests {
                 ..Extra::default()
             };
             llama::initialize();
-            let counted = |extra| -> u64 {
-                let demands = Measure::new(&options, &placed).demands(plan, extra).unwrap();
-                demands.iter().map(|demand| demand.needed).sum()
-            };
-            let alone = Extra {
-                guesser: None,
-                ..extra
-            };
-            let (without, with) = (counted(alone), counted(extra));
+            let more = counted_more(&options, extra);
 
             let taken = |heads: Option<ModelHeads>| -> u64 {
                 let params = model_params(&placed, plan, heads);
@@ -445,7 +453,7 @@ mod tests {
             let tensors = file.tensors().map(|location| location.tensor);
             let of_head = tensors.filter(|tensor| tensor.name.starts_with(&head));
             let weights: u64 = of_head.map(|tensor| tensor.bytes).sum();
-            let (more, really_more) = (with - without, really_with - really_without + weights);
+            let really_more = really_with - really_without + weights;
             let states = hidden_states(heads.unwrap(), &context_params(&options, plan, extra));
             assert!(
                 (really_more..=really_more + 2 * states).contains(&more),
@@ -471,11 +479,7 @@ mod tests {
             let listen = Listen::Tcp(([127, 0, 0, 1], 0).into());
             let options = Options::new(listen, path.clone(), "model".into());
             let placed = Placed::Here(Vec::new());
-            let plan = Plan {
-                context: 4096,
-                slots: 4,
-                gpu_layers: 0,
-            };
+            let plan = PLAN;
             let eagle = read_header(&own).unwrap().eagle.unwrap().unwrap();
             let guesser = Guesser::Eagle(EagleFile {
                 path: own.clone(),
@@ -487,15 +491,7 @@ mod tests {
                 ..Extra::default()
             };
             llama::initialize();
-            let counted = |extra| -> u64 {
-                let demands = Measure::new(&options, &placed).demands(plan, extra).unwrap();
-                demands.iter().map(|demand| demand.needed).sum()
-            };
-            let alone = Extra {
-                guesser: None,
-                ..extra
-            };
-            let more = counted(extra) - counted(alone);
+            let more = counted_more(&options, extra);
 
             let load = |path: &Path| {
                 let params = model_params(&placed, plan, None);

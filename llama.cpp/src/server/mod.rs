@@ -7,6 +7,7 @@ pub mod api;
 mod choose;
 #[cfg(feature = "native")]
 mod draft;
+#[cfg(feature = "native")]
 mod eagle;
 #[cfg(feature = "native")]
 pub mod engine;
