@@ -192,15 +192,15 @@ mod tests {
         );
         assert_eq!(
             chosen(None, 64 * GB),
-            (named("large"), Choice::Largest { others: 2 })
+            (named("large"), Choice::Largest { others: 3 })
         );
         assert_eq!(
             chosen(Some("/gone"), 3 * GB),
-            (named("small"), Choice::Largest { others: 2 })
+            (named("small"), Choice::Largest { others: 3 })
         );
         assert_eq!(
             chosen(Some("/broken"), GB),
-            (None, Choice::NoneFits { models: 3 })
+            (None, Choice::NoneFits { models: 4 })
         );
         assert_eq!(choose(&[], None, GB, None).1, Choice::NoneOnDisk { store: None });
     }
