@@ -208,6 +208,8 @@ pub struct Context {
     params: ContextParams,
     graph: Graph,
     hidden: Hidden,
+    /// Numbers that [`Self::encode`] takes for a token: none but of [`Graph::Eagle`].
+    target_states_width: usize,
     /// Batch indices with logits in the last step.
     rows: Vec<bool>,
     /// What counts in place of llama.cpp's own logits, where devices answer later.
@@ -230,11 +232,18 @@ enum Hidden {
 }
 
 fn state_error(error: Option<String>, otherwise: &str) -> Error {
-    Error::State(
-        error
-            .or_else(log::take_last_error)
-            .unwrap_or_else(|| otherwise.to_owned()),
-    )
+    Error::State(cause(error, otherwise))
+}
+
+fn decode_error(error: Option<String>, otherwise: &str) -> Error {
+    Error::Decode(cause(error, otherwise))
+}
+
+/// What was said on a failure, or else logged.
+fn cause(error: Option<String>, otherwise: &str) -> String {
+    error
+        .or_else(log::take_last_error)
+        .unwrap_or_else(|| otherwise.to_owned())
 }
 
 // SAFETY: a context has no ties to the thread that made it; `&mut` keeps its use to one at a time.
@@ -305,13 +314,7 @@ impl Context {
         // SAFETY: the model outlives the context, which keeps an `Arc` of it.
         let (handle, error) =
             ffi::with_error(|error| unsafe { ffi::mesh_context_new(model.as_ptr(), raw, error) });
-        let handle = NonNull::new(handle).ok_or_else(|| {
-            Error::Context(
-                error
-                    .or_else(log::take_last_error)
-                    .unwrap_or_else(|| "it gave no reason".into()),
-            )
-        })?;
+        let handle = NonNull::new(handle).ok_or_else(|| Error::Context(cause(error, "it gave no reason")))?;
         // SAFETY: the pool lives as long as the context.
         unsafe { sys::llama_attach_threadpool(handle.as_ptr(), threads.as_ptr(), threads.as_ptr()) };
         Ok(Self {
@@ -319,6 +322,7 @@ impl Context {
             params,
             graph,
             hidden: Hidden::Dropped,
+            target_states_width: model.target_states_width(),
             rows: Vec::new(),
             adopted: None,
             anchor: None,
@@ -379,16 +383,18 @@ impl Context {
         true
     }
 
+    /// Numbers of another model's hidden states that [`Self::encode`] takes for a token.
+    pub fn target_states_width(&self) -> usize {
+        self.target_states_width
+    }
+
     /// Makes hidden states for a context of [`Graph::Eagle`] of what another one keeps before its layers, one row a
     /// token; they are there as [`Self::hidden`] until the next step.
     ///
     /// # Errors
     /// [`Error::Rejected`] for more of them than a step has, or others; [`Error::Decode`] where llama.cpp fails.
     pub fn encode(&mut self, states: &mut [f32]) -> Result<(), Error> {
-        let width = match self.graph {
-            Graph::Eagle => self.model.target_states_width(),
-            Graph::Model | Graph::Heads => 0,
-        };
+        let width = self.target_states_width;
         let tokens = states.len().checked_div(width).unwrap_or(0);
         let fits = tokens > 0 && tokens * width == states.len();
         if !fits || tokens > self.params.micro_batch as usize {
@@ -420,11 +426,7 @@ impl Context {
         // SAFETY: all that the batch points to outlives the call, and a token has as many numbers as the model takes.
         let (status, error) = ffi::with_error(|error| unsafe { ffi::mesh_encode(context, batch, error) });
         if status != 0 {
-            return Err(Error::Decode(
-                error
-                    .or_else(log::take_last_error)
-                    .unwrap_or_else(|| format!("llama_encode returned {status}")),
-            ));
+            return Err(decode_error(error, &format!("llama_encode returned {status}")));
         }
         // No logits, but a state of each.
         self.rows.resize(tokens, false);
@@ -561,11 +563,7 @@ impl Context {
                 Ok(Decoded::Done)
             }
             1 => Ok(Decoded::NoRoom),
-            _ => Err(Error::Decode(
-                error
-                    .or_else(log::take_last_error)
-                    .unwrap_or_else(|| format!("llama_decode returned {status}")),
-            )),
+            _ => Err(decode_error(error, &format!("llama_decode returned {status}"))),
         }
     }
 

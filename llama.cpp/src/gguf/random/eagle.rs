@@ -55,21 +55,9 @@ impl Eagle {
         let vocabulary = Vocabulary::new(&self.target)?;
         let mut plan = Plan::new(&self.target, &vocabulary);
         self.tensors(&mut plan);
-        let mut writer = Writer::new();
-        let tokenizer = plan
-            .metadata
-            .into_iter()
-            .filter(|(key, _)| key.starts_with("tokenizer."));
-        for (key, value) in tokenizer.chain(self.metadata()) {
-            writer.set(key, value);
-        }
-        let seed = self.target.seed;
-        for weights in plan.tensors {
-            let (name, shape) = (weights.name.clone(), weights.shape.clone());
-            writer.tensor(name, shape, weights.tensor_type, move |out| {
-                weights.write(seed, out)
-            });
-        }
+        plan.metadata.retain(|(key, _)| key.starts_with("tokenizer."));
+        plan.metadata.extend(self.metadata());
+        let mut writer = plan.into_writer();
         if let Words::Some(count) = self.words {
             writer.tensor("d2t", vec![count.into()], TensorType::I64, move |out| {
                 (0..i64::from(count)).try_for_each(|token| out.write_all(&token.to_le_bytes()))

@@ -257,19 +257,7 @@ impl Spec {
     }
 
     fn writer(&self) -> Result<Writer<'static>, Fault> {
-        let plan = self.plan()?;
-        let mut writer = Writer::new();
-        for (key, value) in plan.metadata {
-            writer.set(key, value);
-        }
-        let seed = self.seed;
-        for weights in plan.tensors {
-            let (name, shape) = (weights.name.clone(), weights.shape.clone());
-            writer.tensor(name, shape, weights.tensor_type, move |out| {
-                weights.write(seed, out)
-            });
-        }
-        Ok(writer)
+        Ok(self.plan()?.into_writer())
     }
 
     fn plan(&self) -> Result<Plan<'_>, Fault> {

@@ -6,7 +6,7 @@
 //! has a part that does not depend on the context, [`MARGIN`] for usual tokens and less for those that
 //! should be rare.
 
-use super::super::{TensorType, Value};
+use super::super::{TensorType, Value, Writer};
 use super::vocabulary::{self, Chance, Vocabulary};
 use super::weights::{Fill, First, Rows, Weights};
 use super::{Architecture, Output, Spec};
@@ -79,6 +79,22 @@ impl<'a> Plan<'a> {
         plan.general();
         plan.tokenizer(vocabulary);
         plan
+    }
+
+    /// The file that was planned.
+    pub(super) fn into_writer(self) -> Writer<'static> {
+        let mut writer = Writer::new();
+        for (key, value) in self.metadata {
+            writer.set(key, value);
+        }
+        let seed = self.spec.seed;
+        for weights in self.tensors {
+            let (name, shape) = (weights.name.clone(), weights.shape.clone());
+            writer.tensor(name, shape, weights.tensor_type, move |out| {
+                weights.write(seed, out)
+            });
+        }
+        writer
     }
 
     fn general(&mut self) {

@@ -89,6 +89,12 @@ impl Stream {
         self.pending.append(&mut self.last);
         self.tokens.push(token);
     }
+
+    /// The states before the next so many tokens that the cache is to have.
+    fn take_pending(&mut self, count: usize, width: usize) -> Vec<f32> {
+        let rest = self.pending.split_off(count * width);
+        std::mem::replace(&mut self.pending, rest)
+    }
 }
 
 /// See the module.
@@ -137,7 +143,7 @@ impl Heads {
         let mut heads = Self {
             width: match takes {
                 Takes::Last => context.model().embedding_width() as usize,
-                Takes::Several => context.model().target_states_width(),
+                Takes::Several => context.target_states_width(),
             },
             context,
             batch: Batch::default(),
@@ -295,12 +301,12 @@ impl Heads {
     /// Computes what is pending of the slot, as long as there is room.
     fn compute_pending(&mut self, slot: SlotId) -> Result<(), Error> {
         let index = slot.0 as usize;
-        while let Some(stream) = self.streams.get(index) {
+        while let Some(stream) = self.streams.get_mut(index) {
             let count = (stream.tokens.len() - stream.computed).min(self.batch_size);
             if count == 0 {
                 break;
             }
-            let states = stream.pending[..count * self.width].to_vec();
+            let states = stream.take_pending(count, self.width);
             let states = self.own_states(states)?;
             self.batch.clear();
             self.add_pending(index, &states, false);
@@ -308,7 +314,7 @@ impl Heads {
                 self.truncate(slot, 0);
                 break;
             }
-            self.computed(index, count);
+            self.streams[index].computed += count;
         }
         Ok(())
     }
@@ -345,12 +351,6 @@ impl Heads {
         }
     }
 
-    fn computed(&mut self, index: usize, count: usize) {
-        let stream = &mut self.streams[index];
-        stream.computed += count;
-        stream.pending.drain(..count * self.width);
-    }
-
     /// Guesses one more token for each that is asked about. None where the heads do not know what came before, do
     /// not think anything likely enough, or have no room.
     ///
@@ -363,8 +363,8 @@ impl Heads {
         let mut states = Vec::new();
         for (number, ask) in asks.iter().enumerate() {
             if let Some(certain) = self.prepare(ask, &mut room) {
-                let pending = &self.streams[ask.slot.0 as usize].pending;
-                states.extend_from_slice(&pending[..certain * self.width]);
+                let stream = &mut self.streams[ask.slot.0 as usize];
+                states.append(&mut stream.take_pending(certain, self.width));
                 taken.push((number, certain));
             }
         }
@@ -385,7 +385,7 @@ impl Heads {
         self.seconds += SMOOTHING * (seconds.min(2.0 * self.seconds) - self.seconds);
         for ((number, certain), row) in taken.into_iter().zip(rows) {
             let index = asks[number].slot.0 as usize;
-            self.computed(index, certain);
+            self.streams[index].computed += certain;
             guesses[number] = self.read(index, row);
         }
         Ok(guesses)
