@@ -61,7 +61,7 @@ enum Command {
     /// A node of the split is lost.
     Lost(String),
     /// The draft model says something.
-    Draft(Draft),
+    Drafts(Vec<Draft>),
     /// Results of a step may be there.
     Answered,
     /// All handles are gone. Others have senders, too.

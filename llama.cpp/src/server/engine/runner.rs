@@ -168,6 +168,7 @@ impl Runner {
         if self.is_idle() {
             self.speculating.waits_until = None;
         }
+        self.tell_drafter();
         if self.is_idle() || blocked {
             match self.speculating.wait(commands) {
                 Ok(command) => self.accept(command),
@@ -204,7 +205,7 @@ impl Runner {
                 let _ = saved.send(());
             }
             Command::Lost(cause) => self.lose(cause),
-            Command::Draft(draft) => self.accept_draft(draft),
+            Command::Drafts(drafts) => drafts.into_iter().for_each(|draft| self.accept_draft(draft)),
             // What came is seen when the loop goes on.
             Command::Answered => {}
             Command::End => self.ending = true,
@@ -373,6 +374,7 @@ impl Runner {
             }
             let tokens = shares.iter().map(|share| share.tokens).sum();
             self.rest_drafts();
+            self.tell_drafter();
             let step = self.fill(&shares);
             let Some(pipeline) = &mut self.pipeline else {
                 return false;

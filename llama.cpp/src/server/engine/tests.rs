@@ -9,6 +9,7 @@ mod heads;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use tempfile::TempDir;
 
@@ -281,4 +282,54 @@ fn over_several_nodes_windows_in_flight_change_no_token() {
             "{workers} workers, {windows:?} windows: no guess was right"
         );
     }
+}
+
+/// Of the tokens of these answers, how many were guessed right.
+fn guessed(answers: Vec<Events>) -> f64 {
+    let finishes: Vec<Finish> = answers.into_iter().map(|events| whole(events).finish).collect();
+    let of = |finish: &Finish| finish.speculated.guesses.total().accepted;
+    let accepted: u64 = finishes.iter().map(of).sum();
+    let tokens: u32 = finishes.iter().map(|finish| finish.completion_tokens).sum();
+    accepted as f64 / f64::from(tokens)
+}
+
+#[test]
+fn on_one_node_answers_that_run_at_once_leave_with_their_guesses() {
+    const AT_ONCE: usize = 8;
+    // Where other tests have the cores, drafts may be late.
+    const ROUNDS: usize = 5;
+    for most_window in [2, 4] {
+        let speculation = Speculation {
+            most_window,
+            ..with(SpeculationMode::Draft, Some(1))
+        };
+        let mut options = options(asset("mesh-tiny.gguf"), speculation);
+        options.slots = Some(AT_ONCE as u32);
+        options.step_delay = Duration::from_millis(5);
+        let engine = start(&options);
+        let code = [TEXTS[0], TEXTS[3]].into_iter().cycle();
+        let ask = |text: &str| {
+            engine
+                .generate(request(prompt(&engine, text), Sampling::greedy()))
+                .unwrap()
+        };
+        let alone = code.clone().take(2).map(|text| guessed(vec![ask(text)]));
+        let alone = alone.fold(f64::MAX, f64::min);
+        let beside = |_| guessed(code.clone().take(AT_ONCE).map(ask).collect());
+        let beside: Vec<f64> = (0..ROUNDS).map(beside).collect();
+        assert!(
+            beside.iter().any(|beside| *beside > 0.6 * alone),
+            "windows of {most_window}: {beside:?} of the tokens, {alone} alone"
+        );
+    }
+}
+
+#[test]
+fn on_one_node_a_draft_model_reads_a_prompt_that_takes_too_long_to_wait_for() {
+    let engine = engine(0, with(SpeculationMode::Draft, Some(1)));
+    let long = prompt(&engine, &format!("{}{}", TEXTS[2].repeat(100), TEXTS[1]));
+    let (_, finish) = answer(&engine, request(long, Sampling::greedy()));
+    let guesses = finish.speculated.guesses.total();
+    let tokens = finish.completion_tokens;
+    assert!(guesses.accepted > 0, "{guesses:?} of {tokens} tokens");
 }

@@ -26,6 +26,8 @@ use crate::server::options::SpeculationMode;
 pub(super) const MOST_STEPS: usize = 48;
 /// A draft that is awaited may take so many times as long as expected,
 const PATIENCE: f64 = 4.0;
+/// on one node as long as so much of a step,
+const PATIENCE_OF_STEP: f64 = 0.5;
 /// and so long at any rate.
 const LEAST_PATIENCE: Duration = Duration::from_millis(2);
 
@@ -46,6 +48,8 @@ pub struct Speculating {
     pub governor: Governor,
     /// What all requests taught.
     pub acceptance: Acceptance,
+    /// Seconds that the draft model took for a guess of late, whoever it was for.
+    pub draft_seconds: Option<f64>,
     /// Until when a draft is waited for before something leaves.
     pub waits_until: Option<Instant>,
     /// How so many answers share a split, until costs are looked up anew.
@@ -85,7 +89,7 @@ impl Speculating {
                 least_probability: params.min_p,
             };
             // A loop that is gone needs no drafts.
-            Drafter::start(params, move |draft| drop(commands.send(Command::Draft(draft))))
+            Drafter::start(params, move |drafts| drop(commands.send(Command::Drafts(drafts))))
         });
         let most_window = params.most_window.max(1) as usize;
         Ok(Self {
@@ -106,6 +110,7 @@ impl Speculating {
             },
             governor: Governor::default(),
             acceptance: Acceptance::default(),
+            draft_seconds: None,
             waits_until: None,
             divided: None,
         })
@@ -136,8 +141,16 @@ impl Speculating {
             Some(_) => SourceKind::Heads,
             None => SourceKind::Model,
         };
-        self.is_on()
-            .then(|| Guesses::new(acceptance, prediction, prompt, self.copies, drafts))
+        self.is_on().then(|| {
+            Guesses::new(
+                acceptance,
+                prediction,
+                prompt,
+                self.copies,
+                drafts,
+                self.draft_seconds,
+            )
+        })
     }
 }
 
@@ -208,6 +221,7 @@ impl Runner {
                     && let Some(guesses) = &mut slot.guesses
                 {
                     guesses.drafted(&mut slot.sequence, &guess, Instant::now(), in_turn);
+                    self.speculating.draft_seconds = guesses.draft_seconds();
                 }
             }
             Draft::End { slot, revision } => {
@@ -224,6 +238,13 @@ impl Runner {
         }
     }
 
+    /// The draft model hears what it is to do.
+    pub(super) fn tell_drafter(&mut self) {
+        if let Some(drafter) = &mut self.speculating.drafter {
+            drafter.tell();
+        }
+    }
+
     /// Has the draft model read a prompt while the nodes do. On one node they would be in each other's way.
     pub(super) fn prepare_draft(&mut self, index: usize) {
         if !self.is_split() {
@@ -231,7 +252,7 @@ impl Runner {
         }
         let slot = &mut self.slots[index];
         if let Some(guesses) = &mut slot.guesses {
-            let drafter = self.speculating.drafter.as_ref();
+            let drafter = self.speculating.drafter.as_mut();
             guesses.extend(
                 SlotId(index as u32),
                 &mut slot.sequence,
@@ -249,7 +270,7 @@ impl Runner {
             return Speculated::default();
         };
         guesses.waste();
-        if let Some(drafter) = &self.speculating.drafter {
+        if let Some(drafter) = &mut self.speculating.drafter {
             drafter.until(SlotId(index as u32), 0);
         }
         let speculated = guesses.counts();
@@ -343,7 +364,7 @@ impl Runner {
         guesses.extend(
             SlotId(index as u32),
             &mut slot.sequence,
-            self.speculating.drafter.as_ref(),
+            self.speculating.drafter.as_mut(),
             copies,
             drafts,
             Instant::now(),
@@ -421,6 +442,10 @@ impl Runner {
                 decision => leaving.push(with_guesses(share, &decision, &mut free, &mut beside)),
             }
         }
+        if !waiting.is_empty() && !self.is_split() {
+            // One node computes one step at a time: who left now would leave without the others.
+            return Vec::new();
+        }
         if waiting.is_empty() || !leaving.is_empty() {
             self.speculating.waits_until = None;
         }
@@ -447,7 +472,7 @@ impl Runner {
         if self.is_split() {
             return;
         }
-        let Some(drafter) = &self.speculating.drafter else {
+        let Some(drafter) = &mut self.speculating.drafter else {
             return;
         };
         for (number, slot) in (0..).zip(&mut self.slots) {
@@ -510,13 +535,20 @@ impl Runner {
     /// Whether the draft for slot `index` was waited for long enough. Begins to wait if nobody did.
     fn waited_enough(&mut self, index: usize) -> bool {
         let window = self.speculating.policy.most_window as f64;
-        let guesses = &mut self.slots[index].guesses;
-        let expected = guesses.as_ref().map_or(0.0, Guesses::draft_seconds) * window;
-        let patience = LEAST_PATIENCE.max(Duration::from_secs_f64(PATIENCE * expected));
+        let guesses = self.slots[index].guesses.as_ref();
+        let expected = guesses.and_then(Guesses::draft_seconds).unwrap_or(0.0) * window;
+        // On one node nothing else is done meanwhile, and a step without guesses costs more than some patience.
+        let step = if self.is_split() {
+            0.0
+        } else {
+            self.ring().cost(self.answering()).around()
+        };
+        let patience = (PATIENCE * expected).max(PATIENCE_OF_STEP * step);
+        let patience = LEAST_PATIENCE.max(Duration::from_secs_f64(patience));
         let now = Instant::now();
         let until = *self.speculating.waits_until.get_or_insert(now + patience);
         let enough = now >= until;
-        if let Some(guesses) = guesses.as_mut().filter(|_| enough) {
+        if let Some(guesses) = self.slots[index].guesses.as_mut().filter(|_| enough) {
             guesses.note_late();
         }
         enough

@@ -7,6 +7,7 @@
 #[cfg(test)]
 mod tests;
 
+use std::mem;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread;
@@ -86,15 +87,17 @@ pub struct DrafterParams {
 /// The handle of the thread, which ends with it.
 #[derive(Debug)]
 pub struct Drafter {
-    orders: Sender<Order>,
+    orders: Sender<Vec<Order>>,
+    /// What it is to be told: streams of which it hears at once are drafted at once.
+    untold: Vec<Order>,
 }
 
 impl Drafter {
-    /// Starts the thread.
+    /// Starts the thread, which tells what it drafted in one step at once.
     ///
     /// # Errors
     /// Where llama.cpp cannot make the context.
-    pub fn start(params: DrafterParams, tell: impl Fn(Draft) + Send + 'static) -> Result<Self, Error> {
+    pub fn start(params: DrafterParams, tell: impl Fn(Vec<Draft>) + Send + 'static) -> Result<Self, Error> {
         let slots = params.context.sequences as usize;
         let batch_size = params.context.batch as usize;
         let context = Context::new(params.model, params.context)?;
@@ -105,6 +108,7 @@ impl Drafter {
             batch_size,
             streams: (0..slots).map(|_| Stream::default()).collect(),
             least_probability: params.least_probability,
+            drafts: Vec::new(),
             tell: Box::new(tell),
         };
         thread::Builder::new()
@@ -114,13 +118,22 @@ impl Drafter {
                 work.run(&received);
             })
             .map_err(|error| Error::Context(format!("no thread for the draft model: {error}")))?;
-        Ok(Self { orders })
+        Ok(Self {
+            orders,
+            untold: Vec::new(),
+        })
     }
 
     /// From position `from` the slot's stream is now `tokens`; it is to become `until` long.
-    pub fn follow(&self, slot: SlotId, revision: Revision, from: usize, tokens: Vec<Token>, until: usize) {
-        // A thread that is gone has said so.
-        let _ = self.orders.send(Order::Follow {
+    pub fn follow(
+        &mut self,
+        slot: SlotId,
+        revision: Revision,
+        from: usize,
+        tokens: Vec<Token>,
+        until: usize,
+    ) {
+        self.untold.push(Order::Follow {
             slot,
             revision,
             from,
@@ -130,8 +143,16 @@ impl Drafter {
     }
 
     /// The slot's stream may become so long; 0 stops drafting for it.
-    pub fn until(&self, slot: SlotId, until: usize) {
-        let _ = self.orders.send(Order::Until { slot, until });
+    pub fn until(&mut self, slot: SlotId, until: usize) {
+        self.untold.push(Order::Until { slot, until });
+    }
+
+    /// Tells the thread what the calls before said.
+    pub fn tell(&mut self) {
+        if !self.untold.is_empty() {
+            // A thread that is gone has said so.
+            let _ = self.orders.send(mem::take(&mut self.untold));
+        }
     }
 }
 
@@ -158,30 +179,38 @@ struct Work {
     batch_size: usize,
     streams: Vec<Stream>,
     least_probability: f32,
-    tell: Box<dyn Fn(Draft) + Send>,
+    /// Of the step that is being made.
+    drafts: Vec<Draft>,
+    tell: Box<dyn Fn(Vec<Draft>) + Send>,
 }
 
 impl Work {
-    fn run(mut self, orders: &Receiver<Order>) {
+    fn run(mut self, orders: &Receiver<Vec<Order>>) {
         while self.receive(orders) {
-            if let Err(error) = self.step() {
-                (self.tell)(Draft::Failed(error.to_string()));
+            let failed = self.step().err();
+            let failed = failed.map(|error| Draft::Failed(error.to_string()));
+            let ends = failed.is_some();
+            self.drafts.extend(failed);
+            if !self.drafts.is_empty() {
+                (self.tell)(mem::take(&mut self.drafts));
+            }
+            if ends {
                 return;
             }
         }
     }
 
     /// Takes in all orders; waits for one if there is nothing to draft. `false` at the end.
-    fn receive(&mut self, orders: &Receiver<Order>) -> bool {
+    fn receive(&mut self, orders: &Receiver<Vec<Order>>) -> bool {
         if !self.streams.iter().any(Stream::is_wanted) {
             match orders.recv() {
-                Ok(order) => self.obey(order),
+                Ok(orders) => orders.into_iter().for_each(|order| self.obey(order)),
                 Err(_) => return false,
             }
         }
         loop {
             match orders.try_recv() {
-                Ok(order) => self.obey(order),
+                Ok(orders) => orders.into_iter().for_each(|order| self.obey(order)),
                 Err(TryRecvError::Empty) => return true,
                 Err(TryRecvError::Disconnected) => return false,
             }
@@ -285,11 +314,11 @@ impl Work {
         let revision = stream.revision;
         if probability < self.least_probability {
             stream.ended = true;
-            return (self.tell)(Draft::End { slot, revision });
+            return self.drafts.push(Draft::End { slot, revision });
         }
         let position = stream.tokens.len();
         stream.tokens.push(token);
-        (self.tell)(Draft::Token(Drafted {
+        self.drafts.push(Draft::Token(Drafted {
             slot,
             revision,
             position,
@@ -299,7 +328,7 @@ impl Work {
         }));
         if self.context.model().is_end(token) {
             stream.ended = true;
-            (self.tell)(Draft::End { slot, revision });
+            self.drafts.push(Draft::End { slot, revision });
         }
     }
 
@@ -329,7 +358,7 @@ impl Work {
             stream.cached = 0;
             self.context.truncate(index as i32, 0);
             let revision = stream.revision;
-            (self.tell)(Draft::End {
+            self.drafts.push(Draft::End {
                 slot: SlotId(index as u32),
                 revision,
             });

@@ -101,13 +101,14 @@ fn copy_source(copied: Copied) -> SourceKind {
 
 impl Guesses {
     /// For a request that begins with `prompt` tokens, and may go on like `prediction`. What is not copied is
-    /// guessed by `drafts`.
+    /// guessed by `drafts`, lately in so many seconds for each guess.
     pub fn new(
         acceptance: RequestAcceptance,
         prediction: Vec<Token>,
         prompt: usize,
         copies: bool,
         drafts: SourceKind,
+        seconds: Option<f64>,
     ) -> Self {
         Self {
             acceptance,
@@ -115,7 +116,10 @@ impl Guesses {
             lookup: Lookup::new(prediction, prompt),
             cursor: Cursor::default(),
             shadow: Cursor::default(),
-            model: ModelDraft::default(),
+            model: ModelDraft {
+                seconds,
+                ..ModelDraft::default()
+            },
             drafts,
             copies,
             counts: Speculated::default(),
@@ -167,7 +171,7 @@ impl Guesses {
     pub fn model(&self) -> (Offer, usize) {
         let offer = Offer {
             likely: self.acceptance.expected(self.drafts),
-            seconds: self.draft_seconds(),
+            seconds: self.model.seconds.unwrap_or(0.0),
         };
         (offer, self.model.unobserved)
     }
@@ -183,9 +187,9 @@ impl Guesses {
         }
     }
 
-    /// Seconds that the draft model takes for a guess.
-    pub fn draft_seconds(&self) -> f64 {
-        self.model.seconds.unwrap_or(0.0)
+    /// Seconds that the draft model takes for a guess, once that is known.
+    pub fn draft_seconds(&self) -> Option<f64> {
+        self.model.seconds
     }
 
     /// What is to be expected of the guesses to come: more from where the last one came from, else from a draft model or
@@ -209,9 +213,10 @@ impl Guesses {
             && self.next_guess(sequence).is_some()
     }
 
-    /// The draft model rests until it is asked again.
-    pub fn rest(&mut self, slot: SlotId, drafter: &Drafter) {
-        if self.model.following && self.model.until > 0 {
+    /// The draft model rests until it is asked again, unless it is not waited for: then it would never read a long
+    /// prompt.
+    pub fn rest(&mut self, slot: SlotId, drafter: &mut Drafter) {
+        if self.model.following && self.model.until > 0 && !self.model.late {
             drafter.until(slot, 0);
             self.model.until = 0;
         }
@@ -228,7 +233,7 @@ impl Guesses {
         &mut self,
         slot: SlotId,
         sequence: &mut Sequence,
-        drafter: Option<&Drafter>,
+        drafter: Option<&mut Drafter>,
         copies: usize,
         drafts: usize,
         now: Instant,
@@ -451,7 +456,7 @@ mod tests {
     #[test]
     fn where_nobody_guesses_no_guess_is_expected_to_be_right() {
         let acceptance = Acceptance::default().new_request();
-        let guesses = Guesses::new(acceptance, Vec::new(), 10, true, SourceKind::Model);
+        let guesses = Guesses::new(acceptance, Vec::new(), 10, true, SourceKind::Model, None);
         assert!(guesses.outlook(false).likely < 1e-6);
         assert!(guesses.outlook(true).likely > 0.5);
     }
