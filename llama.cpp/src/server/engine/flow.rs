@@ -30,6 +30,9 @@ const PIECES_EACH: usize = 4;
 const MOST_EXACT: usize = 64;
 /// Steps after which a size's time is forgotten where none of it came.
 const STALE: u64 = 2048;
+/// Steps after which the time of a size that none had is not believed where guesses want to know it: it may have been
+/// slow by chance, and who avoids it never learns better.
+const FRESH: u64 = 100;
 /// Weight of a measurement that is less than was known.
 const QUICKER: f64 = 0.5;
 /// Weight of one that is more.
@@ -78,9 +81,10 @@ impl Cost {
     /// As measured, or between what smaller and larger steps took. A size above all that were seen is taken
     /// for as quick as the largest of them: whether guesses come for nothing shows only when they are tried.
     fn expect(&self, tokens: usize) -> f64 {
-        let exact = self.exact.range(..=tokens).next_back();
+        let is_fresh = |(_, (_, last)): &(&usize, &(f64, u64))| *last + FRESH > self.records;
+        let exact = self.exact.range(..=tokens).rev().find(is_fresh);
         let below = exact.map(|(size, (time, _))| (*size, *time));
-        let exact = self.exact.range(tokens..).next();
+        let exact = self.exact.range(tokens..).find(is_fresh);
         let large = self.large.range(tokens..).next();
         let above = exact
             .map(|(size, (time, _))| (*size, *time))
@@ -106,6 +110,8 @@ pub struct RingOf<'a> {
     pub costs: &'a Costs,
     /// Most windows of a stream in flight.
     pub most_windows: usize,
+    /// Whether it is one node, where model and draft take turns.
+    pub takes_turns: bool,
 }
 
 /// Steps after which costs are looked up anew.
@@ -143,6 +149,10 @@ impl Ring for RingOf<'_> {
 
     fn most_windows(&self) -> usize {
         self.most_windows
+    }
+
+    fn takes_turns(&self) -> bool {
+        self.takes_turns
     }
 
     fn cost(&self, tokens: usize) -> StepCost {
@@ -432,6 +442,7 @@ mod tests {
                 flow,
                 costs,
                 most_windows,
+                takes_turns: false,
             };
             ring.cost(1).around()
         };
@@ -442,6 +453,16 @@ mod tests {
         flow.returned(0, Duration::from_millis(30));
         assert!(costs.grow_older(true));
         assert!((around(&flow, &costs) - 0.03).abs() < 1e-6);
+    }
+
+    #[test]
+    fn a_size_that_was_slow_by_chance_is_tried_again() {
+        let mut cost = Cost::default();
+        cost.record(32, 0.08);
+        cost.record(24, 0.02);
+        assert!(cost.expect(32) > 0.07);
+        (0..2 * FRESH).for_each(|_| cost.record(24, 0.02));
+        assert!(cost.expect(32) < 0.03);
     }
 
     #[test]

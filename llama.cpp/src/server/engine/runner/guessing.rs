@@ -320,10 +320,17 @@ impl Runner {
     }
 
     fn ring(&self) -> RingOf<'_> {
+        let takes_turns = !self.is_split();
+        let most_windows = if takes_turns {
+            1
+        } else {
+            self.speculating.most_windows
+        };
         RingOf {
             flow: &self.flow,
             costs: &self.step_times,
-            most_windows: self.speculating.most_windows,
+            most_windows,
+            takes_turns,
         }
     }
 

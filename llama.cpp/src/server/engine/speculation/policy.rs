@@ -46,6 +46,10 @@ pub trait Ring {
     fn between_seconds(&self) -> f64;
     /// Most windows of a stream that may be in flight.
     fn most_windows(&self) -> usize;
+    /// Whether nothing is drafted while a step is computed, and all streams wait for each other's drafts.
+    fn takes_turns(&self) -> bool {
+        false
+    }
 
     /// What a step of so many tokens takes.
     fn cost(&self, tokens: usize) -> Cost {
@@ -250,7 +254,13 @@ impl Policy {
             return plan.window * (plan.windows + 1);
         }
         let token = 1.0 / plan.rate_without;
-        usize::from(offer.seconds <= PROBING * token * (unobserved + 1) as f64)
+        let waiting = if ring.takes_turns() {
+            claims.streams.max(1)
+        } else {
+            1
+        };
+        let seconds = offer.seconds * waiting as f64;
+        usize::from(seconds <= PROBING * token * (unobserved + 1) as f64)
     }
 
     /// How so many answers share a ring whose guesses are such; without any they are divided into `without` steps. Guesses
@@ -305,6 +315,7 @@ impl Policy {
                     windows,
                     likely,
                     draft: offer.seconds,
+                    takes_turns: ring.takes_turns(),
                 };
                 let rate = setting.rate(&shared);
                 if window == 1 && windows == 1 {
@@ -600,6 +611,7 @@ struct Setting {
     windows: usize,
     likely: f64,
     draft: f64,
+    takes_turns: bool,
 }
 
 impl Setting {
@@ -620,8 +632,12 @@ impl Setting {
         if self.windows == 1 {
             let rows = self.rows();
             let around = cost.around.max(cost.slowest);
-            let ready = (window * self.draft - around).max(0.0);
             let anew = (window - 1.0) * self.draft;
+            let ready = if self.takes_turns {
+                anew
+            } else {
+                (window * self.draft - around).max(0.0)
+            };
             return rows / (around + all * ready + (1.0 - all) * anew);
         }
         let run = Run::new(self.window, self.windows, self.draft, cost);

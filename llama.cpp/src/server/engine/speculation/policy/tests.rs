@@ -24,6 +24,10 @@ impl Ring for Even {
     fn most_windows(&self) -> usize {
         if self.nodes == 1 { 1 } else { 24 }
     }
+
+    fn takes_turns(&self) -> bool {
+        self.nodes == 1
+    }
 }
 
 fn rings() -> impl Strategy<Value = Even> {
@@ -94,6 +98,23 @@ proptest! {
         prop_assert!(plan.rate >= plan.rate_without);
         prop_assert!(plan.windows <= ring.most_windows() && plan.window <= 8);
     }
+}
+
+#[test]
+fn where_all_streams_wait_for_a_look_at_a_draft_it_is_looked_at_less_often() {
+    let ring = Even {
+        nodes: 1,
+        fixed: 0.03,
+        each: 0.0,
+        between: 0.0,
+    };
+    let hopeless = Offer {
+        likely: 0.0,
+        seconds: 0.005,
+    };
+    let looked_at = |streams, unobserved| POLICY.ahead(&ring, &claims(streams, 1), &hopeless, unobserved);
+    assert_eq!((looked_at(1, 20), looked_at(8, 20)), (1, 0));
+    assert_eq!(looked_at(8, 100), 1);
 }
 
 #[test]
