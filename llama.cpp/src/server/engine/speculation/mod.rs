@@ -9,6 +9,7 @@
 //! is what was chosen. So the answer is the one without guesses, token by token, sampled or not.
 
 pub mod acceptance;
+mod convex;
 pub mod drafter;
 pub mod governor;
 pub mod heads;

@@ -12,6 +12,7 @@ mod tests;
 use std::iter;
 
 use super::super::flow::MOST_DEPTH;
+use super::convex::below;
 use super::run::Run;
 
 /// Settings whose stream is this much better are worth leaving another for.
@@ -375,9 +376,7 @@ impl Policy {
             Some(_) => most,
             None => most.min(known),
         };
-        let costs: Vec<Cost> = (1..=most)
-            .map(|tokens| ring.cost(claims.beside + tokens))
-            .collect();
+        let costs = self.step_costs(ring, claims, most);
         let steps = claims.steps();
         let best = if steps > 1 && costs[0].slowest * steps as f64 >= costs[0].around * NEARLY {
             best_in_full_ring(claims.streams.max(1), stream, plan, chances, &costs)
@@ -401,6 +400,31 @@ impl Policy {
         } else {
             Window::Of(best)
         }
+    }
+
+    /// What the step costs with 1 to `most` tokens of one more stream. Where streams share it, each decides for itself, and
+    /// one alone cannot take it past a size that is slow to one that all of them together would reach: they go by the
+    /// greatest convex costs below those that are known.
+    fn step_costs(&self, ring: &dyn Ring, claims: &Claims, most: usize) -> Vec<Cost> {
+        let sizes = claims.beside + 1..=claims.beside + most;
+        let together = claims.together();
+        let largest = together * self.most_window.max(1);
+        if together == 1 || claims.beside >= largest {
+            return sizes.map(|tokens| ring.cost(tokens)).collect();
+        }
+        let first = together.min(claims.beside + 1);
+        let costs: Vec<Cost> = (first..=largest.max(*sizes.end()))
+            .map(|tokens| ring.cost(tokens))
+            .collect();
+        let convex = |of: fn(&Cost) -> f64| below(&costs.iter().map(of).collect::<Vec<_>>());
+        let (host, slowest) = (convex(|cost| cost.host), convex(|cost| cost.slowest));
+        let around = convex(|cost| cost.around);
+        let at = |tokens: usize| Cost {
+            host: host[tokens - first],
+            slowest: slowest[tokens - first],
+            around: around[tokens - first],
+        };
+        sizes.map(at).collect()
     }
 }
 

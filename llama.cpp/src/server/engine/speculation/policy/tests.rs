@@ -180,3 +180,62 @@ fn a_longer_round_trip_takes_more_windows() {
     };
     assert!(windows(0.0) < windows(0.02) && windows(0.02) < windows(0.08));
 }
+
+/// Steps of some sizes take so long, and between them what lies between.
+struct Measured(&'static [(usize, f64)]);
+
+impl Ring for Measured {
+    fn stage_seconds(&self, tokens: usize) -> Vec<f64> {
+        let above = self.0.iter().position(|(size, _)| *size >= tokens);
+        let above = above.unwrap_or(self.0.len() - 1);
+        let ((small, quick), (big, slow)) = (self.0[above.saturating_sub(1)], self.0[above]);
+        let part = tokens.clamp(small, big).saturating_sub(small) as f64 / (big - small).max(1) as f64;
+        vec![quick + part * (slow - quick)]
+    }
+
+    fn between_seconds(&self) -> f64 {
+        0.0
+    }
+
+    fn most_windows(&self) -> usize {
+        1
+    }
+
+    fn takes_turns(&self) -> bool {
+        true
+    }
+}
+
+#[test]
+fn streams_go_together_past_a_size_that_is_slow_by_itself() {
+    let ring = Measured(&[
+        (8, 0.0173),
+        (16, 0.0188),
+        (24, 0.0258),
+        (32, 0.0313),
+        (40, 0.0371),
+        (48, 0.0358),
+        (56, 0.0278),
+        (64, 0.0312),
+    ]);
+    let mut beside = 7;
+    for _ in 0..8 {
+        let claims = Claims {
+            beside,
+            ..claims(8, 1)
+        };
+        let stream = Stream {
+            certain: true,
+            guesses: &[0.95; 7],
+            reach: 1.0,
+            windows_in_flight: 0,
+            expected: 0.95,
+            draft_seconds: 0.0008,
+            next_guess_seconds: None,
+        };
+        if let Decision::Send(guesses) = POLICY.decide(&ring, &claims, &stream) {
+            beside += guesses;
+        }
+    }
+    assert!(beside + 1 >= 56, "{} tokens", beside + 1);
+}
