@@ -55,6 +55,12 @@ const POLICY: Policy = Policy {
     fixed: None,
 };
 
+/// A draft that takes its time and is never right.
+const HOPELESS: Offer = Offer {
+    likely: 0.0,
+    seconds: 0.005,
+};
+
 proptest! {
     #[test]
     fn a_certain_token_leaves_and_nothing_empty_does(
@@ -108,11 +114,7 @@ fn where_all_streams_wait_for_a_look_at_a_draft_it_is_looked_at_less_often() {
         each: 0.0,
         between: 0.0,
     };
-    let hopeless = Offer {
-        likely: 0.0,
-        seconds: 0.005,
-    };
-    let looked_at = |streams, unobserved| POLICY.ahead(&ring, &claims(streams, 1), &hopeless, unobserved);
+    let looked_at = |streams, unobserved| POLICY.ahead(&ring, &claims(streams, 1), &HOPELESS, unobserved);
     assert_eq!((looked_at(1, 20), looked_at(8, 20)), (1, 0));
     assert_eq!(looked_at(8, 100), 1);
 }
@@ -125,12 +127,8 @@ fn what_is_hopeless_is_seldom_drafted_and_never_sent() {
         each: 0.001,
         between: 0.02,
     };
-    let hopeless = Offer {
-        likely: 0.0,
-        seconds: 0.005,
-    };
-    assert_eq!(POLICY.ahead(&ring, &claims(1, 1), &hopeless, 0), 0);
-    assert_eq!(POLICY.ahead(&ring, &claims(1, 1), &hopeless, 50), 1);
+    assert_eq!(POLICY.ahead(&ring, &claims(1, 1), &HOPELESS, 0), 0);
+    assert_eq!(POLICY.ahead(&ring, &claims(1, 1), &HOPELESS, 50), 1);
     let stream = Stream {
         certain: true,
         guesses: &[0.005; 8],
