@@ -404,7 +404,7 @@ impl Policy {
 
     /// What the step costs with 1 to `most` tokens of one more stream. Where streams share it, each decides for itself, and
     /// one alone cannot take it past a size that is slow to one that all of them together would reach: they go by the
-    /// greatest convex costs below those that are known.
+    /// greatest convex costs below those of the ring.
     fn step_costs(&self, ring: &dyn Ring, claims: &Claims, most: usize) -> Vec<Cost> {
         let sizes = claims.beside + 1..=claims.beside + most;
         let together = claims.together();

@@ -1,7 +1,10 @@
 //! What the policy never does, and what it does on a few rings.
 
+use std::time::Duration;
+
 use proptest::prelude::*;
 
+use super::super::super::flow::{Costs, Flow, RingOf, Stage};
 use super::*;
 
 #[derive(Debug, Clone)]
@@ -60,6 +63,19 @@ const HOPELESS: Offer = Offer {
     likely: 0.0,
     seconds: 0.005,
 };
+
+/// One whose next token is right, and that has all of its guesses.
+fn with_all(guesses: &[f32]) -> Stream<'_> {
+    Stream {
+        certain: true,
+        guesses,
+        reach: 1.0,
+        windows_in_flight: 0,
+        expected: guesses[0],
+        draft_seconds: 0.0008,
+        next_guess_seconds: None,
+    }
+}
 
 proptest! {
     #[test]
@@ -130,13 +146,8 @@ fn what_is_hopeless_is_seldom_drafted_and_never_sent() {
     assert_eq!(POLICY.ahead(&ring, &claims(1, 1), &HOPELESS, 0), 0);
     assert_eq!(POLICY.ahead(&ring, &claims(1, 1), &HOPELESS, 50), 1);
     let stream = Stream {
-        certain: true,
-        guesses: &[0.005; 8],
-        reach: 1.0,
-        windows_in_flight: 0,
-        expected: 0.005,
         draft_seconds: 0.0,
-        next_guess_seconds: None,
+        ..with_all(&[0.005; 8])
     };
     assert_eq!(POLICY.decide(&ring, &claims(1, 1), &stream), Decision::Send(0));
 }
@@ -179,58 +190,39 @@ fn a_longer_round_trip_takes_more_windows() {
     assert!(windows(0.0) < windows(0.02) && windows(0.02) < windows(0.08));
 }
 
-/// Steps of some sizes take so long, and between them what lies between.
-struct Measured(&'static [(usize, f64)]);
-
-impl Ring for Measured {
-    fn stage_seconds(&self, tokens: usize) -> Vec<f64> {
-        let above = self.0.iter().position(|(size, _)| *size >= tokens);
-        let above = above.unwrap_or(self.0.len() - 1);
-        let ((small, quick), (big, slow)) = (self.0[above.saturating_sub(1)], self.0[above]);
-        let part = tokens.clamp(small, big).saturating_sub(small) as f64 / (big - small).max(1) as f64;
-        vec![quick + part * (slow - quick)]
-    }
-
-    fn between_seconds(&self) -> f64 {
-        0.0
-    }
-
-    fn most_windows(&self) -> usize {
-        1
-    }
-
-    fn takes_turns(&self) -> bool {
-        true
-    }
-}
-
 #[test]
 fn streams_go_together_past_a_size_that_is_slow_by_itself() {
-    let ring = Measured(&[
-        (8, 0.0173),
-        (16, 0.0188),
-        (24, 0.0258),
-        (32, 0.0313),
-        (40, 0.0371),
-        (48, 0.0358),
-        (56, 0.0278),
-        (64, 0.0312),
-    ]);
+    let milliseconds = [
+        (8, 17.3),
+        (16, 18.8),
+        (24, 25.8),
+        (32, 31.3),
+        (40, 37.1),
+        (48, 35.8),
+        (56, 27.8),
+        (64, 31.2),
+    ];
+    let mut flow = Flow::new(1);
+    for (step, (tokens, time)) in (0..).zip(milliseconds) {
+        flow.sent(step, tokens);
+        let stage = Stage { node: 0, queue: 0 };
+        let time = Duration::from_secs_f64(time / 1e3);
+        flow.computed(stage, step, Duration::ZERO, time);
+        flow.returned(step, time);
+    }
+    let ring = RingOf {
+        flow: &flow,
+        costs: &Costs::default(),
+        most_windows: 1,
+        takes_turns: true,
+    };
     let mut beside = 7;
     for _ in 0..8 {
         let claims = Claims {
             beside,
             ..claims(8, 1)
         };
-        let stream = Stream {
-            certain: true,
-            guesses: &[0.95; 7],
-            reach: 1.0,
-            windows_in_flight: 0,
-            expected: 0.95,
-            draft_seconds: 0.0008,
-            next_guess_seconds: None,
-        };
+        let stream = with_all(&[0.95; 7]);
         if let Decision::Send(guesses) = POLICY.decide(&ring, &claims, &stream) {
             beside += guesses;
         }
